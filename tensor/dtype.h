@@ -1,0 +1,70 @@
+// Element types. f32 and f64 compute; bf16 and f16 store (kernels convert); integers index; boolean masks.
+#pragma once
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace whence {
+
+enum class DType : uint8_t { f32, f64, bf16, f16, i32, i64, u8, boolean };
+
+inline constexpr DType f32 = DType::f32;
+inline constexpr DType f64 = DType::f64;
+inline constexpr DType bf16 = DType::bf16;
+inline constexpr DType f16 = DType::f16;
+inline constexpr DType i32 = DType::i32;
+inline constexpr DType i64 = DType::i64;
+inline constexpr DType u8 = DType::u8;
+inline constexpr DType boolean = DType::boolean;
+
+/// Bytes of one element.
+constexpr size_t size_of(DType t) {
+  switch (t) {
+    case DType::f64: case DType::i64: return 8;
+    case DType::f32: case DType::i32: return 4;
+    case DType::bf16: case DType::f16: return 2;
+    case DType::u8: case DType::boolean: return 1;
+  }
+  return 0;
+}
+
+constexpr bool is_float(DType t) { return t <= DType::f16; }
+constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64 || t == DType::u8; }
+
+/// "f32", "bf16", "bool", ...
+std::string_view name_of(DType t);
+/// Inverse of name_of. \throws DTypeError for an unknown name.
+DType dtype_from(std::string_view name);
+
+/// bfloat16 storage: the upper half of a float, rounded to nearest even.
+struct bf16_t {
+  uint16_t bits = 0;
+  bf16_t() = default;
+  explicit bf16_t(float x) {
+    uint32_t u = std::bit_cast<uint32_t>(x);
+    bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40)  // keep NaN a NaN
+                                           : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+  }
+  explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
+};
+
+/// IEEE half storage, rounded to nearest even.
+struct f16_t {
+  uint16_t bits = 0;
+  f16_t() = default;
+  explicit f16_t(float x);
+  explicit operator float() const;
+};
+
+template <class T> struct dtype_of;  // dtype_of<float>::value == f32
+template <> struct dtype_of<float> { static constexpr DType value = f32; };
+template <> struct dtype_of<double> { static constexpr DType value = f64; };
+template <> struct dtype_of<bf16_t> { static constexpr DType value = bf16; };
+template <> struct dtype_of<f16_t> { static constexpr DType value = f16; };
+template <> struct dtype_of<int32_t> { static constexpr DType value = i32; };
+template <> struct dtype_of<int64_t> { static constexpr DType value = i64; };
+template <> struct dtype_of<uint8_t> { static constexpr DType value = u8; };
+template <> struct dtype_of<bool> { static constexpr DType value = boolean; };
+
+}  // namespace whence

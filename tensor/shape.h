@@ -1,0 +1,59 @@
+// Shape: the extents of a tensor, at most eight, stored inline. Also used for strides and axis lists.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+namespace whence {
+
+class Shape {
+ public:
+  static constexpr int kMaxRank = 8;
+
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> dims) : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
+  /// \throws ShapeError beyond eight dimensions.
+  explicit Shape(std::span<const int64_t> dims);
+  static Shape filled(int rank, int64_t value);
+
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const { return d_[i < 0 ? i + rank_ : i]; }  ///< negative counts from the end
+  int64_t& operator[](int i) { return d_[i < 0 ? i + rank_ : i]; }
+  int64_t numel() const {
+    int64_t n = 1;
+    for (int i = 0; i < rank_; ++i) n *= d_[i];
+    return n;
+  }
+  const int64_t* begin() const { return d_.data(); }
+  const int64_t* end() const { return d_.data() + rank_; }
+  int64_t* begin() { return d_.data(); }
+  int64_t* end() { return d_.data() + rank_; }
+  bool empty() const { return rank_ == 0; }
+  int64_t back() const { return (*this)[-1]; }
+  void push_back(int64_t v);
+  void insert(int at, int64_t v);
+  void erase(int at);
+  bool operator==(const Shape& o) const {
+    if (rank_ != o.rank_) return false;
+    for (int i = 0; i < rank_; ++i)
+      if (d_[i] != o.d_[i]) return false;
+    return true;
+  }
+  std::string str() const;  ///< "[32, 768]"
+
+ private:
+  std::array<int64_t, kMaxRank> d_{};
+  int rank_ = 0;
+};
+
+/// Row-major strides in elements.
+Shape contiguous_strides(const Shape& shape);
+/// NumPy broadcasting of two shapes. \throws ShapeError naming both.
+Shape broadcast_shapes(const Shape& a, const Shape& b);
+bool broadcastable_to(const Shape& from, const Shape& to);
+/// Maps axis in [-rank, rank) to [0, rank). \throws ShapeError.
+int normalize_axis(int64_t axis, int rank);
+
+}  // namespace whence

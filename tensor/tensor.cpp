@@ -1,0 +1,316 @@
+#include "tensor/tensor.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <new>
+
+namespace whence {
+
+// ---- Buffer ---------------------------------------------------------------------------------------------------
+
+std::shared_ptr<Buffer> Buffer::allocate(size_t bytes) {
+  auto b = std::shared_ptr<Buffer>(new Buffer);
+  size_t padded = (bytes + 63) / 64 * 64;
+  b->data_ = static_cast<std::byte*>(std::aligned_alloc(64, padded ? padded : 64));
+  if (!b->data_) throw std::bad_alloc();
+  b->bytes_ = bytes;
+  return b;
+}
+
+std::shared_ptr<Buffer> Buffer::borrow(void* data, size_t bytes, std::shared_ptr<const void> keep) {
+  auto b = std::shared_ptr<Buffer>(new Buffer);
+  b->data_ = static_cast<std::byte*>(data);
+  b->bytes_ = bytes;
+  b->owned_ = false;
+  b->keep_ = std::move(keep);
+  return b;
+}
+
+Buffer::~Buffer() {
+  if (owned_) std::free(data_);
+}
+
+// ---- View -----------------------------------------------------------------------------------------------------
+
+Shape broadcast_strides(const Shape& from, const Shape& strides, const Shape& to) {
+  Shape s = Shape::filled(to.rank(), 0);
+  for (int i = 1; i <= from.rank(); ++i) s[-i] = from[-i] == 1 && to[-i] != 1 ? 0 : strides[-i];
+  return s;
+}
+
+bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, Shape* out) {
+  *out = contiguous_strides(to);
+  if (from.numel() == 0) return true;
+  // Walk both shapes from the end; a group of source axes maps to a group of target axes with equal extent, and
+  // the source group must be contiguous in itself.
+  int i = from.rank() - 1, j = to.rank() - 1;
+  while (j >= 0) {
+    while (i >= 0 && from[i] == 1) --i;
+    if (to[j] == 1) { --j; continue; }
+    if (i < 0) return false;
+    int64_t have = from[i], stride = strides[i], want = to[j];
+    int last = j;
+    while (have != want) {
+      if (have < want) {
+        do { if (--i < 0) return false; } while (from[i] == 1);
+        if (strides[i] != stride * (have)) return false;
+        have *= from[i];
+      } else {
+        if (--j < 0) return false;
+        want *= to[j];
+      }
+    }
+    int64_t step = stride;
+    for (int k = last; k >= j; --k) {
+      (*out)[k] = step;
+      step *= to[k];
+    }
+    --i;
+    --j;
+  }
+  return true;
+}
+
+namespace {
+
+template <class F> decltype(auto) dispatch(DType t, F&& f) {
+  switch (t) {
+    case DType::f32: return f(float{});
+    case DType::f64: return f(double{});
+    case DType::bf16: return f(bf16_t{});
+    case DType::f16: return f(f16_t{});
+    case DType::i32: return f(int32_t{});
+    case DType::i64: return f(int64_t{});
+    case DType::u8: return f(uint8_t{});
+    case DType::boolean: return f(bool{});
+  }
+  throw DTypeError("corrupt dtype");
+}
+
+template <class D, class S> D convert(S s) {
+  if constexpr (std::is_same_v<D, S>) return s;
+  else if constexpr (std::is_same_v<S, bf16_t> || std::is_same_v<S, f16_t>) return convert<D>(float(s));
+  else if constexpr (std::is_same_v<D, bf16_t> || std::is_same_v<D, f16_t>) return D(float(s));
+  else if constexpr (std::is_same_v<D, bool>) return s != S(0);
+  else return static_cast<D>(s);
+}
+
+}  // namespace
+
+void copy(const View& src, const View& dst) {
+  if (!(src.shape == dst.shape)) throw ShapeError("copy: " + src.shape.str() + " into " + dst.shape.str());
+  if (src.numel() == 0) return;
+  if (src.dtype == dst.dtype && src.contiguous() && dst.contiguous()) {
+    std::memcpy(dst.data, src.data, size_t(src.numel()) * size_of(src.dtype));
+    return;
+  }
+  dispatch(src.dtype, [&](auto s) {
+    dispatch(dst.dtype, [&](auto d) {
+      using S = decltype(s);
+      using D = decltype(d);
+      int rank = src.shape.rank();
+      int64_t inner = rank ? src.shape[-1] : 1, ss = rank ? src.strides[-1] : 0, ds = rank ? dst.strides[-1] : 0;
+      int64_t outer = inner ? src.numel() / inner : 0;
+      std::array<int64_t, Shape::kMaxRank> at{};
+      const S* p = src.as<S>();
+      D* q = dst.as<D>();
+      for (int64_t o = 0; o < outer; ++o) {
+        for (int64_t i = 0; i < inner; ++i) q[i * ds] = convert<D>(p[i * ss]);
+        for (int k = rank - 2; k >= 0; --k) {  // odometer over the outer axes
+          p += src.strides[k];
+          q += dst.strides[k];
+          if (++at[size_t(k)] < src.shape[k]) break;
+          p -= src.strides[k] * src.shape[k];
+          q -= dst.strides[k] * src.shape[k];
+          at[size_t(k)] = 0;
+        }
+      }
+    });
+  });
+}
+
+// ---- Tensor ---------------------------------------------------------------------------------------------------
+
+Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype) {
+  size_t need = offset + size_t(shape.numel()) * size_of(dtype);
+  if (need > buffer->bytes()) throw ShapeError("a tensor " + shape.str() + " needs " + std::to_string(need) + " bytes, the buffer has " + std::to_string(buffer->bytes()));
+  Tensor t;
+  t.buffer_ = std::move(buffer);
+  t.offset_ = offset;
+  t.shape_ = shape;
+  t.strides_ = contiguous_strides(shape);
+  t.dtype_ = dtype;
+  return t;
+}
+
+Tensor Tensor::empty(const Shape& shape, DType dtype) {
+  for (int64_t d : shape)
+    if (d < 0) throw ShapeError("a shape cannot hold a negative extent: " + shape.str());
+  return wrap(Buffer::allocate(size_t(shape.numel()) * size_of(dtype)), 0, shape, dtype);
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype) {
+  Tensor t = empty(shape, dtype);
+  std::memset(t.raw(), 0, t.nbytes());
+  return t;
+}
+
+Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
+  Tensor t = empty(shape, dtype);
+  t.fill(value);
+  return t;
+}
+
+void Tensor::fill(double value) const {
+  View one{&value, f64, shape_, Shape::filled(rank(), 0)};
+  copy(one, view());
+}
+
+void Tensor::check_dtype(DType want) const {
+  if (!defined()) throw DTypeError("the tensor is undefined");
+  if (want != dtype_)
+    throw DTypeError("the tensor holds " + std::string(name_of(dtype_)) + ", asked for " + std::string(name_of(want)));
+}
+
+double Tensor::item(int64_t flat) const {
+  if (!defined()) throw ValueError("item() of an undefined tensor");
+  if (flat < 0 || flat >= numel()) throw ShapeError("item " + std::to_string(flat) + " of a tensor " + shape_.str());
+  int64_t at = 0;
+  for (int k = rank() - 1; k >= 0; --k) {
+    at += flat % shape_[k] * strides_[k];
+    flat /= shape_[k];
+  }
+  double out = 0;
+  std::byte* p = static_cast<std::byte*>(raw()) + at * int64_t(size_of(dtype_));
+  copy({p, dtype_, {}, {}}, {&out, f64, {}, {}});
+  return out;
+}
+
+Tensor Tensor::permuted(const Shape& axes) const {
+  if (axes.rank() != rank()) throw ShapeError("permuted: axes " + axes.str() + " for a tensor " + shape_.str());
+  Tensor t = *this;
+  unsigned seen = 0;
+  for (int i = 0; i < rank(); ++i) {
+    int a = normalize_axis(axes[i], rank());
+    if (seen >> a & 1) throw ShapeError("permuted: axis " + std::to_string(a) + " occurs twice in " + axes.str());
+    seen |= 1u << a;
+    t.shape_[i] = shape_[a];
+    t.strides_[i] = strides_[a];
+  }
+  return t;
+}
+
+Tensor Tensor::transposed(int a, int b) const {
+  Shape axes = Shape::filled(rank(), 0);
+  for (int i = 0; i < rank(); ++i) axes[i] = i;
+  std::swap(axes[normalize_axis(a, rank())], axes[normalize_axis(b, rank())]);
+  return permuted(axes);
+}
+
+Tensor Tensor::slice(int axis, int64_t begin, int64_t end, int64_t step) const {
+  int a = normalize_axis(axis, rank());
+  int64_t n = shape_[a];
+  if (begin < 0) begin += n;
+  if (end < 0) end += n;
+  end = std::min(end, n);
+  if (begin < 0 || begin > end || step < 1)
+    throw ShapeError("slice [" + std::to_string(begin) + ", " + std::to_string(end) + ") step " + std::to_string(step) + " of axis " + std::to_string(a) + " of " + shape_.str());
+  Tensor t = *this;
+  t.offset_ += size_t(begin * strides_[a]) * size_of(dtype_);
+  t.shape_[a] = (end - begin + step - 1) / step;
+  t.strides_[a] *= step;
+  return t;
+}
+
+Tensor Tensor::broadcast_to(const Shape& shape) const {
+  if (!broadcastable_to(shape_, shape)) throw ShapeError("cannot broadcast " + shape_.str() + " to " + shape.str());
+  Tensor t = *this;
+  t.strides_ = broadcast_strides(shape_, strides_, shape);
+  t.shape_ = shape;
+  return t;
+}
+
+Tensor Tensor::reshaped(const Shape& shape) const {
+  Shape want = shape;
+  int64_t known = 1;
+  int open = -1;
+  for (int i = 0; i < want.rank(); ++i) {
+    if (want[i] == -1 && open < 0) open = i;
+    else known *= want[i];
+  }
+  if (open >= 0) want[open] = known ? numel() / known : 0;
+  if (want.numel() != numel()) throw ShapeError("cannot reshape " + shape_.str() + " to " + shape.str());
+  Tensor t = *this;
+  if (!reshape_strides(shape_, strides_, want, &t.strides_)) {
+    t = contiguous_copy();
+    t.strides_ = contiguous_strides(want);
+  }
+  t.shape_ = want;
+  return t;
+}
+
+Tensor Tensor::contiguous_copy() const {
+  Tensor t = empty(shape_, dtype_);
+  copy(view(), t.view());
+  return t;
+}
+
+Tensor Tensor::to(DType dtype) const {
+  if (dtype == dtype_) return *this;
+  Tensor t = empty(shape_, dtype);
+  copy(view(), t.view());
+  return t;
+}
+
+void Tensor::copy_from(const Tensor& src) const { copy(src.view(), view()); }
+
+std::string Tensor::str(int64_t max_per_axis) const {
+  if (!defined()) return "undefined";
+  std::string out;
+  auto walk = [&](auto&& self, const Tensor& t) -> void {
+    if (t.rank() == 0) {
+      char text[32];
+      std::snprintf(text, sizeof text, is_float(dtype_) ? "%.6g" : "%.0f", t.item());
+      out += text;
+      return;
+    }
+    out += '[';
+    for (int64_t i = 0; i < t.shape_[0]; ++i) {
+      if (i) out += ", ";
+      if (t.shape_[0] > max_per_axis && i == max_per_axis / 2) {
+        out += "..., ";
+        i = t.shape_[0] - (max_per_axis - max_per_axis / 2);
+      }
+      Tensor row = t;
+      row.offset_ += size_t(i * t.strides_[0]) * size_of(dtype_);
+      row.shape_.erase(0);
+      row.strides_.erase(0);
+      self(self, row);
+    }
+    out += ']';
+  };
+  walk(walk, *this);
+  return out + " " + std::string(name_of(dtype_)) + shape_.str();
+}
+
+double max_abs_diff(const Tensor& a, const Tensor& b) {
+  if (!(a.shape() == b.shape())) throw ShapeError("max_abs_diff: " + a.shape().str() + " and " + b.shape().str());
+  auto x = a.to_vector<double>(), y = b.to_vector<double>();
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i]))) continue;
+    double d = std::fabs(x[i] - y[i]);
+    worst = std::isnan(d) ? std::numeric_limits<double>::infinity() : std::max(worst, d);
+  }
+  return worst;
+}
+
+bool bitwise_equal(const Tensor& a, const Tensor& b) {
+  if (a.dtype() != b.dtype() || !(a.shape() == b.shape())) return false;
+  Tensor x = a.contiguous_tensor(), y = b.contiguous_tensor();
+  return std::memcmp(x.raw(), y.raw(), x.nbytes()) == 0;
+}
+
+}  // namespace whence

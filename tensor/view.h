@@ -1,0 +1,35 @@
+// View: a borrowed, typed, strided window on memory. What kernels see.
+#pragma once
+#include "tensor/dtype.h"
+#include "tensor/shape.h"
+
+namespace whence {
+
+struct View {
+  void* data = nullptr;
+  DType dtype = f32;
+  Shape shape;
+  Shape strides;  ///< in elements; 0 repeats
+
+  template <class T> T* as() const { return static_cast<T*>(data); }
+  int64_t numel() const { return shape.numel(); }
+  /// Row-major without gaps (extents of one may have any stride).
+  bool contiguous() const {
+    int64_t step = 1;
+    for (int i = shape.rank() - 1; i >= 0; --i) {
+      if (shape[i] != 1 && strides[i] != step) return shape.numel() == 0;
+      step *= shape[i];
+    }
+    return true;
+  }
+};
+
+/// Strides that show `from` as `to` by broadcasting; \p from must be broadcastable to \p to.
+Shape broadcast_strides(const Shape& from, const Shape& strides, const Shape& to);
+/// Strides of a reshape without copy. Returns false when the layout needs one.
+bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, Shape* out);
+
+/// dst = src, elementwise, with conversion of dtype and any strides; shapes must be equal.
+void copy(const View& src, const View& dst);
+
+}  // namespace whence
