@@ -1,0 +1,54 @@
+# Shortcuts over CMake. Every goal works on a fresh Debian machine: scripts/setup.sh installs only what is missing.
+# WHENCE_SETUP=0 skips that step.
+
+PREFIX ?= /usr/local
+
+.PHONY: help demo test test-long bench asan tsan build install format clean
+
+help:
+	@echo "make demo       build and run the worked example on real data"
+	@echo "make test       build everything and run the tests (long ones left out)"
+	@echo "make test-long  run the long tests"
+	@echo "make bench      run the benchmarks (BENCH=name for one of them)"
+	@echo "make asan       run the tests under the address and undefined-behaviour sanitizers"
+	@echo "make tsan       run the tests under the thread sanitizer"
+	@echo "make install    install library, headers and CMake package (PREFIX=$(PREFIX))"
+	@echo "make format     run clang-format over the sources"
+	@echo "make clean      remove build/"
+
+demo:
+	@scripts/setup.sh demo
+	@scripts/build.sh release example_barcode
+	@scripts/demo.sh
+
+build:
+	@scripts/setup.sh
+	@scripts/build.sh release
+
+test:
+	@scripts/setup.sh test
+	@scripts/test.sh release
+
+test-long:
+	@scripts/setup.sh test
+	@scripts/test.sh release long
+
+asan tsan:
+	@scripts/setup.sh
+	@scripts/test.sh $@
+
+bench:
+	@scripts/setup.sh
+	@scripts/bench.sh $(BENCH)
+
+install:
+	@scripts/setup.sh
+	@scripts/build.sh release
+	cmake --install build/release --prefix "$(PREFIX)"
+
+format:
+	@scripts/setup.sh format
+	git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format -i
+
+clean:
+	rm -rf build
