@@ -1,0 +1,165 @@
+#include "nn/io/atomic_file.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "nn/io/file.h"
+#include "tensor/error.h"
+#include "tests/nn/io_test_util.h"
+
+namespace whence {
+namespace {
+
+using ::testing::HasSubstr;
+using namespace whence::testing;
+
+int files_in(const std::string& folder) { return int(std::distance(std::filesystem::directory_iterator(folder), {})); }
+
+TEST(AtomicFile, ReplacesOnlyAtCommit) {
+  TempFolder tmp;
+  put(tmp / "a", "old");
+  {
+    AtomicFile out(tmp / "a");
+    out.write("new ");
+    out.write(std::string(200'000, 'x'));
+    out.write("end");
+    EXPECT_EQ(slurp(tmp / "a"), "old");
+    out.commit();
+    EXPECT_THROW(out.write("more"), IoError);
+    EXPECT_THROW(out.commit(), IoError);
+  }
+  EXPECT_EQ(slurp(tmp / "a"), "new " + std::string(200'000, 'x') + "end");
+  { AtomicFile out(tmp / "a"); out.write("lost"); }
+  EXPECT_EQ(slurp(tmp / "a").substr(0, 4), "new ");
+  EXPECT_EQ(files_in(tmp.path), 1);
+}
+
+TEST(AtomicFile, KeepsLinksAndPermissions) {
+  TempFolder tmp;
+  put(tmp / "real", "old");
+  ::chmod((tmp / "real").c_str(), 0640);
+  ASSERT_EQ(::symlink("real", (tmp / "link").c_str()), 0);
+  write_file_atomically(tmp / "link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(tmp / "link"));
+  EXPECT_EQ(slurp(tmp / "real"), "new");
+  struct stat st;
+  ::stat((tmp / "real").c_str(), &st);
+  EXPECT_EQ(st.st_mode & 0777, 0640u);
+}
+
+TEST(AtomicFile, SaysWhichFileAndWhy) {
+  TempFolder tmp;
+  EXPECT_THAT(message_of<IoError>([&] { AtomicFile(tmp / "no/such/file"); }), ::testing::AllOf(HasSubstr("no/such/file"), HasSubstr("No such file")));
+  EXPECT_THAT(message_of<IoError>([&] { AtomicFile("folder/"); }), HasSubstr("not the name of a file"));
+  std::filesystem::create_directory(tmp / "folder");
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }), HasSubstr("cannot replace"));
+  EXPECT_EQ(files_in(tmp.path), 1);  // the temporary is gone
+}
+
+TEST(AtomicFile, AFullDiskLeavesTheOldFile) {
+  TempFolder tmp;
+  put(tmp / "a", "old");
+  pid_t child = ::fork();
+  if (child == 0) {  // a file size limit stands for the full disk
+    ::signal(SIGXFSZ, SIG_IGN);
+    rlimit limit{100'000, 100'000};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      write_file_atomically(tmp / "a", std::string(300'000, 'x'));
+    } catch (const IoError&) {
+      ::_exit(slurp(tmp / "a") == "old" && files_in(tmp.path) == 1 ? 0 : 2);
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// A child rewrites one file as fast as it can and is killed at many different moments: the file is always one whole version.
+TEST(AtomicFile, AKilledWriterNeverLeavesHalfAFile) {
+  TempFolder tmp;
+  std::string path = tmp / "state";
+  auto version = [](int i) { return std::string(size_t(50'000 + i % 7 * 30'000), char('a' + i % 26)); };
+  write_file_atomically(path, version(0));
+  int leftovers = 0;
+  for (int round = 0; round < 25; ++round) {
+    pid_t child = ::fork();
+    if (child == 0) {
+      for (int i = round;; ++i) write_file_atomically(path, version(i));
+    }
+    ::usleep(useconds_t(500 + round * 700));
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    std::string now = slurp(path);
+    bool whole = false;
+    for (int i = 0; i < 7 * 26; ++i) whole |= now == version(i);
+    ASSERT_TRUE(whole) << "round " << round << ": " << now.size() << " bytes";
+    leftovers += files_in(tmp.path) > 1;
+  }
+  EXPECT_GT(leftovers, 0) << "no kill fell into a write; the test saw nothing";
+  write_file_atomically(path, "last");
+  EXPECT_EQ(files_in(tmp.path), 1) << "temporaries of killed writers must go";
+  EXPECT_EQ(slurp(path), "last");
+}
+
+std::string gzipped(const std::string& text) {
+  std::string out(compressBound(text.size()) + 64, '\0');
+  z_stream z{};
+  deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  z.avail_in = uInt(text.size());
+  z.next_out = reinterpret_cast<Bytef*>(out.data());
+  z.avail_out = uInt(out.size());
+  deflate(&z, Z_FINISH);
+  out.resize(z.total_out);
+  deflateEnd(&z);
+  return out;
+}
+
+TEST(ByteSource, GzipIsUndoneWhateverTheName) {
+  std::string text;
+  for (int i = 0; i < 50'000; ++i) text += std::to_string(i) + "\n";
+  TempFolder tmp;
+  put(tmp / "plain.gz", text);  // the name does not matter
+  put(tmp / "packed", gzipped(text));
+  put(tmp / "members", gzipped(text) + gzipped("second") + std::string(5, 0));
+  EXPECT_EQ(read_text(tmp / "plain.gz"), text);
+  EXPECT_EQ(read_text(tmp / "packed"), text);
+  EXPECT_EQ(read_text(tmp / "members"), text + "second");
+  EXPECT_EQ(ByteSource::memory(bytes_of(gzipped(text))).rest(), text);
+  EXPECT_EQ(ByteSource::memory(bytes_of("")).rest(), "");
+}
+
+TEST(ByteSource, DamagedGzipIsAnError) {
+  std::string packed = gzipped(std::string(100'000, 'q') + "tail");
+  for (size_t n : {size_t(2), size_t(10), packed.size() / 2, packed.size() - 1})
+    EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed.substr(0, n)), "a.gz").rest(); }), HasSubstr("a.gz: the gzip stream is cut off"));
+  std::string bad = packed;
+  bad[bad.size() - 6] ^= 1;  // checksum
+  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(bad)).rest(); }), HasSubstr("damaged"));
+  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed + "junk")).rest(); }), HasSubstr("damaged"));
+  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed)).rest(1000); }), HasSubstr("more than 1000 bytes"));
+  EXPECT_THAT(message_of<IoError>([&] { read_text("/"); }), HasSubstr("is a folder"));
+}
+
+TEST(LineReader, LineEndings) {
+  LineReader lines(ByteSource::memory(bytes_of("a\r\n\nb\rc\nlast")));
+  std::string line;
+  std::vector<std::string> all;
+  while (lines.next(line)) all.push_back(line);
+  EXPECT_EQ(all, (std::vector<std::string>{"a", "", "b\rc", "last"}));
+  EXPECT_EQ(lines.line(), 4);
+}
+
+}  // namespace
+}  // namespace whence
