@@ -1,0 +1,96 @@
+// Scalar functors of the elementwise ops: one text, three compilers.
+//
+// T is float or double (reference, CUDA through NVRTC) or a SIMD register (whence::cpu::Vec, whose exp, log, select ... are found by
+// argument-dependent lookup). So the text keeps to a small language: arithmetic, comparisons, `select(condition, a, b)` instead of
+// branches, constants as T(0.5), and the elementary functions named below. No standard header is used under NVRTC.
+//
+// d_NAME(v, dy) is the derivative times dy, where v is the input x, or the output y for exp, tanh, sigmoid and sqrt, whose
+// derivatives are cheaper from it.
+#pragma once
+
+#ifdef __CUDACC__
+#define WHENCE_SCALAR __host__ __device__ inline
+#else
+#define WHENCE_SCALAR inline
+#endif
+
+#ifndef __CUDACC_RTC__
+#include <cmath>
+#endif
+
+namespace whence::scalar {
+
+#ifndef __CUDACC_RTC__
+using std::abs, std::cos, std::erf, std::exp, std::expm1, std::floor, std::fma, std::isnan, std::log, std::log1p, std::pow, std::rint,
+    std::sin, std::sqrt, std::tanh;
+#endif
+
+WHENCE_SCALAR float select(bool c, float a, float b) { return c ? a : b; }
+WHENCE_SCALAR double select(bool c, double a, double b) { return c ? a : b; }
+
+// ---- one operand -------------------------------------------------------------------------------------------------------------
+
+template <class T> WHENCE_SCALAR T neg(T x) { return -x; }
+template <class T> WHENCE_SCALAR T sign(T x) { return select(x > T(0), T(1), select(x < T(0), T(-1), x)); }  // NaN and zeros pass
+template <class T> WHENCE_SCALAR T reciprocal(T x) { return T(1) / x; }
+template <class T> WHENCE_SCALAR T rsqrt(T x) { return T(1) / sqrt(x); }
+template <class T> WHENCE_SCALAR T square(T x) { return x * x; }
+template <class T> WHENCE_SCALAR T relu(T x) { return select(x < T(0), T(0), x); }
+template <class T> WHENCE_SCALAR T leaky_relu(T x, T slope) { return select(x < T(0), x * slope, x); }
+template <class T> WHENCE_SCALAR T clamp(T x, T lo, T hi) { return select(x < lo, lo, select(x > hi, hi, x)); }
+template <class T> WHENCE_SCALAR T sigmoid(T x) { return T(1) / (T(1) + exp(-x)); }
+template <class T> WHENCE_SCALAR T silu(T x) { return x / (T(1) + exp(-x)); }
+template <class T> WHENCE_SCALAR T gelu(T x) { return x * (T(0.5) * (T(1) + erf(x * T(0.70710678118654752)))); }
+// x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), written as x sigmoid(2u).
+template <class T> WHENCE_SCALAR T gelu_tanh(T x) {
+  T u2 = T(1.5957691216057308) * x * (T(1) + T(0.044715) * x * x);
+  return x / (T(1) + exp(-u2));
+}
+// log(1 + e^(beta x)) / beta with the large part taken out, so it neither overflows nor needs a threshold.
+template <class T> WHENCE_SCALAR T softplus(T x, T beta) {
+  T z = beta * x;
+  return (select(z < T(0), T(0), z) + log1p(exp(-abs(z)))) / beta;
+}
+template <class T> WHENCE_SCALAR T log_sigmoid(T x) { return select(x > T(0), T(0), x) - log1p(exp(-abs(x))); }
+
+// ---- two operands ------------------------------------------------------------------------------------------------------------
+
+template <class T> WHENCE_SCALAR T add(T a, T b) { return a + b; }
+template <class T> WHENCE_SCALAR T sub(T a, T b) { return a - b; }
+template <class T> WHENCE_SCALAR T mul(T a, T b) { return a * b; }
+template <class T> WHENCE_SCALAR T div(T a, T b) { return a / b; }
+// A NaN on either side is the answer.
+template <class T> WHENCE_SCALAR T maximum(T a, T b) { return select((a > b) | isnan(a), a, b); }
+template <class T> WHENCE_SCALAR T minimum(T a, T b) { return select((a < b) | isnan(a), a, b); }
+
+// ---- derivatives ---------------------------------------------------------------------------------------------------------------
+
+template <class T> WHENCE_SCALAR T d_exp(T y, T dy) { return dy * y; }
+template <class T> WHENCE_SCALAR T d_tanh(T y, T dy) { return dy * (T(1) - y * y); }
+template <class T> WHENCE_SCALAR T d_sigmoid(T y, T dy) { return dy * (y * (T(1) - y)); }
+template <class T> WHENCE_SCALAR T d_sqrt(T y, T dy) { return dy * T(0.5) / y; }
+template <class T> WHENCE_SCALAR T d_log(T x, T dy) { return dy / x; }
+template <class T> WHENCE_SCALAR T d_abs(T x, T dy) { return select(x > T(0), dy, select(x < T(0), -dy, T(0))); }
+template <class T> WHENCE_SCALAR T d_relu(T x, T dy) { return select(x > T(0), dy, T(0)); }
+template <class T> WHENCE_SCALAR T d_leaky_relu(T x, T dy, T slope) { return select(x > T(0), dy, dy * slope); }
+template <class T> WHENCE_SCALAR T d_clamp(T x, T dy, T lo, T hi) { return select((x < lo) | (x > hi), T(0), dy); }
+template <class T> WHENCE_SCALAR T d_erf(T x, T dy) { return dy * (T(1.1283791670955126) * exp(-x * x)); }
+template <class T> WHENCE_SCALAR T d_silu(T x, T dy) {
+  T s = sigmoid(x);
+  return dy * (s * (T(1) + x * (T(1) - s)));
+}
+template <class T> WHENCE_SCALAR T d_gelu(T x, T dy) {
+  T cdf = T(0.5) * (T(1) + erf(x * T(0.70710678118654752)));
+  T pdf = T(0.39894228040143268) * exp(T(-0.5) * x * x);
+  return dy * (cdf + x * pdf);
+}
+template <class T> WHENCE_SCALAR T d_gelu_tanh(T x, T dy) {
+  T x2 = x * x;
+  T s = sigmoid(T(1.5957691216057308) * x * (T(1) + T(0.044715) * x2));
+  T du = T(1.5957691216057308) * (T(1) + T(0.134145) * x2);
+  return dy * (s * (T(1) + x * du * (T(1) - s)));
+}
+template <class T> WHENCE_SCALAR T d_softplus(T x, T dy, T beta) { return dy * sigmoid(beta * x); }
+template <class T> WHENCE_SCALAR T d_log_sigmoid(T x, T dy) { return dy * sigmoid(-x); }
+
+}  // namespace whence::scalar

@@ -1,0 +1,380 @@
+// Elementwise loops against the C library in the next wider type: every op, odd lengths, special values, broadcast operands.
+#include "ops/cpu/unary_binary.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace whence::cpu {
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+using Wide = long double;
+
+template <class T> constexpr Elem elem_of();
+template <> constexpr Elem elem_of<float>() { return Elem::f32; }
+template <> constexpr Elem elem_of<double>() { return Elem::f64; }
+
+struct UnaryCase {
+  const char* name;
+  std::function<Wide(Wide)> want;
+  double lo, hi;        // domain for the random values
+  double ulp;           // allowed relative error in units of epsilon
+  double abs = 0;       // and an absolute term for functions that subtract
+  std::vector<double> params = {};
+};
+
+Wide sig(Wide x) { return 1 / (1 + expl(-x)); }
+Wide gelu(Wide x) { return x * 0.5L * erfcl(-x * M_SQRT1_2l); }
+Wide gelu_tanh(Wide x) { return 0.5L * x * (1 + tanhl(sqrtl(2 / M_PIl) * (x + 0.044715L * x * x * x))); }
+Wide softplus(Wide x) { return x > 0 ? x + log1pl(expl(-x)) : log1pl(expl(x)); }
+
+const std::vector<UnaryCase>& unary_cases() {
+  static const std::vector<UnaryCase> cases = {
+      {"neg", [](Wide x) { return -x; }, -9, 9, 0},
+      {"abs", [](Wide x) { return fabsl(x); }, -9, 9, 0},
+      {"sign", [](Wide x) { return x > 0 ? 1.0L : x < 0 ? -1.0L : x; }, -1, 1, 0},
+      {"exp", [](Wide x) { return expl(x); }, -80, 80, 2},
+      {"expm1", [](Wide x) { return expm1l(x); }, -20, 20, 2},
+      {"expm1", [](Wide x) { return expm1l(x); }, -0.01, 0.01, 2},
+      {"log", [](Wide x) { return logl(x); }, 1e-30, 50, 2},
+      {"log", [](Wide x) { return logl(x); }, 0.5, 2, 2},
+      {"log1p", [](Wide x) { return log1pl(x); }, -0.9, 3, 3},
+      {"log1p", [](Wide x) { return log1pl(x); }, -1e-3, 1e-3, 3},
+      {"sqrt", [](Wide x) { return sqrtl(x); }, 0, 100, 1},
+      {"rsqrt", [](Wide x) { return 1 / sqrtl(x); }, 1e-3, 100, 2},
+      {"reciprocal", [](Wide x) { return 1 / x; }, 0.01, 100, 1},
+      {"square", [](Wide x) { return x * x; }, -9, 9, 1},
+      {"sin", [](Wide x) { return sinl(x); }, -60, 60, 2, 1e-7},
+      {"cos", [](Wide x) { return cosl(x); }, -60, 60, 2, 1e-7},
+      {"tanh", [](Wide x) { return tanhl(x); }, -10, 10, 3},
+      {"tanh", [](Wide x) { return tanhl(x); }, -0.1, 0.1, 3},
+      {"sigmoid", sig, -60, 60, 3},
+      {"erf", [](Wide x) { return erfl(x); }, -6, 6, 2},
+      {"erf", [](Wide x) { return erfl(x); }, -0.1, 0.1, 2},
+      {"relu", [](Wide x) { return x < 0 ? 0 : x; }, -9, 9, 0},
+      {"leaky_relu", [](Wide x) { return x < 0 ? 0.25L * x : x; }, -9, 9, 1, 0, {0.25}},
+      {"gelu", gelu, -3, 9, 4, 2},
+      {"gelu_tanh", gelu_tanh, -3, 9, 8, 2},
+      {"silu", [](Wide x) { return x * sig(x); }, -20, 20, 4},
+      {"softplus", softplus, -40, 40, 4, 0, {1}},
+      {"softplus", [](Wide x) { return softplus(4 * x) / 4; }, -5, 5, 4, 0, {4}},
+      {"log_sigmoid", [](Wide x) { return -softplus(-x); }, -40, 40, 4},
+      {"clamp", [](Wide x) { return x < -1 ? -1 : x > 2 ? 2 : x; }, -9, 9, 0, 0, {-1, 2}},
+      {"floor", [](Wide x) { return floorl(x); }, -9, 9, 0},
+      {"round", [](Wide x) { return rintl(x); }, -9, 9, 0},
+      {"add_scalar", [](Wide x) { return x + 1.5L; }, -9, 9, 1, 1, {1.5}},
+      {"mul_scalar", [](Wide x) { return x * 1.5L; }, -9, 9, 1, 0, {1.5}},
+      {"rsub_scalar", [](Wide x) { return 1.5L - x; }, -9, 9, 1, 1, {1.5}},
+      {"rdiv_scalar", [](Wide x) { return 1.5L / x; }, 0.1, 9, 1, 0, {1.5}},
+      {"pow", [](Wide x) { return powl(x, 2); }, -9, 9, 1, 0, {2}},
+      {"pow", [](Wide x) { return powl(x, 3); }, -9, 9, 2, 0, {3}},
+      {"pow", [](Wide x) { return 1 / x; }, 0.1, 9, 1, 0, {-1}},
+      {"pow", [](Wide x) { return powl(x, 1.5L); }, 0.1, 9, 2, 0, {1.5}},
+      {"pow", [](Wide x) { return powl(x, 0.5L); }, 0.1, 9, 2, 0, {0.5}},
+  };
+  return cases;
+}
+
+template <class T>
+void check_unary() {
+  constexpr double eps = std::numeric_limits<T>::epsilon();
+  for (const UnaryCase& c : unary_cases()) {
+    UnaryLoop loop = find_unary(c.name, elem_of<T>());
+    ASSERT_TRUE(loop) << c.name;
+    ASSERT_EQ(param_count(c.name), static_cast<int>(c.params.size())) << c.name;
+    std::mt19937_64 rng(7);
+    for (int64_t n : {0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 65, 100, 4099}) {
+      std::vector<T> x(n + 2, T(1)), y(n + 2, T(-77)), z;
+      for (int64_t i = 0; i < n; ++i) x[i] = static_cast<T>(std::uniform_real_distribution<double>(c.lo, c.hi)(rng));
+      loop(x.data(), y.data(), n, c.params.data());
+      ASSERT_EQ(y[n], T(-77)) << c.name << " wrote beyond its " << n << " elements";
+      double worst = 0;
+      for (int64_t i = 0; i < n; ++i) {
+        Wide want = c.want(x[i]);
+        double err = std::fabs(static_cast<double>(y[i] - want));
+        double allowed = eps * (c.ulp * 0.5 * std::fabs(static_cast<double>(want)) * 2 + c.abs) + std::numeric_limits<T>::denorm_min();
+        worst = std::max(worst, err / (eps * std::fabs(static_cast<double>(want)) + 1e-300));
+        ASSERT_LE(err, allowed) << c.name << "(" << x[i] << ") = " << y[i] << ", want " << static_cast<double>(want) << " n=" << n << " i=" << i;
+      }
+      if (n == 4099 && std::getenv("WHENCE_SHOW_ULP")) std::printf("%-12s %.2f eps\n", c.name, worst);
+      z = x;  // in place
+      loop(z.data(), z.data(), n, c.params.data());
+      ASSERT_EQ(0, std::memcmp(z.data(), y.data(), n * sizeof(T))) << c.name << " in place";
+      if (n > 20) {  // an element's result does not depend on its place
+        std::vector<T> one(1);
+        loop(x.data() + n - 3, one.data(), 1, c.params.data());
+        ASSERT_EQ(one[0], y[n - 3]) << c.name;
+      }
+    }
+  }
+}
+
+TEST(Unary, MatchesLibraryF32) { check_unary<float>(); }
+TEST(Unary, MatchesLibraryF64) { check_unary<double>(); }
+
+template <class T>
+void check_special() {
+  struct Special { const char* name; double x, want; std::vector<double> params = {}; };
+  const double big = sizeof(T) == 4 ? 1e30 : 1e300, tiny = sizeof(T) == 4 ? 1e-40 : 1e-310;
+  const std::vector<Special> cases = {
+      {"exp", kInf, kInf}, {"exp", -kInf, 0}, {"exp", big, kInf}, {"exp", -big, 0}, {"exp", 0, 1},
+      {"expm1", kInf, kInf}, {"expm1", -kInf, -1}, {"expm1", -big, -1}, {"expm1", big, kInf}, {"expm1", tiny, tiny},
+      {"log", 0, -kInf}, {"log", kInf, kInf}, {"log", -1, kNan}, {"log", 1, 0},
+      {"log1p", -1, -kInf}, {"log1p", kInf, kInf}, {"log1p", -2, kNan}, {"log1p", tiny, tiny}, {"log1p", 0, 0},
+      {"tanh", kInf, 1}, {"tanh", -kInf, -1}, {"tanh", big, 1}, {"tanh", tiny, tiny}, {"tanh", -big, -1},
+      {"erf", kInf, 1}, {"erf", -kInf, -1}, {"erf", big, 1}, {"erf", 0, 0},
+      {"sigmoid", kInf, 1}, {"sigmoid", -kInf, 0}, {"sigmoid", -big, 0}, {"sigmoid", 0, 0.5},
+      {"gelu", kInf, kInf}, {"gelu_tanh", kInf, kInf}, {"silu", kInf, kInf}, {"silu", -30000, 0}, {"gelu", -30000, 0},
+      {"softplus", big, big, {1}}, {"softplus", -big, 0, {1}}, {"softplus", kInf, kInf, {1}}, {"softplus", -kInf, 0, {1}},
+      {"log_sigmoid", -big, -big}, {"log_sigmoid", kInf, 0}, {"log_sigmoid", -kInf, -kInf},
+      {"round", 0.5, 0}, {"round", 1.5, 2}, {"round", -2.5, -2}, {"floor", -0.5, -1}, {"sqrt", -1, kNan}, {"rsqrt", 0, kInf},
+      {"reciprocal", 0, kInf}, {"sign", -kInf, -1}, {"clamp", kInf, 2, {-1, 2}}, {"clamp", -kInf, -1, {-1, 2}}, {"pow", 0, 1, {0}},
+      {"sin", kInf, kNan}, {"cos", 0, 1}};
+  for (const Special& c : cases) {
+    for (int64_t n : {1, 16, 35}) {
+      std::vector<T> x(n, static_cast<T>(c.x)), y(n);
+      find_unary(c.name, elem_of<T>())(x.data(), y.data(), n, c.params.data());
+      for (T v : y) {
+        if (std::isnan(c.want)) EXPECT_TRUE(std::isnan(v)) << c.name << "(" << c.x << ") = " << v;
+        else EXPECT_EQ(v, static_cast<T>(c.want)) << c.name << "(" << c.x << ")";
+      }
+    }
+  }
+  for (const UnaryCase& c : unary_cases()) {
+    T x = static_cast<T>(kNan), y = 0;
+    find_unary(c.name, elem_of<T>())(&x, &y, 1, c.params.data());
+    EXPECT_TRUE(std::isnan(y)) << c.name << "(nan) = " << y;
+  }
+  // exp reaches into the subnormals, log comes back from there
+  T x = sizeof(T) == 4 ? T(-95) : T(-720), y;
+  find_unary("exp", elem_of<T>())(&x, &y, 1, nullptr);
+  EXPECT_NEAR(y / std::exp(x), 1, 1e-3);
+  EXPECT_GT(y, 0);
+  T w;
+  find_unary("log", elem_of<T>())(&y, &w, 1, nullptr);
+  EXPECT_NEAR(w, std::log(y), std::fabs(x) * std::numeric_limits<T>::epsilon());
+}
+TEST(Unary, SpecialValuesF32) { check_special<float>(); }
+TEST(Unary, SpecialValuesF64) { check_special<double>(); }
+
+TEST(Unary, HugeAngles) {
+  for (double v : {1e3, 1e5, 1e8, -3e9}) {
+    double x = v, y;
+    find_unary("sin", Elem::f64)(&x, &y, 1, nullptr);
+    EXPECT_NEAR(y, std::sin(v), 1e-12);
+    float xf = static_cast<float>(v), yf;
+    find_unary("cos", Elem::f32)(&xf, &yf, 1, nullptr);
+    EXPECT_NEAR(yf, std::cos(static_cast<double>(xf)), 1e-5);
+  }
+}
+
+struct BinaryCase {
+  const char* name;
+  std::function<double(double, double)> want;
+  double lo, hi, tolerance;
+  std::vector<double> params = {};
+};
+
+// The derivative of a unary op by central differences in long double, times dy.
+std::function<double(double, double)> slope(std::function<Wide(Wide)> f) {
+  return [f](double x, double dy) { const Wide h = 1e-6L; return static_cast<double>((f(x + h) - f(x - h)) / (2 * h) * dy); };
+}
+
+const std::vector<BinaryCase>& binary_cases() {
+  static const std::vector<BinaryCase> cases = {
+      {"add", [](double a, double b) { return a + b; }, -4, 4, 1e-6},
+      {"sub", [](double a, double b) { return a - b; }, -4, 4, 1e-6},
+      {"mul", [](double a, double b) { return a * b; }, -4, 4, 1e-5},
+      {"div", [](double a, double b) { return a / b; }, 0.1, 4, 1e-5},
+      {"maximum", [](double a, double b) { return a > b ? a : b; }, -4, 4, 0},
+      {"minimum", [](double a, double b) { return a < b ? a : b; }, -4, 4, 0},
+      {"pow", [](double a, double b) { return std::pow(a, b); }, 0.1, 4, 1e-4},
+      {"d_exp", [](double y, double dy) { return y * dy; }, -4, 4, 1e-5},
+      {"d_tanh", [](double y, double dy) { return dy * (1 - y * y); }, -1, 1, 1e-6},
+      {"d_sigmoid", [](double y, double dy) { return dy * y * (1 - y); }, 0, 1, 1e-6},
+      {"d_sqrt", [](double y, double dy) { return dy * 0.5 / y; }, 0.1, 4, 1e-5},
+      {"d_log", [](double x, double dy) { return dy / x; }, 0.1, 4, 1e-5},
+      {"d_abs", [](double x, double dy) { return x < 0 ? -dy : dy; }, -4, 4, 0},
+      {"d_relu", [](double x, double dy) { return x > 0 ? dy : 0; }, -4, 4, 0},
+      {"d_leaky_relu", [](double x, double dy) { return x > 0 ? dy : 0.25 * dy; }, -4, 4, 1e-6, {0.25}},
+      {"d_clamp", [](double x, double dy) { return x < -1 || x > 2 ? 0 : dy; }, -4, 4, 0, {-1, 2}},
+      {"d_gelu", slope(gelu), -4, 4, 3e-6},
+      {"d_gelu_tanh", slope(gelu_tanh), -4, 4, 3e-6},
+      {"d_silu", slope([](Wide x) { return x * sig(x); }), -4, 4, 3e-6},
+      {"d_softplus", slope([](Wide x) { return softplus(2 * x) / 2; }), -4, 4, 3e-6, {2}},
+      {"d_log_sigmoid", slope([](Wide x) { return -softplus(-x); }), -4, 4, 3e-6},
+      {"d_erf", slope([](Wide x) { return erfl(x); }), -4, 4, 3e-6},
+  };
+  return cases;
+}
+
+template <class T>
+void check_binary() {
+  for (const BinaryCase& c : binary_cases()) {
+    BinaryLoop loop = find_binary(c.name, elem_of<T>());
+    ASSERT_TRUE(loop) << c.name;
+    std::mt19937_64 rng(11);
+    std::uniform_real_distribution<double> u(c.lo, c.hi);
+    for (int64_t n : {0, 1, 3, 16, 17, 33, 70})
+      for (int sa : {0, 1})
+        for (int sb : {0, 1}) {
+          std::vector<T> a(n + 1), b(n + 1), y(n + 1, T(-77));
+          for (T& v : a) v = static_cast<T>(u(rng));
+          for (T& v : b) v = static_cast<T>(u(rng));
+          loop(a.data(), sa, b.data(), sb, y.data(), n, c.params.data());
+          EXPECT_EQ(y[n], T(-77));
+          for (int64_t i = 0; i < n; ++i) {
+            double want = static_cast<double>(static_cast<T>(c.want(a[i * sa], b[i * sb])));
+            ASSERT_NEAR(y[i], want, c.tolerance * (1 + std::fabs(want))) << c.name << "(" << a[i * sa] << ", " << b[i * sb] << ") " << sa << sb;
+          }
+        }
+  }
+}
+TEST(Binary, MatchesDefinitionF32) { check_binary<float>(); }
+TEST(Binary, MatchesDefinitionF64) { check_binary<double>(); }
+
+TEST(Binary, MaximumKeepsNan) {
+  float a[] = {float(kNan), 1, float(kNan)}, b[] = {1, float(kNan), float(kNan)}, y[3];
+  for (const char* name : {"maximum", "minimum"}) {
+    find_binary(name, Elem::f32)(a, 1, b, 1, y, 3, nullptr);
+    for (float v : y) EXPECT_TRUE(std::isnan(v)) << name;
+  }
+}
+
+TEST(Binary, Comparisons) {
+  struct { const char* name; int less, equal, more, nan; } rows[] = {
+      {"lt", 1, 0, 0, 0}, {"le", 1, 1, 0, 0}, {"gt", 0, 0, 1, 0}, {"ge", 0, 1, 1, 0}, {"eq", 0, 1, 0, 0}, {"ne", 1, 0, 1, 1}};
+  for (auto& r : rows) {
+    float a[] = {1, 2, 3, float(kNan)}, b[] = {2, 2, 2, 2};
+    uint8_t y[4];
+    find_binary(r.name, Elem::f32)(a, 1, b, 1, y, 4, nullptr);
+    EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{r.less, r.equal, r.more, r.nan})) << r.name;
+    int64_t ai[] = {1, 2, 3}, two = 2;
+    find_binary(r.name, Elem::i64)(ai, 1, &two, 0, y, 3, nullptr);
+    EXPECT_EQ((std::vector<int>{y[0], y[1], y[2]}), (std::vector<int>{r.less, r.equal, r.more})) << r.name;
+  }
+  uint8_t p[] = {0, 0, 1, 7}, q[] = {0, 1, 0, 2}, y[4];
+  find_binary("logical_and", Elem::b8)(p, 1, q, 1, y, 4, nullptr);
+  EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{0, 0, 0, 1}));
+  find_binary("logical_or", Elem::u8)(p, 1, q, 1, y, 4, nullptr);
+  EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{0, 1, 1, 1}));
+  find_unary("logical_not", Elem::b8)(p, y, 4, nullptr);
+  EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{1, 1, 0, 0}));
+}
+
+TEST(Binary, IntegersWrapAndNeverTrap) {
+  int32_t a[] = {2147483647, -2147483647 - 1, 7, -7}, b[] = {1, -1, 0, 2}, y[4];
+  find_binary("add", Elem::i32)(a, 1, b, 1, y, 4, nullptr);
+  EXPECT_EQ(y[0], -2147483647 - 1);
+  find_binary("div", Elem::i32)(a, 1, b, 1, y, 4, nullptr);
+  EXPECT_EQ((std::vector<int32_t>{y[0], y[1], y[2], y[3]}), (std::vector<int32_t>{2147483647, -2147483647 - 1, 0, -3}));
+}
+
+TEST(Where, AllStrides) {
+  for (int sc : {0, 1})
+    for (int sa : {0, 1})
+      for (int sb : {0, 1})
+        for (int64_t n : {0, 1, 40}) {
+          std::vector<uint8_t> c(41);
+          std::vector<float> a(41), b(41), y(41, -1);
+          for (int i = 0; i < 41; ++i) { c[i] = i % 3 == 1; a[i] = i; b[i] = -i; }
+          find_where(4)(c.data(), sc, a.data(), sa, b.data(), sb, y.data(), n);
+          for (int64_t i = 0; i < n; ++i) EXPECT_EQ(y[i], c[i * sc] ? a[i * sa] : b[i * sb]);
+        }
+  EXPECT_FALSE(find_where(3));
+}
+
+TEST(Cast, HalfTypesRoundTripEveryPattern) {
+  for (Elem half : {Elem::bf16, Elem::f16})
+    for (uint32_t p = 0; p < 65536; ++p) {
+      uint16_t h = static_cast<uint16_t>(p), back;
+      float f;
+      find_cast(half, Elem::f32)(&h, &f, 1, nullptr);
+      find_cast(Elem::f32, half)(&f, &back, 1, nullptr);
+      if (std::isnan(f)) {
+        float again;
+        find_cast(half, Elem::f32)(&back, &again, 1, nullptr);
+        ASSERT_TRUE(std::isnan(again)) << p;
+      } else {
+        ASSERT_EQ(h, back) << "pattern " << p << " of " << (half == Elem::f16 ? "f16" : "bf16");
+      }
+    }
+}
+
+// Between two neighbouring half values the cast must pick the nearer, and the even one on a tie.
+TEST(Cast, HalfRoundsToNearestEven) {
+  for (Elem half : {Elem::bf16, Elem::f16}) {
+    const uint32_t last = half == Elem::f16 ? 0x7bff : 0x7f7f;  // largest finite
+    for (uint32_t p = 0; p < last; ++p) {
+      uint16_t lo = static_cast<uint16_t>(p), hi = static_cast<uint16_t>(p + 1), got[3];
+      float fl, fh;
+      find_cast(half, Elem::f32)(&lo, &fl, 1, nullptr);
+      find_cast(half, Elem::f32)(&hi, &fh, 1, nullptr);
+      float mid = static_cast<float>((static_cast<double>(fl) + fh) / 2);
+      float x[] = {std::nextafterf(mid, -INFINITY), mid, std::nextafterf(mid, INFINITY)};
+      find_cast(Elem::f32, half)(x, got, 3, nullptr);
+      ASSERT_EQ(got[0], lo) << p;
+      ASSERT_EQ(got[1], p % 2 ? hi : lo) << p;
+      ASSERT_EQ(got[2], hi) << p;
+    }
+    float over[] = {3.4e38f, -3.4e38f, 65519.0f, 65520.0f};
+    uint16_t got[4];
+    find_cast(Elem::f32, half)(over, got, 4, nullptr);
+    if (half == Elem::f16) {
+      EXPECT_EQ(got[0], 0x7c00);
+      EXPECT_EQ(got[1], 0xfc00);
+      EXPECT_EQ(got[2], 0x7bff);
+      EXPECT_EQ(got[3], 0x7c00);
+    } else {
+      EXPECT_EQ(got[0], 0x7f80);
+    }
+  }
+}
+
+TEST(Cast, RealToIntegerSaturates) {
+  double x[] = {1.9, -1.9, 1e300, -1e300, kNan, 255.5, -0.5};
+  int64_t l[7];
+  uint8_t u[7], b[7];
+  find_cast(Elem::f64, Elem::i64)(x, l, 7, nullptr);
+  EXPECT_EQ(l[0], 1);
+  EXPECT_EQ(l[1], -1);
+  EXPECT_EQ(l[2], std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(l[3], std::numeric_limits<int64_t>::min());
+  EXPECT_EQ(l[4], 0);
+  find_cast(Elem::f64, Elem::u8)(x, u, 7, nullptr);
+  EXPECT_EQ((std::vector<int>{u[0], u[1], u[2], u[5], u[6]}), (std::vector<int>{1, 0, 255, 255, 0}));
+  find_cast(Elem::f64, Elem::b8)(x, b, 7, nullptr);
+  EXPECT_EQ(b[6], 1);
+  for (Elem e : {Elem::f32, Elem::f64, Elem::bf16, Elem::f16, Elem::i32, Elem::i64, Elem::u8, Elem::b8})
+    for (Elem t : {Elem::f32, Elem::f64, Elem::bf16, Elem::f16, Elem::i32, Elem::i64, Elem::u8, Elem::b8}) {
+      alignas(8) unsigned char in[8], mid[8], out[8];
+      int32_t one = 1;
+      find_cast(Elem::i32, e)(&one, in, 1, nullptr);
+      find_cast(e, t)(in, mid, 1, nullptr);
+      find_cast(t, Elem::i32)(mid, out, 1, nullptr);
+      int32_t v;
+      std::memcpy(&v, out, 4);
+      EXPECT_EQ(v, 1);
+    }
+}
+
+TEST(Lookup, UnknownNames) {
+  EXPECT_FALSE(find_unary("nothing", Elem::f32));
+  EXPECT_FALSE(find_unary("exp", Elem::i32));
+  EXPECT_FALSE(find_binary("zzz", Elem::f32));
+  EXPECT_EQ(param_count("nothing"), -1);
+  EXPECT_EQ(param_count("clamp"), 2);
+}
+
+}  // namespace
+}  // namespace whence::cpu
