@@ -1,0 +1,233 @@
+#include "autograd/graph.h"
+
+#include <fmt/format.h>
+
+#include "autograd/kernel.h"
+
+namespace whence {
+
+const Attrs Graph::kNoAttrs;
+
+// ---- inference errors -----------------------------------------------------------------------------------------
+
+static std::string complaint(const InferCtx& c, const std::string& what, const std::string& hint) {
+  std::string s = what + "\n  operands: ";
+  for (int i = 0; i < c.n(); ++i) s += (i ? ", " : "") + c.op.operand_name(i) + " " + c.in[size_t(i)].str();
+  if (!hint.empty()) s += "\n  hint: " + hint;
+  return s;
+}
+void InferCtx::shape_error(const std::string& what, const std::string& hint) const { throw ShapeError(complaint(*this, what, hint)); }
+void InferCtx::dtype_error(const std::string& what, const std::string& hint) const { throw DTypeError(complaint(*this, what, hint)); }
+void InferCtx::value_error(const std::string& what, const std::string& hint) const { throw ValueError(complaint(*this, what, hint)); }
+
+void InferCtx::need_float(int i) const {
+  if (!is_float(dtype(i))) dtype_error(op.operand_name(i) + " must be floating point, got " + std::string(name_of(dtype(i))), "cast it first");
+}
+void InferCtx::need_integer(int i) const {
+  if (!is_integer(dtype(i))) dtype_error(op.operand_name(i) + " must be integer, got " + std::string(name_of(dtype(i))));
+}
+void InferCtx::need_same_dtype(int i, int j) const {
+  if (dtype(i) != dtype(j))
+    dtype_error(fmt::format("dtypes differ: {} vs {}", name_of(dtype(i)), name_of(dtype(j))), fmt::format("cast {} to {}", op.operand_name(j), name_of(dtype(i))));
+}
+void InferCtx::need_rank(int i, int r) const {
+  if (rank(i) != r) shape_error(fmt::format("{} must have rank {}, got {}", op.operand_name(i), r, shape(i).str()));
+}
+void InferCtx::need_shape(int i, const Shape& s) const {
+  if (!(shape(i) == s)) shape_error(fmt::format("{} must have shape {}, got {}", op.operand_name(i), s.str(), shape(i).str()));
+}
+int InferCtx::axis(int i, int64_t a) const {
+  if (a < -rank(i) || a >= rank(i)) shape_error(fmt::format("axis {} is outside {} of rank {}", a, op.operand_name(i), rank(i)));
+  return int(a < 0 ? a + rank(i) : a);
+}
+
+// ---- leaves ---------------------------------------------------------------------------------------------------
+
+static void infer_leaf(InferCtx& c) {
+  if (c.attrs.has("tensor")) {
+    const Tensor& t = c.attrs.tensor("tensor");
+    c.out(t.shape(), t.dtype());
+  } else {
+    c.out(c.attrs.shape("shape"), c.attrs.dtype("dtype"));
+  }
+}
+REGISTER_OP(input, {.doc = "A value fed at each run.", .infer = infer_leaf, .traits = {.leaf = true}});
+REGISTER_OP(parameter, {.doc = "A trained tensor, read where it lives.", .infer = infer_leaf, .traits = {.leaf = true}});
+REGISTER_OP(constant, {.doc = "A fixed tensor.", .infer = infer_leaf, .traits = {.leaf = true}});
+
+Graph::Graph(Mode mode) : mode_(mode) { validate_registry(); }
+Graph::~Graph() = default;
+
+Var Graph::input(const std::string& name, const Shape& shape, DType dtype, InputOptions options, std::source_location where) {
+  if (immediate()) throw ValueError("an immediate graph computes at once: give input '" + name + "' its value");
+  for (auto& [have, id] : named_inputs_)
+    if (have == name) {
+      if (types_[id] == TensorType{shape, dtype}) return var(id);
+      throw ValueError(fmt::format("input '{}' is already {}, asked for {}", name, types_[id].str(), TensorType{shape, dtype}.str()));
+    }
+  Attrs attrs{{"name", name}, {"shape", shape}, {"dtype", dtype}, {"carries", options.carries}};
+  Var v = record(input_op, {}, std::move(attrs), where);
+  named_inputs_.emplace_back(name, v.id());
+  return v;
+}
+
+Var Graph::input(const std::string& name, Tensor value, InputOptions options, std::source_location where) {
+  if (!immediate()) return input(name, value.shape(), value.dtype(), options, where);
+  Attrs attrs{{"name", name}, {"shape", value.shape()}, {"dtype", value.dtype()}, {"carries", options.carries}, {"tensor", value}};
+  return record(input_op, {}, std::move(attrs), where);
+}
+
+Var Graph::parameter(const std::string& name, const Tensor& value) {
+  Attrs attrs{{"name", name}, {"tensor", value}};
+  for (ValueId id : parameters_) {
+    const Tensor& have = this->attrs(producer(id)).tensor("tensor");
+    if (have.raw() == value.raw() && have.shape() == value.shape() && have.dtype() == value.dtype() && have.strides() == value.strides()) return var(id);
+  }
+  Var v = record(parameter_op, {}, std::move(attrs));
+  parameters_.push_back(v.id());
+  return v;
+}
+
+Var Graph::constant(Tensor value) { return record(constant_op, {}, {{"tensor", std::move(value)}}); }
+Var Graph::constant(double value, DType dtype) { return constant(Tensor::scalar(value, dtype)); }
+
+// ---- recording ------------------------------------------------------------------------------------------------
+
+uint32_t Graph::intern_location(std::source_location at) {
+  if (location_) at = *location_;
+  if (!locations_.empty()) {
+    const auto& last = locations_.back();
+    if (last.line() == at.line() && last.column() == at.column() && last.file_name() == at.file_name()) return uint32_t(locations_.size() - 1);
+  }
+  locations_.push_back(at);
+  return uint32_t(locations_.size() - 1);
+}
+
+Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
+  scratch_in_.clear();
+  for (const Var& v : in) {
+    if (v.defined() && &v.graph() != this)
+      throw ValueError(fmt::format("[{}] {} belongs to another graph", op.name, op.operand_name(int(&v - in.data()))));
+    if (!v.defined()) throw ValueError(fmt::format("[{}] {} is undefined", op.name, op.operand_name(int(&v - in.data()))));
+    scratch_in_.push_back(types_[v.id()]);
+  }
+  ValueId first = ValueId(types_.size());
+  Node n{.op = &op, .in_begin = uint32_t(edges_.size()), .in_count = uint32_t(in.size()), .out_begin = first, .scope = scope_, .location = intern_location(where), .origin = origin_, .pass = pass_};
+  auto context = [&](const std::string& text) {
+    std::string s = fmt::format("[{}] {}", op.name, text);
+    size_t hint = s.find("\n  hint: ");
+    const auto& at = locations_[n.location];
+    std::string_view file = at.file_name();
+    if (size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    std::string line = fmt::format("\n  recorded at {}:{}", file, at.line());
+    if (!scopes_[scope_].empty()) line += " in " + scopes_[scope_];
+    if (origin_ != kNone) line += "\n  while serving " + describe(origin_);
+    return hint == s.npos ? s + line : s.substr(0, hint) + line + s.substr(hint);
+  };
+  try {
+    InferCtx c(op, scratch_in_, attrs, types_);
+    op.infer(c);
+  } catch (const ShapeError& e) { types_.resize(first); throw ShapeError(context(e.what()));
+  } catch (const DTypeError& e) { types_.resize(first); throw DTypeError(context(e.what()));
+  } catch (const ValueError& e) { types_.resize(first); throw ValueError(context(e.what())); }
+  n.out_count = uint32_t(types_.size()) - first;
+  for (const Var& v : in) edges_.push_back(v.id());
+  if (!attrs.list().empty()) {
+    n.attrs = uint32_t(attrs_.size());
+    attrs_.push_back(std::move(attrs));
+  }
+  producer_.resize(types_.size(), NodeId(nodes_.size()));
+  nodes_.push_back(n);
+  if (immediate()) run_immediately(n);
+  return {this, first};
+}
+
+void Graph::run_immediately(const Node& n) {
+  values_.resize(types_.size());
+  if (n.op->traits.leaf) {
+    values_[n.out_begin] = attrs(n).tensor("tensor");
+    return;
+  }
+  std::vector<Tensor> in;
+  for (ValueId v : inputs(n)) in.push_back(values_[v]);
+  std::vector<TensorType> out(types_.begin() + n.out_begin, types_.begin() + n.out_begin + n.out_count);
+  std::vector<Tensor> results = run_kernel(*n.op, in, out, attrs(n), /*seed=*/0);
+  for (uint32_t k = 0; k < n.out_count; ++k) values_[n.out_begin + k] = std::move(results[k]);
+}
+
+const Tensor& Graph::value(ValueId v) const {
+  if (!immediate()) throw ValueError("a recorded graph holds no values: compile and run it, or use Graph(Graph::Mode::immediate)");
+  return values_[v];
+}
+
+Var record(const OpDef& op, std::initializer_list<Arg> in, Attrs attrs) {
+  Var anchor;
+  const Arg* first = in.begin();
+  for (const Arg& a : in)
+    if (!a.is_number() && !anchor.defined()) anchor = a.var;
+  if (!anchor.defined()) throw ValueError("[" + op.name + "] needs at least one Var among its operands");
+  Graph& g = anchor.graph();
+  std::array<Var, 8> vars;
+  std::vector<Var> many;
+  if (in.size() > vars.size()) many.resize(in.size());
+  std::span<Var> out = in.size() > vars.size() ? std::span<Var>(many) : std::span<Var>(vars.data(), in.size());
+  size_t i = 0;
+  for (const Arg& a : in) out[i++] = a.is_number() ? g.constant(a.number, anchor.dtype()) : a.var;
+  return g.record(op, out, std::move(attrs), first->where);
+}
+
+std::vector<Var> record_all(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
+  if (in.empty()) throw ValueError("[" + op.name + "] needs at least one operand");
+  Graph& g = in[0].graph();
+  Var first = g.record(op, in, std::move(attrs), where);
+  std::vector<Var> out;
+  for (uint32_t k = 0; k < g.producer(first.id()).out_count; ++k) out.push_back({&g, first.id() + k});
+  return out;
+}
+
+// ---- description ----------------------------------------------------------------------------------------------
+
+ScopeGuard::ScopeGuard(Graph& g, std::string_view name) : graph_(g), before_(g.scope_) {
+  std::string full = g.scopes_[g.scope_].empty() ? std::string(name) : g.scopes_[g.scope_] + "/" + std::string(name);
+  g.scopes_.push_back(std::move(full));
+  g.scope_ = uint32_t(g.scopes_.size() - 1);
+}
+
+std::string Graph::describe(NodeId id) const {
+  const Node& n = nodes_[id];
+  const auto& at = locations_[n.location];
+  std::string_view file = at.file_name();
+  if (size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+  std::string s;
+  if (n.origin != kNone) {
+    static const char* doing[] = {"inlined from", "while differentiating", "while tracing the relevance of"};
+    return fmt::format("{} {} {}", n.op->name, doing[n.pass], describe(n.origin));
+  }
+  s = fmt::format("{} recorded at {}:{}", n.op->name, file, at.line());
+  if (!scopes_[n.scope].empty()) s += " in " + scopes_[n.scope];
+  return s;
+}
+
+std::string Graph::dot(std::span<const Var> roots) const {
+  std::vector<char> live(nodes_.size(), roots.empty());
+  for (const Var& r : roots) live[producer_[r.id()]] = 1;
+  if (!roots.empty())
+    for (size_t i = nodes_.size(); i-- > 0;)
+      if (live[i])
+        for (ValueId v : inputs(nodes_[i])) live[producer_[v]] = 1;
+  static const char* colours[] = {"#dbe9ff", "#ffe2cc", "#d9f2d9"};
+  std::string s = "digraph whence {\n  rankdir=TB;\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n";
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (!live[i]) continue;
+    const Node& n = nodes_[i];
+    std::string label = n.op->name;
+    if (n.op->traits.leaf && attrs(n).has("name")) label += " " + attrs(n).text("name");
+    label += "\\n" + (n.out_count ? types_[n.out_begin].str() : std::string());
+    if (!scopes_[n.scope].empty()) label += "\\n" + scopes_[n.scope];
+    s += fmt::format("  n{} [label=\"{}\", fillcolor=\"{}\"];\n", i, label, colours[n.pass]);
+    for (ValueId v : inputs(n)) s += fmt::format("  n{} -> n{};\n", producer_[v], i);
+  }
+  return s + "}\n";
+}
+
+}  // namespace whence

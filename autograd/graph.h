@@ -1,0 +1,205 @@
+// Graph: nodes in one vector, edges as 32-bit indices, no values. Var: a handle into it.
+#pragma once
+#include <deque>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "autograd/op.h"
+
+namespace whence {
+
+class Graph;
+using ValueId = uint32_t;
+using NodeId = uint32_t;
+inline constexpr uint32_t kNone = 0xffffffffu;
+
+/// A value in a graph. Cheap to copy; valid while its graph lives.
+class Var {
+ public:
+  Var() = default;
+  Var(Graph* graph, ValueId id) : graph_(graph), id_(id) {}
+  bool defined() const { return graph_ != nullptr; }
+  Graph& graph() const { return *graph_; }
+  ValueId id() const { return id_; }
+  const Shape& shape() const;
+  DType dtype() const;
+  int rank() const { return shape().rank(); }
+  int64_t size(int axis) const { return shape()[normalize_axis(axis, rank())]; }
+  int64_t numel() const { return shape().numel(); }
+  /// Immediate graphs only: the computed value. \throws ValueError in a recorded graph.
+  const Tensor& value() const;
+  bool operator==(const Var&) const = default;
+
+ private:
+  Graph* graph_ = nullptr;
+  ValueId id_ = kNone;
+};
+
+/// An op's argument: a Var, or a number that becomes a constant of the other operand's dtype. Converting captures
+/// the user's line, through operators too.
+struct Arg {
+  Var var;
+  double number = 0;
+  std::source_location where;
+  Arg(Var v, std::source_location at = std::source_location::current()) : var(v), where(at) {}
+  Arg(double x, std::source_location at = std::source_location::current()) : number(x), where(at) {}
+  Arg(int x, std::source_location at = std::source_location::current()) : number(x), where(at) {}
+  bool is_number() const { return !var.defined(); }
+  operator Var() const { return var; }
+  const Shape& shape() const { return var.shape(); }
+  DType dtype() const { return var.dtype(); }
+  int rank() const { return var.rank(); }
+};
+
+struct Node {
+  const OpDef* op = nullptr;
+  uint32_t in_begin = 0, in_count = 0;    ///< range in the graph's edge list
+  ValueId out_begin = 0;
+  uint32_t out_count = 0;
+  uint32_t attrs = kNone;                 ///< index in the attribute table, kNone when empty
+  uint32_t scope = 0;
+  uint32_t location = 0;
+  NodeId origin = kNone;                  ///< for nodes made by a sweep or an inlined body: the node they serve
+  uint8_t pass = 0;                       ///< 0 forward, 1 gradient, 2 relevance
+};
+
+struct InputOptions {
+  bool carries = true;  ///< data: receives relevance. Masks and other side inputs: false.
+};
+
+class Graph {
+ public:
+  enum class Mode { record, immediate };
+  explicit Graph(Mode mode = Mode::record);
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  // ---- leaves
+  /// A value fed at each run, by name. \throws ValueError when the name is taken by another shape or dtype.
+  Var input(const std::string& name, const Shape& shape, DType dtype = f32, InputOptions options = {},
+            std::source_location where = std::source_location::current());
+  /// Immediate graphs: an input with its value.
+  Var input(const std::string& name, Tensor value, InputOptions options = {},
+            std::source_location where = std::source_location::current());
+  /// A trained tensor, read at each run from where it lives. The same memory gives the same Var.
+  Var parameter(const std::string& name, const Tensor& value);
+  Var constant(Tensor value);
+  Var constant(double value, DType dtype);  ///< shape []
+
+  // ---- recording (ops call this; users call ops)
+  /// Appends a node; shapes and dtypes are checked here. Returns its first result; result k is at id + k.
+  Var record(const OpDef& op, std::span<const Var> in, Attrs attrs = {},
+             std::source_location where = std::source_location::current());
+
+  // ---- structure
+  size_t node_count() const { return nodes_.size(); }
+  size_t value_count() const { return types_.size(); }
+  const Node& node(NodeId n) const { return nodes_[n]; }
+  const Node& producer(ValueId v) const { return nodes_[producer_[v]]; }
+  NodeId producer_id(ValueId v) const { return producer_[v]; }
+  std::span<const ValueId> inputs(const Node& n) const { return {edges_.data() + n.in_begin, n.in_count}; }
+  const TensorType& type(ValueId v) const { return types_[v]; }
+  const Attrs& attrs(const Node& n) const { return n.attrs == kNone ? kNoAttrs : attrs_[n.attrs]; }
+  Var var(ValueId v) { return {this, v}; }
+  const std::string& scope_name(const Node& n) const { return scopes_[n.scope]; }
+  const std::string& current_scope() const { return scopes_[scope_]; }
+  std::source_location location(const Node& n) const { return locations_[n.location]; }
+  /// "matmul recorded at model.cpp:42 in block3/attn", with the origin for nodes made by a sweep.
+  std::string describe(NodeId n) const;
+  /// Graphviz text; values reachable from `roots`, or everything.
+  std::string dot(std::span<const Var> roots = {}) const;
+
+  bool immediate() const { return mode_ == Mode::immediate; }
+  const Tensor& value(ValueId v) const;
+
+ private:
+  friend class ScopeGuard;
+  friend class OriginGuard;
+  friend class LocationGuard;
+  uint32_t intern_location(std::source_location);
+  void run_immediately(const Node&);
+
+  static const Attrs kNoAttrs;
+  Mode mode_;
+  std::vector<Node> nodes_;
+  std::vector<ValueId> edges_;
+  std::deque<TensorType> types_;  // deques: references stay valid while recording
+  std::vector<NodeId> producer_;
+  std::deque<Attrs> attrs_;
+  std::vector<std::string> scopes_{""};
+  std::vector<std::source_location> locations_;
+  std::vector<std::pair<std::string, ValueId>> named_inputs_;
+  std::vector<ValueId> parameters_;
+  std::vector<Tensor> values_;  // immediate graphs only
+  uint32_t scope_ = 0;
+  NodeId origin_ = kNone;
+  uint8_t pass_ = 0;
+  std::optional<std::source_location> location_;
+  std::vector<TensorType> scratch_in_;
+};
+
+/// Names everything recorded while it lives: `Scope s(g, "block3")` inside "encoder" gives "encoder/block3".
+class ScopeGuard {
+ public:
+  ScopeGuard(Graph& g, std::string_view name);
+  ~ScopeGuard() { graph_.scope_ = before_; }
+  ScopeGuard(const ScopeGuard&) = delete;
+
+ private:
+  Graph& graph_;
+  uint32_t before_;
+};
+using Scope = ScopeGuard;
+
+/// Ops composed of other ops put this first, so that inner nodes carry the user's line.
+class LocationGuard {
+ public:
+  explicit LocationGuard(const Arg& a) : LocationGuard(a.var.graph(), a.where) {}
+  LocationGuard(Graph& g, std::source_location where) : graph_(g), before_(g.location_) {
+    if (!before_) g.location_ = where;
+  }
+  ~LocationGuard() { graph_.location_ = before_; }
+  LocationGuard(const LocationGuard&) = delete;
+
+ private:
+  Graph& graph_;
+  std::optional<std::source_location> before_;
+};
+
+/// Sweeps and inlined bodies: what is recorded serves node `origin` in pass `pass`.
+class OriginGuard {
+ public:
+  OriginGuard(Graph& g, NodeId origin, uint8_t pass) : graph_(g), origin_(g.origin_), pass_(g.pass_), scope_(g.scope_) {
+    g.origin_ = origin;
+    g.pass_ = pass;
+    g.scope_ = g.nodes_[origin].scope;
+  }
+  ~OriginGuard() {
+    graph_.origin_ = origin_;
+    graph_.pass_ = pass_;
+    graph_.scope_ = scope_;
+  }
+  OriginGuard(const OriginGuard&) = delete;
+
+ private:
+  Graph& graph_;
+  NodeId origin_;
+  uint8_t pass_;
+  uint32_t scope_;
+};
+
+inline const Shape& Var::shape() const { return graph_->type(id_).shape; }
+inline DType Var::dtype() const { return graph_->type(id_).dtype; }
+inline const Tensor& Var::value() const { return graph_->value(id_); }
+
+/// Records `op` on arguments, numbers becoming constants of the first Var's dtype. Returns result 0.
+Var record(const OpDef& op, std::initializer_list<Arg> in, Attrs attrs = {});
+/// Same, all results.
+std::vector<Var> record_all(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where);
+
+}  // namespace whence

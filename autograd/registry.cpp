@@ -1,0 +1,110 @@
+// The op registry, and the refusal of incomplete literals.
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#include "autograd/op.h"
+
+namespace whence {
+
+namespace {
+struct Registry {
+  std::deque<OpDef> ops;  // stable addresses
+  std::map<std::string, const OpDef*, std::less<>> by_name;
+  std::vector<std::string> twice;
+  size_t validated = 0;
+  std::mutex mutex;
+};
+Registry& registry() {
+  static Registry* r = new Registry;  // never destroyed: ops outlive static destructors
+  return *r;
+}
+}  // namespace
+
+std::string OpDef::operand_name(int i) const {
+  if (operands.empty()) return "operand " + std::to_string(i);
+  if (size_t(i) < operands.size() && !operands[size_t(i)].ends_with("...")) return operands[size_t(i)];
+  std::string last = operands.back();
+  if (last.ends_with("...")) return last.substr(0, last.size() - 3) + std::to_string(i - int(operands.size()) + 1);
+  return "operand " + std::to_string(i);
+}
+
+const OpDef& register_op(const char* name, const char* file, OpDef def) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  def.name = name;
+  std::string_view path = file;
+  if (size_t at = path.rfind('/'); at != path.npos)
+    if (size_t before = path.rfind('/', at - 1); before != path.npos) path.remove_prefix(before + 1);
+  def.file = path;
+  if (def.loop.empty()) def.loop = name;
+  if (r.by_name.contains(def.name)) r.twice.push_back(def.name + " (" + def.file + ") is registered twice");
+  r.ops.push_back(std::move(def));
+  r.by_name[name] = &r.ops.back();
+  return r.ops.back();
+}
+
+const OpDef* find_op(std::string_view name) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto it = r.by_name.find(name);
+  return it == r.by_name.end() ? nullptr : it->second;
+}
+
+const OpDef& op_named(std::string_view name) {
+  const OpDef* op = find_op(name);
+  if (!op) throw Error("no op is named '" + std::string(name) + "'");
+  return *op;
+}
+
+std::vector<const OpDef*> all_ops() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  std::vector<const OpDef*> ops;
+  for (auto& [name, op] : r.by_name) ops.push_back(op);
+  return ops;
+}
+
+static void check(const OpDef& op, std::vector<std::string>& defects) {
+  auto defect = [&](const std::string& what) { defects.push_back(op.name + " (" + op.file + "): " + what); };
+  const Traits& t = op.traits;
+  if (op.doc.empty()) defect("no doc line");
+  if (!op.infer) defect("no shape inference");
+  if (t.leaf) return;
+  if (op.operands.empty()) defect("operands are not named");
+  if (!op.cpu && !op.view && !op.body) defect("no cpu kernel, view or body");
+  if (op.body && op.relevance) defect("a fused op has a body and no relevance rule of its own");
+  if (!op.body && op.fast_relevance) defect("fast_relevance belongs to fused ops");
+  bool stops = t.nondifferentiable;
+  if (!op.vjp && !op.body && !stops && !t.blocks_gradient) defect("no vjp and no body; set nondifferentiable if cotangents stop here by definition");
+  if (!op.relevance && !op.body && !stops && !t.backward && !t.blocks_relevance) defect("no relevance rule and no body");
+  if (!op.samples) defect("no samples");
+  if (t.elementwise && op.loop.empty()) defect("an elementwise op needs a scalar loop");
+}
+
+std::vector<std::string> registry_defects() {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  std::vector<std::string> defects = r.twice;
+  for (auto& [name, op] : r.by_name) check(*op, defects);
+  return defects;
+}
+
+void validate_registry() {
+  Registry& r = registry();
+  {
+    std::lock_guard lock(r.mutex);
+    if (r.validated == r.ops.size()) return;
+  }
+  std::vector<std::string> defects = registry_defects();
+  if (!defects.empty()) {
+    std::string text = "the op registry has " + std::to_string(defects.size()) + " defect(s):";
+    for (auto& d : defects) text += "\n  " + d;
+    throw Error(text);
+  }
+  std::lock_guard lock(r.mutex);
+  r.validated = r.ops.size();
+}
+
+}  // namespace whence

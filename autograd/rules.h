@@ -1,0 +1,76 @@
+// Relevance rules as data: which rule parameters apply to which op in which scope, and the combinators that most
+// ops use as their rule. Formulas: docs/relevance.md.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tensor/tensor.h"
+
+namespace whence {
+
+class SweepCtx;
+
+namespace lrp {
+
+/// How a denominator z is kept away from zero. sigma(z) is the sign with sigma(0) = +1.
+enum class Stab : uint8_t {
+  relative,    ///< z + sigma(z) eps max(1, rms of z over its last axis): scale-free, independent of other rows
+  sign,        ///< z + sigma(z) eps
+  plain,       ///< z + eps (LXT; not safe near z = -eps)
+  clip,        ///< sigma(z) max(|z|, eps)
+  rms_sample,  ///< z + sigma(z) eps rms of z over all axes but the first (zennit's norm_scale)
+  rms_tensor,  ///< z + sigma(z) eps max(1, rms of the whole tensor)
+};
+
+/// Parameters of one rule. `variant` selects among the formulas an op offers; "" is the op's default (the vjp form).
+/// Every op also understands "identity" (all relevance to its first carrying operand) and "detach" (none passes).
+struct Rule {
+  std::string variant;
+  double eps = 1e-6;
+  Stab stab = Stab::relative;
+  double gamma = 0.25;
+  double alpha = 2, beta = 1;
+  Tensor low, high;       ///< zbox: bounds, broadcastable to the input
+  bool bias = true;       ///< false: the bias takes no part in the denominator (zennit's zero_params)
+  bool half_outside = false;  ///< bilinear: t = R / (2 stab(z)) instead of R / stab(2 z)
+  bool keep_zero = false; ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)
+};
+
+/// An ordered list of (op pattern, scope pattern) -> Rule; the last match wins. '*' matches any run of characters.
+class RuleSet {
+ public:
+  explicit RuleSet(std::string name = "custom", Rule fallback = {}) : name_(std::move(name)), fallback_(std::move(fallback)) {}
+  RuleSet& set(std::string op_pattern, Rule rule) { return set(std::move(op_pattern), "*", std::move(rule)); }
+  RuleSet& set(std::string op_pattern, std::string scope_pattern, Rule rule);
+  const Rule& match(std::string_view op, std::string_view scope) const;
+  const std::string& name() const { return name_; }
+  /// True when the op runs under the fallback, so that a fused fast path for its body is allowed.
+  bool plain(std::string_view op, std::string_view scope) const { return &match(op, scope) == &fallback_; }
+  bool has_overrides() const { return !entries_.empty(); }
+
+ private:
+  struct Entry { std::string op, scope; Rule rule; };
+  std::string name_;
+  Rule fallback_;
+  std::vector<Entry> entries_;
+};
+
+bool glob(std::string_view pattern, std::string_view text);
+
+// ---- combinators: values for OpDef::relevance ------------------------------------------------------------------
+
+/// Elementwise unary ops: R_x = R.
+void identity(SweepCtx&);
+/// Data movement: the vjp itself. Exact for any R.
+void reindex(SweepCtx&);
+/// Nothing passes; what arrives is booked as absorbed ("constant").
+void sink(SweepCtx&);
+/// R_x = x * vjp(R / stab(y)): sums, linear maps, convolutions, scans (Euler degree 1 in the carriers).
+void linear_in_carriers(SweepCtx&);
+/// R_i = x_i * vjp_i(share R / stab(y)), share = 1 / (number of operands that carry relevance).
+void multilinear(SweepCtx&);
+
+}  // namespace lrp
+}  // namespace whence

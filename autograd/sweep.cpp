@@ -1,0 +1,351 @@
+#include "autograd/sweep.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace whence {
+
+namespace {
+
+// Ops the sweep itself needs. They live in ops/, above this room, so they are reached through the registry.
+Var call(const char* name, std::initializer_list<Var> in, Attrs attrs = {}) {
+  return in.begin()->graph().record(op_named(name), {in.begin(), in.size()}, std::move(attrs));
+}
+
+bool sink(const OpDef& op, int i) { return i < 32 && (op.traits.sinks >> i & 1); }
+
+// Does the mask pass from operands to results of this node?
+template <class Mask> bool any_input(const Graph& g, const Node& n, const Mask& mask) {
+  auto in = g.inputs(n);
+  for (size_t i = 0; i < in.size(); ++i)
+    if (mask[in[i]] && !sink(*n.op, int(i))) return true;
+  return false;
+}
+
+}  // namespace
+
+// ---- SweepCtx -------------------------------------------------------------------------------------------------
+
+SweepCtx::SweepCtx(Graph& g, NodeId id, PassKind kind) : graph(g), op(*g.node(id).op), attrs(g.attrs(g.node(id))), node_id(id), kind_(kind) {
+  Node n = g.node(id);
+  for (ValueId v : g.inputs(n)) in_.push_back(g.var(v));
+  for (uint32_t k = 0; k < n.out_count; ++k) out_.push_back(g.var(n.out_begin + k));
+  d_.resize(out_.size());
+  give_.resize(in_.size());
+  needs_.resize(in_.size());
+  carries_.resize(in_.size());
+}
+
+Var SweepCtx::d(int k) const {
+  if (has(k)) return d_[size_t(k)];
+  DType t = is_float(out(k).dtype()) ? out(k).dtype() : f32;
+  return call("broadcast_to", {graph.constant(0.0, t)}, {{"shape", out_shape(k)}});
+}
+
+Shape SweepCtx::shape_of(int i) const {
+  Shape s = in(i).shape();
+  if (targets_) s.insert(0, targets_);
+  return s;
+}
+Shape SweepCtx::out_shape(int k) const {
+  Shape s = out(k).shape();
+  if (targets_) s.insert(0, targets_);
+  return s;
+}
+
+void SweepCtx::give(int i, Var c) {
+  if (!needs(i)) return;
+  if (!(c.shape() == shape_of(i)))
+    throw ShapeError("[" + op.name + "] " + (is_relevance() ? "relevance" : "gradient") + " of " + op.operand_name(i) + " has shape " + c.shape().str() + ", the operand " + shape_of(i).str());
+  Var& have = give_[size_t(i)];
+  have = have.defined() ? call("add", {have, c}) : c;
+}
+
+Var SweepCtx::reduce_to(Var v, int i) const {
+  Shape want = shape_of(i);
+  if (v.shape() == want) return v;
+  int extra = v.rank() - want.rank(), lead = this->lead();
+  Ints axes;
+  for (int a = lead; a < v.rank(); ++a)
+    if (a < lead + extra || (want[a - extra] == 1 && v.shape()[a] != 1)) axes.push_back(a);
+  if (!axes.empty()) v = call("sum", {v}, {{"axes", axes}, {"keepdim", false}});
+  return v.shape() == want ? v : call("reshape", {v}, {{"shape", want}});
+}
+
+int SweepCtx::carriers() const { return int(std::count(carries_.begin(), carries_.end(), char(1))); }
+
+std::vector<Var> SweepCtx::frozen_vjp(Var t) const {
+  SweepCtx inner(graph, node_id, kind_);
+  inner.d_[0] = t;
+  inner.needs_ = needs_;
+  inner.carries_ = carries_;
+  inner.rule_ = rule_;
+  inner.targets_ = targets_;
+  inner.frozen_ = true;
+  op.vjp(inner);
+  return inner.give_;
+}
+
+Var SweepCtx::stabilised_share(Var r, Var y, double share) const {
+  return call("stabilised_div", {r, y}, {{"share", share}, {"eps", rule().eps}, {"stab", int64_t(rule().stab)}});
+}
+
+// ---- masks ----------------------------------------------------------------------------------------------------
+
+static bool starts_relevance(const Graph& g, const Node& n) { return n.op->name == "input" && g.attrs(n).flag("carries"); }
+
+std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) {
+  std::vector<char> carry(g.value_count());
+  for (const Var& v : extra)
+    if (g.producer(v.id()).op->name != "parameter") carry[v.id()] = 1;
+  for (size_t i = 0; i < g.node_count(); ++i) {
+    const Node& n = g.node(NodeId(i));
+    bool c = starts_relevance(g, n) || (!n.op->traits.blocks_relevance && !n.op->traits.nondifferentiable && any_input(g, n, carry));
+    for (uint32_t k = 0; k < n.out_count; ++k) carry[n.out_begin + k] |= c;
+  }
+  return carry;
+}
+
+// ---- the traversal --------------------------------------------------------------------------------------------
+
+class Sweeper {
+ public:
+  Sweeper(Graph& g, std::span<const Var> wrt, const Pass& pass) : g_(g), pass_(pass), relevance_(pass.kind == PassKind::relevance) {
+    needs_.resize(g.value_count());
+    carry_.resize(g.value_count());
+    for (const Var& v : wrt) {
+      needs_[v.id()] = 1;
+      if (g.producer(v.id()).op->name != "parameter") carry_[v.id()] = 1;
+    }
+    extend_masks(0, NodeId(g.node_count()));
+  }
+
+  void seed(ValueId v, Var r) { accumulate(v, r); }
+
+  void reverse(NodeId begin, NodeId end) {
+    for (NodeId id = end; id-- > begin;) visit(id);
+  }
+
+  /// Every op between the roots and wrt that has neither rule nor body.
+  void check_rules(std::span<const Var> roots) const {
+    std::vector<char> live(g_.node_count());
+    std::map<std::string, std::string> missing;
+    for (const Var& r : roots) live[g_.producer_id(r.id())] = 1;
+    for (size_t i = g_.node_count(); i-- > 0;) {
+      const Node& n = g_.node(NodeId(i));
+      if (!live[i] || n.op->traits.leaf || !wanted(n)) continue;
+      bool has = relevance_ ? n.op->relevance || n.op->body : n.op->vjp || n.op->body;
+      if (relevance_ && !has) has = overridden(n);
+      if (!has) missing.emplace(n.op->name, g_.describe(NodeId(i)));
+      for (ValueId v : g_.inputs(n)) live[g_.producer_id(v)] = 1;
+    }
+    if (missing.empty()) return;
+    std::string text = relevance_ ? "no relevance rule for:" : "no vjp for:";
+    for (auto& [name, where] : missing) text += "\n  " + where;
+    throw MissingRule(text);
+  }
+
+  Var result(Var w) {
+    if (Var r = arrived(w.id()); r.defined()) return r;
+    Shape s = w.shape();
+    if (pass_.targets) s.insert(0, pass_.targets);
+    return call("broadcast_to", {g_.constant(0.0, is_float(w.dtype()) ? w.dtype() : f32)}, {{"shape", s}});
+  }
+
+ private:
+  bool blocks(const OpDef& op) const { return op.traits.nondifferentiable || (relevance_ ? op.traits.blocks_relevance : op.traits.blocks_gradient); }
+
+  bool wanted(const Node& n) const {
+    for (uint32_t k = 0; k < n.out_count; ++k)
+      if (needs_[n.out_begin + k] && any_input(g_, n, needs_)) return !blocks(*n.op);
+    return false;
+  }
+
+  bool overridden(const Node& n) const {
+    const std::string& v = pass_.rules->match(n.op->name, g_.scope_name(n)).variant;
+    return v == "identity" || v == "detach";
+  }
+
+  void extend_masks(NodeId begin, NodeId end) {
+    needs_.resize(g_.value_count());
+    carry_.resize(g_.value_count());
+    for (NodeId i = begin; i < end; ++i) {
+      const Node& n = g_.node(i);
+      bool passes = !blocks(*n.op);
+      bool need = passes && any_input(g_, n, needs_);
+      bool carry = relevance_ && (starts_relevance(g_, n) || (passes && any_input(g_, n, carry_)));
+      if (pass_.observe) need = need || carry;  // a ledger follows every carrier, also to inputs nobody asked for
+      for (uint32_t k = 0; k < n.out_count; ++k) {
+        ValueId v = n.out_begin + k;
+        bool can = is_float(g_.type(v).dtype) || (relevance_ && carry);  // token ids carry relevance, not gradient
+        needs_[v] |= char(need && can);
+        carry_[v] |= char(carry);
+      }
+    }
+  }
+
+  Var arrived(ValueId v) const { return v < cot_.size() && cot_[v] != kNone ? g_.var(cot_[v]) : Var(); }
+
+  void accumulate(ValueId v, Var r) {
+    if (v >= cot_.size()) cot_.resize(g_.value_count(), kNone);
+    Var have = arrived(v);
+    cot_[v] = have.defined() ? call("add", {have, r}).id() : r.id();
+  }
+
+  void visit(NodeId id) {
+    Node n = g_.node(id);
+    if (n.op->traits.leaf || !wanted(n)) return;
+    SweepCtx c(g_, id, pass_.kind);
+    bool any = false;
+    for (uint32_t k = 0; k < n.out_count; ++k) {
+      c.d_[k] = arrived(n.out_begin + k);
+      any |= c.has(int(k));
+    }
+    if (!any) return;
+    c.targets_ = pass_.targets;
+    for (int i = 0; i < c.n_in(); ++i) {
+      c.needs_[size_t(i)] = needs_[c.in(i).id()] && !sink(*n.op, i);
+      c.carries_[size_t(i)] = carry_[c.in(i).id()] && !sink(*n.op, i);
+    }
+    OriginGuard origin(g_, id, uint8_t(pass_.kind));
+    if (relevance_) c.rule_ = &pass_.rules->match(n.op->name, g_.scope_name(n));
+    SweepFn rule = choose(c);
+    if (!rule) return through_body(c);
+    if (pass_.targets && !n.op->traits.batched_sweep && rule != &lrp::identity && rule != &to_first) per_target(c, rule);
+    else rule(c);
+    if (pass_.observe) pass_.observe(c);
+    for (int i = 0; i < c.n_in(); ++i)
+      if (c.given(i).defined()) accumulate(c.in(i).id(), c.given(i));
+  }
+
+  // nullptr: sweep through the body.
+  SweepFn choose(const SweepCtx& c) {
+    const OpDef& op = c.op;
+    if (!relevance_) return op.vjp && !(pass_.inline_fused && op.body) ? op.vjp : nullptr;
+    if (c.rule().variant == "identity") return &to_first;
+    if (c.rule().variant == "detach") return &nothing;
+    if (op.relevance) return op.relevance;
+    if (op.fast_relevance && !pass_.inline_fused && plain(c)) return op.fast_relevance;
+    return nullptr;
+  }
+
+  // A fused fast path speaks only for the default rules: no op of its body may be overridden.
+  bool plain(const SweepCtx& c) {
+    const std::string& scope = g_.scope_name(g_.node(c.node_id));
+    if (!pass_.rules->has_overrides()) return true;
+    if (!pass_.rules->plain(c.op.name, scope)) return false;
+    auto [it, fresh] = body_ops_.emplace(&c.op, std::set<std::string>());
+    if (fresh) {
+      Graph scratch;
+      std::vector<Var> in;
+      for (int i = 0; i < c.n_in(); ++i) in.push_back(scratch.input(std::to_string(i), c.in(i).shape(), c.in(i).dtype()));
+      collect(c.op, in, c.attrs, it->second);
+    }
+    return std::all_of(it->second.begin(), it->second.end(), [&](const std::string& name) { return pass_.rules->plain(name, scope); });
+  }
+  static void collect(const OpDef& op, std::span<const Var> in, const Attrs& attrs, std::set<std::string>& names) {
+    Graph& g = in[0].graph();
+    NodeId begin = NodeId(g.node_count());
+    op.body(in, attrs);
+    NodeId end = NodeId(g.node_count());
+    for (NodeId i = begin; i < end; ++i) {
+      Node n = g.node(i);
+      names.insert(n.op->name);
+      if (!n.op->body) continue;
+      std::vector<Var> inner;
+      for (ValueId v : g.inputs(n)) inner.push_back(g.var(v));
+      collect(*n.op, inner, Attrs(g.attrs(n)), names);
+    }
+  }
+
+  static void to_first(SweepCtx& c) {
+    for (int i = 0; i < c.n_in(); ++i)
+      if (c.carries(i)) return c.give(i, c.reduce_to(c.d(), i));
+  }
+  static void nothing(SweepCtx&) {}
+
+  void through_body(const SweepCtx& c) {
+    NodeId begin = NodeId(g_.node_count());
+    std::vector<Var> outs = c.op.body(c.all_in(), c.attrs);
+    NodeId end = NodeId(g_.node_count());
+    extend_masks(begin, end);
+    for (int k = 0; k < c.n_out(); ++k)
+      if (c.has(k)) accumulate(outs[size_t(k)].id(), c.d(k));
+    reverse(begin, end);
+  }
+
+  // Ops whose rules know nothing of a target axis run once per target; results are stacked again.
+  void per_target(SweepCtx& c, SweepFn rule) {
+    std::vector<std::vector<Var>> parts(size_t(c.n_in()));
+    for (int64_t t = 0; t < pass_.targets; ++t) {
+      SweepCtx one = c;
+      one.targets_ = 0;
+      for (int k = 0; k < c.n_out(); ++k) {
+        if (!c.has(k)) continue;
+        Var row = call("slice", {c.d_[size_t(k)]}, {{"axis", int64_t(0)}, {"begin", t}, {"end", t + 1}, {"step", int64_t(1)}});
+        one.d_[size_t(k)] = call("reshape", {row}, {{"shape", c.out(k).shape()}});
+      }
+      rule(one);
+      for (int i = 0; i < c.n_in(); ++i)
+        if (one.given(i).defined()) parts[size_t(i)].push_back(one.given(i));
+    }
+    for (int i = 0; i < c.n_in(); ++i)
+      if (!parts[size_t(i)].empty()) c.give(i, g_.record(op_named("stack"), parts[size_t(i)], {{"axis", int64_t(0)}}));
+  }
+
+  Graph& g_;
+  const Pass& pass_;
+  bool relevance_;
+  std::vector<char> needs_, carry_;
+  std::vector<ValueId> cot_;  // what has arrived at each value so far
+  std::map<const OpDef*, std::set<std::string>> body_ops_;
+};
+
+std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt, const Pass& pass) {
+  if (roots.empty()) throw ValueError("a sweep needs at least one root");
+  if (seeds.size() != roots.size()) throw ValueError("a sweep needs one seed per root");
+  Graph& g = roots[0].graph();
+  for (const Var& w : wrt)
+    if (!w.defined() || &w.graph() != &g) throw ValueError("every wrt must be a value of the root's graph");
+  NodeId end = NodeId(g.node_count());
+  Sweeper s(g, wrt, pass);
+  s.check_rules(roots);
+  for (size_t i = 0; i < roots.size(); ++i) {
+    Shape want = roots[i].shape();
+    if (pass.targets) want.insert(0, pass.targets);
+    if (!(seeds[i].shape() == want)) throw ShapeError("the seed has shape " + seeds[i].shape().str() + ", the root needs " + want.str());
+    s.seed(roots[i].id(), seeds[i]);
+  }
+  s.reverse(0, end);
+  std::vector<Var> out;
+  for (const Var& w : wrt) out.push_back(s.result(w));
+  return out;
+}
+
+// ---- the two passes -------------------------------------------------------------------------------------------
+
+std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed) {
+  if (!seed.defined()) {
+    if (loss.numel() != 1)
+      throw ShapeError("grad needs a scalar, got " + loss.shape().str() + "; reduce it, or give a seed of that shape");
+    seed = call("broadcast_to", {loss.graph().constant(1.0, loss.dtype())}, {{"shape", loss.shape()}});
+  }
+  return sweep({&loss, 1}, {&seed, 1}, wrt, {.kind = PassKind::gradient});
+}
+
+Var grad(Var loss, Var wrt, Var seed) { return grad(loss, std::span<const Var>(&wrt, 1), seed)[0]; }
+
+std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed, const RelevanceOptions& o) {
+  if (!seed.defined()) {
+    seed = y;
+    if (o.targets) throw ValueError("several targets need a seed with a leading target axis");
+  }
+  return sweep({&y, 1}, {&seed, 1}, wrt, {.kind = PassKind::relevance, .rules = &rules, .targets = o.targets, .inline_fused = o.inline_fused, .observe = o.observe});
+}
+
+Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed, const RelevanceOptions& o) {
+  return relevance(y, std::span<const Var>(&wrt, 1), rules, seed, o)[0];
+}
+
+}  // namespace whence

@@ -1,0 +1,113 @@
+// One reverse traversal for gradient and relevance. A pass differs in the field of the op it calls, in the mask of
+// values that matter, and in the seed. Contributions at a fan-in add.
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "autograd/graph.h"
+
+namespace whence {
+
+enum class PassKind : uint8_t { gradient = 1, relevance = 2 };
+
+struct Pass {
+  PassKind kind = PassKind::gradient;
+  const lrp::RuleSet* rules = nullptr;             ///< relevance only
+  int64_t targets = 0;                             ///< K > 0: seeds have a leading axis of K targets
+  bool inline_fused = false;                       ///< ignore fast paths: sweep through every body
+  std::function<void(const SweepCtx&)> observe{};  ///< called after each node's rule (ledger)
+};
+
+/// Appends the sweep's nodes to the graph of roots[0].
+/// \param roots  where cotangents or relevance start
+/// \param seeds  one per root, of its shape (with a leading axis of pass.targets when that is set)
+/// \param wrt    values to report
+/// \returns one Var per wrt, of its shape; zeros where nothing arrives. For an integer wrt (token ids) in a
+///          relevance pass: relevance of the looked-up rows, summed over the features.
+/// \throws MissingRule naming every op on the way that has no rule, ShapeError when a seed does not fit.
+std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt, const Pass& pass);
+
+/// Which values carry relevance: data inputs and what depends on them; never parameters, constants, masks.
+std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra);
+
+/// What a vjp or a relevance rule sees of its node.
+class SweepCtx {
+ public:
+  Graph& graph;
+  const OpDef& op;
+  const Attrs& attrs;
+  NodeId node_id;
+
+  int n_in() const { return int(in_.size()); }
+  int n_out() const { return int(out_.size()); }
+  Var in(int i = 0) const { return in_[size_t(i)]; }
+  Var out(int k = 0) const { return out_[size_t(k)]; }
+  std::span<const Var> all_in() const { return in_; }
+  /// True when operand i wants a contribution: skip the work otherwise.
+  bool needs(int i) const { return needs_[size_t(i)]; }
+  /// True when a cotangent or relevance arrives at output k.
+  bool has(int k = 0) const { return d_[size_t(k)].defined(); }
+  /// Cotangent (gradient) or relevance at output k; zeros when none arrives.
+  Var d(int k = 0) const;
+  /// Adds a contribution to operand i. Its shape must be the operand's (after the target axis, if any).
+  void give(int i, Var contribution);
+  Var given(int i) const { return give_[size_t(i)]; }
+
+  /// Leading axes that a batched cotangent has and forward values have not: 0 or 1.
+  int lead() const { return targets_ > 0 ? 1 : 0; }
+  int64_t targets() const { return targets_; }
+  /// The operand's shape with the target axis in front when there is one.
+  Shape shape_of(int i) const;
+  Shape out_shape(int k = 0) const;
+  /// Sums broadcast axes of v, which has the (possibly led) shape of the output, down to operand i.
+  Var reduce_to(Var v, int i) const;
+
+  // ---- relevance passes
+  bool is_relevance() const { return kind_ == PassKind::relevance; }
+  const lrp::Rule& rule() const { return *rule_; }
+  bool carries(int i) const { return carries_[size_t(i)]; }
+  int carriers() const;
+  /// In a vjp called by a relevance rule: operands that do not carry are constants, and normalising statistics
+  /// (rstd, softmax denominators where the body says stop_relevance) are frozen.
+  bool frozen() const { return frozen_; }
+  /// The op's own vjp at cotangent t (for output 0), with this context's masks and everything else frozen.
+  std::vector<Var> frozen_vjp(Var t) const;
+  /// share * R / stab(y) with the active rule's stabiliser.
+  Var stabilised_share(Var relevance, Var y, double share) const;
+  /// Closed forms (OpDef::absorbed) book here: elementwise or scalar, summed by the ledger.
+  void absorb(const char* category, Var amount) { absorbed_.emplace_back(category, amount); }
+  const std::vector<std::pair<const char*, Var>>& absorbed() const { return absorbed_; }
+
+  SweepCtx(Graph& g, NodeId id, PassKind kind);
+
+ private:
+  friend class Sweeper;
+  std::vector<Var> in_, out_, d_, give_;
+  std::vector<char> needs_, carries_;
+  std::vector<std::pair<const char*, Var>> absorbed_;
+  const lrp::Rule* rule_ = nullptr;
+  int64_t targets_ = 0;
+  PassKind kind_;
+  bool frozen_ = false;
+};
+
+// ---- the two passes --------------------------------------------------------------------------------------------
+
+/// d loss / d wrt for a scalar loss (or for sum(seed * y)). Nodes are appended; nothing is computed.
+std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed = {});
+Var grad(Var loss, Var wrt, Var seed = {});
+
+struct RelevanceOptions {
+  int64_t targets = 0;
+  bool inline_fused = false;
+  std::function<void(const SweepCtx&)> observe{};
+};
+
+/// Relevance of `y` with respect to each of `wrt` under `rules`. The seed defaults to y itself (logit value).
+/// \throws MissingRule with the complete list of ops that have no rule.
+std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed = {}, const RelevanceOptions& options = {});
+Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed = {}, const RelevanceOptions& options = {});
+
+}  // namespace whence
