@@ -13,6 +13,9 @@ if [[ -z "$jobs" ]]; then
   (( by_memory < jobs )) && jobs=$by_memory
 fi
 
+# A cache folder that cannot be written must not stop the build.
+if command -v ccache >/dev/null && ! ccache -s >/dev/null 2>&1; then export CCACHE_DISABLE=1; fi
+
 generator=()
 if [[ ! -f build/$preset/CMakeCache.txt && -z "${CMAKE_GENERATOR:-}" ]] && command -v ninja >/dev/null; then
   generator=(-G Ninja)

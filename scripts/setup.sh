@@ -25,7 +25,16 @@ fi
 installed() { [[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" == installed ]]; }
 missing=() missing_optional=()
 for p in "${packages[@]}"; do installed "$p" || missing+=("$p"); done
-for p in "${optional[@]}"; do installed "$p" || missing_optional+=("$p"); done
+# An optional package that could not be had once is not asked for again until `make clean`: offline, asking is slow.
+gave_up=$(cd "$(dirname "$0")/.." && pwd)/build/.setup-gave-up
+for p in "${optional[@]}"; do
+  if installed "$p"; then continue; fi
+  if grep -qx "$p" "$gave_up" 2>/dev/null; then
+    echo "setup: going on without $p, which could not be installed before; tests that need it are skipped"
+  else
+    missing_optional+=("$p")
+  fi
+done
 (( ${#missing[@]} + ${#missing_optional[@]} )) || exit 0
 
 as_root=()
@@ -53,6 +62,9 @@ if (( ${#missing[@]} )) && ! apt install --no-install-recommends "${missing[@]}"
   exit 1
 fi
 for p in "${missing_optional[@]}"; do
-  apt install --no-install-recommends "$p" ||
-    echo "setup: $p could not be installed; the tests that need it will say that they are skipped"
+  if ! apt install --no-install-recommends "$p"; then
+    echo "setup: $p could not be installed; the tests that need it are skipped"
+    mkdir -p "$(dirname "$gave_up")"
+    echo "$p" >>"$gave_up"
+  fi
 done
