@@ -14,7 +14,10 @@ if [[ -z "$jobs" ]]; then
 fi
 
 # A cache folder that cannot be written must not stop the build.
-if command -v ccache >/dev/null && ! ccache -s >/dev/null 2>&1; then export CCACHE_DISABLE=1; fi
+if command -v ccache >/dev/null; then
+  cache=$(ccache -k cache_dir 2>/dev/null || true)
+  if [[ -n $cache ]] && ! { mkdir -p "$cache/tmp" && [[ -w "$cache/tmp" ]]; } 2>/dev/null; then export CCACHE_DISABLE=1; fi
+fi
 
 generator=()
 if [[ ! -f build/$preset/CMakeCache.txt && -z "${CMAKE_GENERATOR:-}" ]] && command -v ninja >/dev/null; then

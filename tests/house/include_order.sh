@@ -25,7 +25,7 @@ for f in $folders; do [[ -d $f ]] && present+=("$f"); done
 offences=0
 offend() { echo "$1: $2"; offences=$((offences + 1)); }
 
-is_kernel() { [[ $1 == ops/cpu/* || $1 == ops/cuda/* || $(basename "$1") == *kernel* ]]; }
+is_kernel() { [[ $1 == ops/cpu/* || $1 == ops/cuda/* || $(basename "$1") == *_kernel* ]]; }
 is_public() { [[ $1 == *.h && $1 != examples/* ]] && ! is_kernel "$1"; }
 
 scan() { grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"][^>"]+[>"]' "${present[@]}" \
@@ -48,14 +48,14 @@ while IFS=: read -r file line text; do
     offend "$at" "\"$header\": $from may include only: ${may[$from]}"
   fi
   if [[ $header == xsimd/* ]] && ! is_kernel "$file"; then
-    offend "$at" "xsimd belongs to kernel files (ops/cpu/, or *kernel* in the name)"
+    offend "$at" "xsimd belongs to kernel files (ops/cpu/, or _kernel in the name)"
   fi
   if is_public "$file"; then
     case "$header" in
       xsimd/* | cblas.h | omp.h | fmt/* | nlohmann/* | zlib.h | png.h | CLI/* | gtest/* | benchmark/*)
         offend "$at" "<$header>: a public header may not need a private library" ;;
     esac
-    if [[ $header == ops/cpu/* || $header == ops/cuda/* || ${header##*/} == *kernel* ]]; then
+    if [[ $header == ops/cpu/* || $header == ops/cuda/* || ${header##*/} == *_kernel* ]]; then
       offend "$at" "\"$header\": a public header may not need a kernel header, which is not installed"
     fi
   fi
