@@ -17,6 +17,7 @@ help:
 	@echo "make clean      remove build/"
 
 demo:
+	@ls examples/barcode* >/dev/null 2>&1 || { echo "the demo, examples/barcode, is not there yet"; exit 1; }
 	@scripts/setup.sh demo
 	@scripts/build.sh release example_barcode
 	@scripts/demo.sh
