@@ -11,7 +11,7 @@ struct Device {
   std::string str() const { return kind == Kind::cpu ? "cpu" : "cuda:" + std::to_string(index); }
 };
 
-inline Device cpu() { return {}; }
+// Device{} is the CPU (the name `cpu` belongs to the namespace of its kernels).
 inline Device cuda(int index = 0) { return {Device::Kind::cuda, index}; }
 
 }  // namespace whence

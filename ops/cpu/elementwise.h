@@ -1,0 +1,13 @@
+// Elementwise kernels over broadcast, strided views: the scalar loops of unary_binary.h applied row by row.
+#pragma once
+#include "autograd/op.h"
+#include "ops/cpu/unary_binary.h"
+
+namespace whence::cpu {
+
+Elem elem_of(DType t);
+/// The kernel of every elementwise op: picks the loop named by the op for the operand's dtype.
+/// \throws MissingKernel when there is no loop for that dtype.
+void elementwise(const OpDef& op, const KernelCall& call);
+
+}  // namespace whence::cpu

@@ -1,0 +1,156 @@
+// Markers, the stabilised division, and the combinators that most ops use as their relevance rule (autograd/rules.h).
+#include <cmath>
+
+#include "autograd/sweep.h"
+#include "ops/cpu/parallel.h"
+#include "ops/ops.h"
+
+namespace whence {
+namespace {
+
+void infer_same(InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }
+bool view_same(const View& in, const Attrs&, View& out) {
+  out = in;
+  return true;
+}
+std::vector<Sample> marker_samples() { return {{{{.shape = {3, 4}}}, {}, "matrix"}}; }
+std::vector<ErrorSample> no_errors() { return {}; }
+
+}  // namespace
+
+REGISTER_OP(stop_gradient, {.doc = "x; gradients end here, relevance passes", .operands = {"x"}, .infer = infer_same, .view = view_same,
+                            .relevance = lrp::identity, .samples = marker_samples, .errors = no_errors,
+                            .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true}});
+REGISTER_OP(stop_relevance, {.doc = "x; relevance ends here, gradients pass", .operands = {"x"}, .infer = infer_same, .view = view_same,
+                             .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .samples = marker_samples, .errors = no_errors,
+                             .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true}});
+
+Var stop_gradient(Arg x) { return record(stop_gradient_op, {x}); }
+Var stop_relevance(Arg x) { return record(stop_relevance_op, {x}); }
+
+// ---- share * R / stab(z) --------------------------------------------------------------------------------------------
+
+namespace {
+
+using lrp::Stab;
+
+void infer_stabilised(InferCtx& c) {
+  c.need_float(0);
+  c.need_same_dtype(0, 1);
+  // R may have leading axes (targets) that z has not.
+  if (!broadcastable_to(c.shape(1), c.shape(0))) c.shape_error("z must broadcast to R");
+  c.out(c.shape(0), c.dtype(0));
+}
+
+// The definition, in primitives.
+Var stabilised(Var z, Stab mode, double eps) {
+  Var zero = z.graph().constant(0.0, z.dtype());
+  auto signed_by = [&](Var e) { return where(greater_equal(z, zero), z + e, z - e); };
+  auto rms = [&](Ints axes) { return sqrt(mean(square(z), std::move(axes), true)); };
+  switch (mode) {
+    case Stab::relative: return signed_by(maximum(rms(z.rank() ? Ints{-1} : Ints{}), 1.0) * eps);
+    case Stab::sign: return signed_by(z.graph().constant(eps, z.dtype()));
+    case Stab::plain: return z + eps;
+    case Stab::clip: return where(greater_equal(z, zero), maximum(z, eps), minimum(z, -eps));
+    case Stab::rms_sample: {
+      Ints axes;
+      for (int a = 1; a < z.rank(); ++a) axes.push_back(a);
+      return signed_by((axes.empty() ? abs(z) : rms(axes)) * eps);
+    }
+    case Stab::rms_tensor: return signed_by(maximum(rms({}), 1.0) * eps);
+  }
+  return z;
+}
+
+std::vector<Var> stabilised_body(std::span<const Var> in, const Attrs& attrs) {
+  return {in[0] * attrs.real("share") / stabilised(in[1], Stab(attrs.integer("stab")), attrs.real("eps"))};
+}
+
+// One group of elements that shares its scale: rows (relative), samples, or everything.
+template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, T eps, T share) {
+  if (mode == Stab::plain) {
+    for (int64_t i = 0; i < n; ++i) out[i] = share * r[i] / (z[i] + eps);
+    return;
+  }
+  if (mode == Stab::clip) {
+    for (int64_t i = 0; i < n; ++i) out[i] = share * r[i] / (z[i] >= 0 ? std::max(z[i], eps) : std::min(z[i], -eps));
+    return;
+  }
+  T e = eps;
+  if (mode != Stab::sign) {
+    double square = 0;
+    for (int64_t i = 0; i < n; ++i) square += double(z[i]) * double(z[i]);
+    double rms = n ? std::sqrt(square / double(n)) : 0;
+    e = T(eps * (mode == Stab::rms_sample ? rms : std::max(1.0, rms)));
+  }
+  for (int64_t i = 0; i < n; ++i) out[i] = share * r[i] / (z[i] + std::copysign(e, z[i] + T(0)));
+}
+
+template <class T> void run_stabilised(const KernelCall& k) {
+  const View& R = k.in[0];
+  const View& Z = k.in[1];
+  Stab mode = Stab(k.attrs.integer("stab"));
+  T eps = T(k.attrs.real("eps")), share = T(k.attrs.real("share"));
+  int64_t n = Z.numel();
+  if (n == 0 || R.numel() == 0) return;
+  int64_t group = n;
+  if (mode == Stab::relative) group = Z.shape.rank() ? Z.shape[-1] : 1;
+  if (mode == Stab::rms_sample) group = Z.shape.rank() ? n / Z.shape[0] : 1;
+  bool whole = mode == Stab::rms_tensor;
+  if (!whole && mode != Stab::relative && mode != Stab::rms_sample) group = std::min<int64_t>(n, 4096);  // any cut will do
+  const T *r = R.as<T>(), *z = Z.as<T>();
+  T* out = k.out[0].as<T>();
+  int64_t groups = (n + group - 1) / group, leads = R.numel() / n;
+  cpu::parallel_for(groups * leads, std::max<int64_t>(1, cpu::kGrain / group), [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      int64_t lead = g / groups, at = g % groups * group;
+      divide(r + lead * n + at, z + at, out + lead * n + at, std::min(group, n - at), mode, eps, share);
+    }
+  });
+}
+
+Attrs stab_attrs(Stab mode, double eps, double share) { return {{"share", share}, {"eps", eps}, {"stab", int64_t(mode)}}; }
+
+}  // namespace
+
+REGISTER_OP(stabilised_div, {.doc = "share R / stab(z): z [..] broadcasts to R (leading axes)", .operands = {"R", "z"},
+                             .infer = infer_stabilised,
+                             .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_stabilised<double>(k) : run_stabilised<float>(k); },
+                             .body = stabilised_body,
+                             .samples = [] {
+                               SampleInput r{.shape = {3, 5}}, z{.shape = {3, 5}, .gap = 0.3}, one{.shape = {}, .low = 0.5};
+                               std::vector<Sample> s;
+                               for (Stab m : {Stab::relative, Stab::sign, Stab::plain, Stab::clip, Stab::rms_sample, Stab::rms_tensor})
+                                 s.push_back({{r, z}, stab_attrs(m, 0.05, 0.5), "mode" + std::to_string(int(m))});
+                               s.push_back({{{.shape = {2, 3, 5}}, z}, stab_attrs(Stab::relative, 0.05, 1), "targets"});
+                               s.push_back({{one, one}, stab_attrs(Stab::relative, 0.05, 1), "scalar"});
+                               return s;
+                             },
+                             .errors = [] { return std::vector<ErrorSample>{{{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}}; },
+                             .traits = {.in_place = true, .batched_sweep = true, .backward = true}});
+
+// ---- combinators ----------------------------------------------------------------------------------------------------
+
+namespace lrp {
+
+void identity(SweepCtx& c) {
+  for (int i = 0; i < c.n_in(); ++i)
+    if (c.needs(i)) return c.give(i, c.d());
+}
+
+void reindex(SweepCtx& c) { c.op.vjp(c); }
+
+void sink(SweepCtx&) {}
+
+static void by_vjp(SweepCtx& c, double share) {
+  Var t = c.stabilised_share(c.d(), c.out(), share);
+  std::vector<Var> g = c.frozen_vjp(t);
+  for (int i = 0; i < c.n_in(); ++i)
+    if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)]);
+}
+
+void linear_in_carriers(SweepCtx& c) { by_vjp(c, 1.0); }
+void multilinear(SweepCtx& c) { by_vjp(c, 1.0 / std::max(1, c.carriers())); }
+
+}  // namespace lrp
+}  // namespace whence
