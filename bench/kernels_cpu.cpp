@@ -1,0 +1,137 @@
+// CPU kernels against their floors. GF/s and GB/s are per second of wall time; `floor_%` compares with the fused multiply-add peak or
+// the streaming bandwidth that this program measures at its start.
+//
+//   bench_kernels_cpu [--benchmark_filter=gemm]
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ops/cpu/parallel.h"
+#include "ops/cpu/reduce.h"
+#include "ops/cpu/unary_binary.h"
+
+namespace {
+
+using namespace whence::cpu;
+using benchmark::Counter;
+using benchmark::State;
+
+double copy_bandwidth = 1;  // bytes per second over all threads, read + write
+double fma_peak = 1;        // floating-point operations per second over all threads, f32
+
+double seconds_of(auto&& f) {
+  double best = 1e9;
+  for (int i = 0; i < 8; ++i) {
+    auto t = std::chrono::steady_clock::now();
+    f();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count());
+  }
+  return best;
+}
+
+void measure_floors() {
+  std::vector<float> a(1 << 25, 1.0f), b(1 << 25);
+  copy_bandwidth = 2.0 * 4 * double(a.size()) / seconds_of([&] {
+    parallel_for(int64_t(a.size()), 1, [&](int64_t lo, int64_t hi) { std::memcpy(b.data() + lo, a.data() + lo, size_t(hi - lo) * 4); });
+  });
+  const int64_t rounds = 1 << 20;
+  fma_peak = double(rounds) * 16 * 16 * 2 * num_threads() / seconds_of([&] {
+    parallel_for(num_threads(), 1, [&](int64_t, int64_t) {
+      using V [[gnu::vector_size(64)]] = float;  // sixteen independent chains hide the latency
+      V c[16] = {}, m = c[0] + 0.999f;
+      for (int64_t r = 0; r < rounds; ++r)
+        for (V& v : c) v = v * m + m;
+      for (V& v : c) benchmark::DoNotOptimize(v);
+    });
+  });
+  std::printf("threads %d   copy %.1f GB/s   fused multiply-add %.0f GF/s\n", num_threads(), copy_bandwidth * 1e-9, fma_peak * 1e-9);
+}
+
+std::vector<float> randoms(int64_t n) {
+  std::mt19937 rng(1);
+  std::normal_distribution<float> u;
+  std::vector<float> v(static_cast<size_t>(n));
+  for (float& x : v) x = u(rng);
+  return v;
+}
+
+// Times every iteration and reports the best: on a shared machine the mean measures the neighbours. `per_call` is the number of calls of
+// f in one timed interval (small kernels need many).
+template <class F>
+void timed(State& s, double elements, double bytes, double flops, int per_call, F&& f) {
+  double best = 1e9;
+  for (auto _ : s) {
+    auto t = std::chrono::steady_clock::now();
+    for (int i = 0; i < per_call; ++i) {
+      f();
+      benchmark::ClobberMemory();
+    }
+    double d = std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count() / per_call;
+    best = std::min(best, d);
+    s.SetIterationTime(d);
+  }
+  s.counters["best_us"] = best * 1e6;
+  if (elements > 0) s.counters["ns/elem"] = best / elements * 1e9;
+  if (bytes > 0) s.counters["GB/s"] = bytes / best * 1e-9;
+  if (flops > 0) s.counters["GF/s"] = flops / best * 1e-9;
+  if (flops > 0) s.counters["floor_%"] = flops / best / fma_peak * 100;
+  else if (bytes > 0) s.counters["floor_%"] = bytes / best / copy_bandwidth * 100;
+}
+
+// One L1 tile, as the fused interpreter calls the loops.
+void unary(State& s, std::string name) {
+  auto loop = find_unary(name, Elem::f32);
+  auto x = randoms(2048), y = x;
+  for (float& v : x) v = std::abs(v) + 0.01f;
+  double params[] = {1.5, 2.5};
+  timed(s, 2048, 0, 0, 20, [&] { loop(x.data(), y.data(), 2048, params); });
+}
+void binary(State& s, std::string name) {
+  auto loop = find_binary(name, Elem::f32);
+  auto x = randoms(2048), z = x, y = x;
+  for (float& v : x) v = std::abs(v) + 0.01f;
+  double params[] = {1.5, 2.5};
+  timed(s, 2048, 0, 0, 20, [&] { loop(x.data(), 1, z.data(), 1, y.data(), 2048, params); });
+}
+void tiny_add(State& s) {
+  auto loop = find_binary("add", Elem::f32);
+  float x[64] = {1}, y[64] = {2};
+  timed(s, double(s.range(0)), 0, 0, 1000, [&] { loop(x, 1, y, 1, y, s.range(0), nullptr); });
+}
+
+void softmax_rows(State& s) {
+  int64_t rows = s.range(0), n = s.range(1);
+  auto x = randoms(rows * n), y = x;
+  timed(s, double(rows * n), 8.0 * double(rows * n), 0, 1, [&] { softmax(x.data(), y.data(), rows, n, 1); });
+}
+void sum_rows(State& s) {
+  int64_t o = s.range(0), n = s.range(1), in = s.range(2);
+  auto x = randoms(o * n * in);
+  std::vector<float> y(size_t(o * in));
+  timed(s, double(o * n * in), 4.0 * double(o * n * in), 0, 1, [&] { reduce_sum(x.data(), y.data(), o, n, in); });
+}
+
+template <class... A>
+auto* add(const std::string& name, A&&... a) {
+  return benchmark::RegisterBenchmark(name.c_str(), std::forward<A>(a)...)->UseManualTime()->Unit(benchmark::kMicrosecond);
+}
+}  // namespace
+
+int main(int argc, char** argv) {
+  measure_floors();
+  for (const char* n : {"exp", "log", "log1p", "tanh", "erf", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "relu", "sqrt", "square", "sin", "pow"})
+    add(std::string("unary/") + n, unary, std::string(n));
+  for (const char* n : {"add", "mul", "div", "maximum", "d_gelu", "d_gelu_tanh", "d_silu", "d_tanh", "lt"})
+    add(std::string("binary/") + n, binary, std::string(n));
+  add("tiny/add", tiny_add)->Arg(1)->Arg(16)->Arg(64);
+  add("softmax", softmax_rows)->Args({21120, 165})->Args({256, 4096})->Args({64, 50304});
+  add("sum", sum_rows)->Args({5280, 256, 1})->Args({1, 5280, 256})->Args({1, 1 << 24, 1});
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}
