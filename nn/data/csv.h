@@ -1,0 +1,69 @@
+// Tables in text: CSV and TSV with quotes. Plain or gzip.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nn/io/file.h"
+
+namespace whence {
+
+struct CsvOptions {
+  char delimiter = 0;  ///< 0: a tab for names that end in .tsv or .tab (before .gz), else a comma
+  bool header = true;  ///< the first row names the columns
+};
+
+/// Rows one at a time. A field in double quotes may hold delimiters, line breaks and doubled quotes. Rows end in LF or
+/// CRLF; blank lines are skipped; a UTF-8 mark at the start is dropped.
+/// \throws IoError naming file and line for a row with more or fewer fields than the first, text after a closing quote, and
+///         a quote that is never closed.
+class CsvReader {
+ public:
+  explicit CsvReader(const std::string& path, CsvOptions options = {}) : CsvReader(ByteSource::file(path), options) {}
+  explicit CsvReader(ByteSource source, CsvOptions options = {});
+  /// Names of the columns; empty without a header.
+  const std::vector<std::string>& columns() const { return columns_; }
+  /// Fills `fields`; false at the end.
+  bool next(std::vector<std::string>& fields);
+  int64_t line() const { return row_line_; }  ///< where the row last given begins
+  const std::string& name() const { return source_.name(); }
+
+ private:
+  bool read_row(std::vector<std::string>& fields);
+  ByteSource source_;
+  char delimiter_;
+  std::vector<std::string> columns_;
+  size_t width_ = 0;
+  int64_t line_ = 1, row_line_ = 0;
+};
+
+/// A whole table in memory.
+class CsvTable {
+ public:
+  const std::vector<std::string>& columns() const { return columns_; }
+  int64_t rows() const { return int64_t(rows_.size()); }
+  bool has(const std::string& column) const;
+  /// Position of a column. \throws ValueError naming the file and its columns when there is none, or two, of that name.
+  size_t column(const std::string& name) const;
+  const std::string& at(int64_t row, size_t column) const { return rows_.at(size_t(row)).at(column); }
+  const std::string& at(int64_t row, const std::string& column) const { return at(row, this->column(column)); }
+  /// A number. \throws IoError naming file, line, column and text when the field is none (an empty field is none).
+  double number(int64_t row, size_t column) const;
+  double number(int64_t row, const std::string& column) const { return number(row, this->column(column)); }
+  std::vector<std::string> texts(const std::string& column) const;
+  std::vector<double> numbers(const std::string& column) const;
+  int64_t line(int64_t row) const { return lines_.at(size_t(row)); }  ///< where the row begins in the file
+  const std::string& name() const { return name_; }
+
+ private:
+  friend CsvTable collect_csv(CsvReader reader);
+  std::string name_;
+  std::vector<std::string> columns_;
+  std::vector<std::vector<std::string>> rows_;
+  std::vector<int64_t> lines_;
+};
+
+CsvTable read_csv(const std::string& path, CsvOptions options = {});
+CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options = {}, const std::string& name = "memory");
+
+}  // namespace whence

@@ -1,0 +1,248 @@
+#include "nn/data/loader.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <set>
+#include <thread>
+
+#include "tests/nn/io_test_util.h"
+
+namespace whence {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using namespace whence::testing;
+
+// "x" [b] i64: the sample; "r" [b, 2] f64: two of its random numbers.
+Dataset numbers(int64_t n, int microseconds = 0) {
+  return {n, [=](std::span<const int64_t> samples, std::span<RandomStream> random) {
+            if (microseconds) std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+            int64_t b = int64_t(samples.size());
+            Tensor x = Tensor::empty({b}, i64), r = Tensor::empty({b, 2}, f64);
+            for (int64_t i = 0; i < b; ++i) {
+              x.data<int64_t>()[i] = samples[size_t(i)];
+              for (int k = 0; k < 2; ++k) r.data<double>()[i * 2 + k] = random[size_t(i)].uniform();
+            }
+            return std::map<std::string, Tensor>{{"x", x}, {"r", r}};
+          }};
+}
+
+struct Seen {
+  int64_t epoch, index;
+  bool last;
+  std::vector<int64_t> x;
+  std::vector<double> r;
+  bool operator==(const Seen&) const = default;
+};
+Seen see(const Batch& b) { return {b.epoch, b.index, b.last, b["x"].to_vector<int64_t>(), b["r"].to_vector<double>()}; }
+std::vector<Seen> take(DataLoader& loader, int n) {
+  std::vector<Seen> out;
+  for (int i = 0; i < n; ++i) out.push_back(see(loader.next()));
+  return out;
+}
+
+// ---- random numbers -------------------------------------------------------------------------------------------------
+
+TEST(RandomStream, TheSameEverywhereForEver) {
+  // Pinned: a change here changes every training run that is resumed.
+  EXPECT_EQ(mix64(0x9e3779b97f4a7c15ull), 0xe220a8397b1dcdafull);  // splitmix64 of seed 0, as published
+  RandomStream r(1, 2, 3);
+  EXPECT_EQ(r.bits(), 8137338547440760092ull);
+  EXPECT_EQ(r.bits(), 7288117142663666633ull);
+  EXPECT_THAT(epoch_order(10, 42, 0), ElementsAre(1, 2, 6, 0, 9, 4, 5, 7, 3, 8));
+  EXPECT_THAT(epoch_order(10, 42, 1), ElementsAre(3, 6, 2, 8, 0, 9, 4, 1, 7, 5));
+}
+
+TEST(RandomStream, NamesMatterAndCountsAreEven) {
+  std::set<uint64_t> firsts;
+  for (int seed = 0; seed < 20; ++seed)
+    for (int epoch = 0; epoch < 20; ++epoch)
+      for (int sample = 0; sample < 20; ++sample) firsts.insert(RandomStream(seed, epoch, sample).bits());
+  EXPECT_EQ(firsts.size(), 8000u);
+  RandomStream r(5);
+  std::vector<int> counts(7);
+  double sum = 0, square = 0;
+  for (int i = 0; i < 70'000; ++i) {
+    ++counts[size_t(r.below(7))];
+    double u = r.uniform();
+    sum += u;
+    square += u * u;
+  }
+  for (int c : counts) EXPECT_NEAR(c, 10'000, 500);  // 5 sigma is 463
+  EXPECT_NEAR(sum / 70'000, 0.5, 0.006);
+  EXPECT_NEAR(square / 70'000, 1.0 / 3, 0.006);
+}
+
+TEST(RandomStream, ShuffleReachesEveryOrderEvenly) {
+  std::map<std::vector<int>, int> orders;
+  for (int seed = 0; seed < 24'000; ++seed) {
+    std::vector<int> v = {0, 1, 2, 3};
+    RandomStream(seed).shuffle(std::span(v));
+    ++orders[v];
+  }
+  EXPECT_EQ(orders.size(), 24u);
+  for (auto& [v, n] : orders) EXPECT_NEAR(n, 1000, 160);
+}
+
+// ---- order ----------------------------------------------------------------------------------------------------------
+
+TEST(DataLoader, AnEpochHoldsEverySampleOnce) {
+  for (int workers : {0, 1, 3}) {
+    DataLoader loader(numbers(103), {.batch_size = 10, .seed = 3, .workers = workers});
+    EXPECT_EQ(loader.batches(), 11);
+    std::vector<std::vector<int64_t>> epochs;
+    for (int e = 0; e < 3; ++e) {
+      std::vector<int64_t> all;
+      for (Batch& b : loader.epoch()) {
+        EXPECT_EQ(b.epoch, e);
+        EXPECT_EQ(b["x"].numel(), b.last ? 3 : 10);
+        for (int64_t x : b["x"].to_vector<int64_t>()) all.push_back(x);
+      }
+      epochs.push_back(all);
+      std::sort(all.begin(), all.end());
+      for (int64_t i = 0; i < 103; ++i) ASSERT_EQ(all[size_t(i)], i);
+    }
+    EXPECT_NE(epochs[0], epochs[1]);
+    EXPECT_NE(epochs[1], epochs[2]);
+  }
+}
+
+TEST(DataLoader, DropLastAndNoShuffle) {
+  DataLoader loader(numbers(7), {.batch_size = 3, .shuffle = false, .drop_last = true});
+  EXPECT_EQ(loader.batches(), 2);
+  EXPECT_THAT(loader.next()["x"].to_vector<int64_t>(), ElementsAre(0, 1, 2));
+  Batch b = loader.next();
+  EXPECT_THAT(b["x"].to_vector<int64_t>(), ElementsAre(3, 4, 5));
+  EXPECT_TRUE(b.last);
+  EXPECT_THAT(loader.next()["x"].to_vector<int64_t>(), ElementsAre(0, 1, 2));
+}
+
+TEST(DataLoader, BatchesDoNotDependOnWorkers) {
+  DataLoader plain(numbers(50), {.batch_size = 8, .seed = 9, .workers = 0});
+  auto want = take(plain, 30);
+  for (int workers : {1, 2, 4})
+    for (int prefetch : {1, 2, 16}) {
+      DataLoader loader(numbers(50, 50), {.batch_size = 8, .seed = 9, .workers = workers, .prefetch = prefetch});
+      EXPECT_EQ(take(loader, 30), want) << workers << " workers, prefetch " << prefetch;
+    }
+}
+
+TEST(DataLoader, RandomnessBelongsToSampleAndEpochNotToTheBatch) {
+  auto per_sample = [](int64_t batch_size) {
+    DataLoader loader(numbers(20), {.batch_size = batch_size, .seed = 4});
+    std::map<std::pair<int64_t, int64_t>, double> out;
+    for (int e = 0; e < 2; ++e)
+      for (Batch& b : loader.epoch())
+        for (int64_t i = 0; i < b["x"].numel(); ++i) out[{b.epoch, b.samples[size_t(i)]}] = b["r"].item(i * 2);
+    return out;
+  };
+  auto a = per_sample(3), b = per_sample(7);
+  EXPECT_EQ(a, b);
+  std::set<double> distinct;
+  for (auto& [k, v] : a) distinct.insert(v);
+  EXPECT_EQ(distinct.size(), 40u);
+}
+
+// ---- resume ---------------------------------------------------------------------------------------------------------
+
+TEST(DataLoader, ResumingContinuesExactly) {
+  LoaderOptions options{.batch_size = 4, .seed = 11, .workers = 2, .prefetch = 5};
+  DataLoader whole(numbers(30, 20), options);
+  auto want = take(whole, 40);
+  for (int stop : {0, 1, 7, 8, 9, 16, 23}) {  // 8 batches per epoch
+    DataLoader first(numbers(30, 20), options);
+    take(first, stop);
+    LoaderState state = first.state();
+    EXPECT_EQ(state, (LoaderState{stop / 8, stop % 8, 11}));
+    options.seed = 999;  // the state's seed counts
+    DataLoader second(numbers(30, 20), options);
+    options.seed = 11;
+    second.restore(state);
+    EXPECT_EQ(second.state(), state);
+    EXPECT_EQ(take(second, 40 - stop), std::vector<Seen>(want.begin() + stop, want.end())) << stop;
+    first.restore({});  // in the middle of prefetching, back to the start under another seed
+    EXPECT_EQ(first.state().seed, 0u);
+  }
+  DataLoader again(numbers(30), options);
+  again.restore({1, 8, 11});  // the end of an epoch is the start of the next
+  EXPECT_EQ(again.state(), (LoaderState{2, 0, 11}));
+  EXPECT_THROW(again.restore({0, 9, 11}), ValueError);
+  EXPECT_THROW(again.restore({-1, 0, 11}), ValueError);
+  EXPECT_THROW(again.restore({INT64_MAX, 0, 11}), ValueError);
+}
+
+TEST(DataLoader, ShardsSplitAnEpoch) {
+  std::vector<int64_t> all;
+  for (int shard = 0; shard < 3; ++shard) {
+    DataLoader loader(numbers(100), {.batch_size = 8, .drop_last = true, .seed = 5, .shard = shard, .shards = 3});
+    EXPECT_EQ(loader.batches(), 4);
+    for (Batch& b : loader.epoch())
+      for (int64_t x : b["x"].to_vector<int64_t>()) all.push_back(x);
+  }
+  EXPECT_EQ(all.size(), 96u);
+  EXPECT_EQ(std::set<int64_t>(all.begin(), all.end()).size(), 96u);
+}
+
+// ---- trouble --------------------------------------------------------------------------------------------------------
+
+TEST(DataLoader, AWorkersExceptionArrivesAtItsPlaceAndNothingIsLost) {
+  for (int workers : {0, 2}) {
+    std::atomic<bool> broken{true};
+    Dataset data = numbers(20);
+    auto good = data.fill;
+    data.fill = [&](std::span<const int64_t> s, std::span<RandomStream> r) {
+      if (broken && s[0] == 8) throw IoError("sample 8 cannot be read");
+      return good(s, r);
+    };
+    DataLoader loader(data, {.batch_size = 4, .shuffle = false, .workers = workers});
+    EXPECT_EQ(loader.next().index, 0);
+    EXPECT_EQ(loader.next().index, 1);
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(message_of<IoError>([&] { loader.next(); }), "sample 8 cannot be read");
+    LoaderState there = loader.state();
+    EXPECT_EQ(there.position, 2);
+    loader.skip();
+    EXPECT_THAT(loader.next()["x"].to_vector<int64_t>(), ElementsAre(12, 13, 14, 15));
+    broken = false;
+    loader.restore(there);  // mended: the batch is there
+    EXPECT_THAT(loader.next()["x"].to_vector<int64_t>(), ElementsAre(8, 9, 10, 11));
+  }
+}
+
+TEST(DataLoader, ShutsDownAtAnyMoment) {
+  for (int i = 0; i < 60; ++i) {
+    DataLoader loader(numbers(1000, i * 7 % 300), {.batch_size = 3, .seed = uint64_t(i), .workers = 1 + i % 4, .prefetch = 1 + i % 5});
+    take(loader, i % 7);
+    if (i % 3 == 0) loader.restore({i, 2, 7});
+    if (i % 5 == 0) loader.skip();
+  }
+}
+
+TEST(DataLoader, StaysWithinItsPrefetch) {
+  std::atomic<int64_t> made{0};
+  Dataset data = numbers(10'000);
+  auto good = data.fill;
+  data.fill = [&](std::span<const int64_t> s, std::span<RandomStream> r) { ++made; return good(s, r); };
+  DataLoader loader(data, {.batch_size = 2, .workers = 2, .prefetch = 3});
+  take(loader, 5);
+  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  EXPECT_EQ(made, 8);
+}
+
+TEST(DataLoader, RefusesNonsense) {
+  EXPECT_THROW(DataLoader(Dataset{5, {}}), ValueError);
+  EXPECT_THROW(DataLoader(numbers(5), {.batch_size = 0}), ValueError);
+  EXPECT_THROW(DataLoader(numbers(5), {.prefetch = 0}), ValueError);
+  EXPECT_THROW(DataLoader(numbers(5), {.shard = 1}), ValueError);
+  EXPECT_THAT(message_of<ValueError>([] { DataLoader(numbers(0)); }), HasSubstr("an epoch of 0 samples holds no batch"));
+  EXPECT_THAT(message_of<ValueError>([] { DataLoader(numbers(5), {.batch_size = 6, .drop_last = true}); }), HasSubstr("holds no batch of 6"));
+  DataLoader loader(numbers(5));
+  EXPECT_THAT(message_of<ValueError>([&] { loader.next()["y"]; }), HasSubstr("no tensor 'y'; there are: r, x"));
+}
+
+}  // namespace
+}  // namespace whence

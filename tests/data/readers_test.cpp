@@ -1,0 +1,226 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include "nn/data/csv.h"
+#include "nn/data/fasta.h"
+#include "nn/data/idx.h"
+#include "nn/data/taxonomy.h"
+#include "nn/data/text.h"
+#include "tensor/error.h"
+#include "tests/nn/io_test_util.h"
+
+namespace whence {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using namespace whence::testing;
+
+void put_gz(const std::string& path, const std::string& text) {
+  gzFile f = gzopen(path.c_str(), "wb");
+  gzwrite(f, text.data(), unsigned(text.size()));
+  gzclose(f);
+}
+
+// ---- FASTA ----------------------------------------------------------------------------------------------------------
+
+std::vector<FastaRecord> fasta(const std::string& text, FastaOptions o = {}) { return parse_fasta(bytes_of(text), o, "x.fa"); }
+
+TEST(Fasta, RecordsWithEveryOddity) {
+  auto r = fasta("\r\n;comment\r\n>one first  \r\nACgt\r\n\r\nNN-\r\n>empty\n>three\tx\nA C\tG\n \n>\nT");
+  ASSERT_EQ(r.size(), 4u);
+  EXPECT_EQ(r[0].header, "one first  ");
+  EXPECT_EQ(r[0].id(), "one");
+  EXPECT_EQ(r[0].sequence, "ACGTNN-");
+  EXPECT_EQ(r[0].line, 3);
+  EXPECT_EQ(r[1].header, "empty");
+  EXPECT_EQ(r[1].sequence, "");
+  EXPECT_EQ(r[2].id(), "three");
+  EXPECT_EQ(r[2].sequence, "ACG");
+  EXPECT_EQ(r[3].header, "");
+  EXPECT_EQ(r[3].sequence, "T");  // no line ending at the end
+  EXPECT_EQ(fasta("").size(), 0u);
+  EXPECT_EQ(fasta("\n\n").size(), 0u);
+  EXPECT_EQ(fasta("\xef\xbb\xbf>a\nC\n")[0].header, "a");
+}
+
+TEST(Fasta, Options) {
+  EXPECT_EQ(fasta(">a\nacGT", {.upper = false})[0].sequence, "acGT");
+  auto skipped = fasta(">a\n>b\nC\n>c\n", {.empty = FastaOptions::Empty::skip});
+  ASSERT_EQ(skipped.size(), 1u);
+  EXPECT_EQ(skipped[0].header, "b");
+  EXPECT_THAT(message_of<IoError>([] { fasta(">a\nC\n>b x\n\n>c\nA", {.empty = FastaOptions::Empty::refuse}); }), HasSubstr("x.fa:3: the record 'b' has no sequence"));
+}
+
+TEST(Fasta, ErrorsNameTheLine) {
+  EXPECT_THAT(message_of<IoError>([] { fasta("\nACGT\n>a\nC"); }), HasSubstr("x.fa:2: sequence before the first '>'"));
+  EXPECT_THAT(message_of<IoError>([] { fasta(">a\nAC\nA1C\n"); }), HasSubstr("x.fa:3: '1' is no letter"));
+  EXPECT_THAT(message_of<IoError>([] { fasta(std::string(">a\nA\0C\n", 7)); }), HasSubstr("x.fa:2: byte 0"));
+  EXPECT_THAT(message_of<IoError>([] { read_fasta("/no/such.fa"); }), HasSubstr("/no/such.fa: cannot open: No such file"));
+}
+
+TEST(Fasta, StreamsGzip) {
+  TempFolder tmp;
+  std::string text;
+  for (int i = 0; i < 5000; ++i) text += ">r" + std::to_string(i) + "\n" + std::string(size_t(i % 90), 'A') + "\nCGT\n";
+  put_gz(tmp / "a.fa.gz", text);
+  FastaReader reader(tmp / "a.fa.gz");
+  FastaRecord r;
+  int n = 0;
+  while (reader.next(r)) {
+    EXPECT_EQ(r.id(), "r" + std::to_string(n));
+    EXPECT_EQ(r.sequence.size(), size_t(n % 90 + 3));
+    ++n;
+  }
+  EXPECT_EQ(n, 5000);
+  EXPECT_FALSE(reader.next(r));
+}
+
+// ---- CSV ------------------------------------------------------------------------------------------------------------
+
+CsvTable csv(const std::string& text, CsvOptions o = {}, const std::string& name = "x.csv") { return parse_csv(bytes_of(text), o, name); }
+
+TEST(Csv, QuotesLineBreaksAndEndings) {
+  auto t = csv("\xef\xbb\xbf""a,\"b \"\"q\"\"\",c\r\n\r\n1,\"two\nlines, and a comma\",\"\"\r\n\n\"3\",,x");
+  EXPECT_THAT(t.columns(), ElementsAre("a", "b \"q\"", "c"));
+  ASSERT_EQ(t.rows(), 2);
+  EXPECT_EQ(t.at(0, "b \"q\""), "two\nlines, and a comma");
+  EXPECT_EQ(t.at(0, "c"), "");
+  EXPECT_EQ(t.at(1, size_t(1)), "");
+  EXPECT_EQ(t.at(1, "c"), "x");
+  EXPECT_EQ(t.line(0), 3);
+  EXPECT_EQ(t.line(1), 6);  // the quoted line break counts
+  EXPECT_EQ(csv("").rows(), 0);
+  EXPECT_EQ(csv("a,b\n").rows(), 0);
+  EXPECT_EQ(csv("1,\n").columns().size(), 2u);
+}
+
+TEST(Csv, NumbersAndColumns) {
+  auto t = csv("x,y\n1.5, -2e3 \n+7,nan\nhello,\n");
+  EXPECT_EQ(t.number(0, "x"), 1.5);
+  EXPECT_EQ(t.number(0, "y"), -2000);
+  EXPECT_EQ(t.number(1, "x"), 7);
+  EXPECT_TRUE(std::isnan(t.number(1, "y")));
+  EXPECT_THAT(message_of<IoError>([&] { t.numbers("x"); }), HasSubstr("x.csv:4: column 'x' holds 'hello', which is no number"));
+  EXPECT_THAT(message_of<IoError>([&] { t.number(2, "y"); }), HasSubstr("holds ''"));
+  EXPECT_THAT(message_of<ValueError>([&] { t.column("z"); }), HasSubstr("no column 'z'; there are: x, y"));
+  EXPECT_THAT(message_of<ValueError>([&] { csv("a,a\n").column("a"); }), HasSubstr("two columns"));
+  EXPECT_TRUE(t.has("y"));
+  EXPECT_FALSE(t.has("z"));
+}
+
+TEST(Csv, RaggedRowsAndBadQuotesNameTheLine) {
+  EXPECT_THAT(message_of<IoError>([] { csv("a,b\n1,2\n\"x\ny\",1\n1,2,3\n"); }), HasSubstr("x.csv:5: the row has 3 fields, the header has 2"));
+  EXPECT_THAT(message_of<IoError>([] { csv("1,2\n3\n", {.header = false}); }), HasSubstr("x.csv:2: the row has 1 fields, the first row has 2"));
+  EXPECT_THAT(message_of<IoError>([] { csv("a\n\"open\n\n"); }), HasSubstr("x.csv:2: the quote that opens here is never closed"));
+  EXPECT_THAT(message_of<IoError>([] { csv("a,b\n\"x\"y,1\n"); }), HasSubstr("x.csv:2: text after the closing quote of field 1"));
+}
+
+TEST(Csv, DelimiterFollowsTheName) {
+  EXPECT_EQ(csv("a\tb\n1,5\t2\n", {}, "x.tsv").at(0, "a"), "1,5");
+  EXPECT_EQ(csv("a\tb\n1\t2\n", {}, "x.tab.gz").at(0, "b"), "2");
+  EXPECT_EQ(csv("a;b\n1;2\n", {.delimiter = ';'}).at(0, "b"), "2");
+  EXPECT_THROW(csv("a", {.delimiter = '"'}), ValueError);
+  TempFolder tmp;
+  put_gz(tmp / "t.tsv.gz", "a\tb\n1\t2\n");
+  EXPECT_EQ(read_csv(tmp / "t.tsv.gz").at(0, "b"), "2");
+}
+
+TEST(Csv, RealFilesWhereTheyAre) {
+  std::string coi = in_repository("../shared/data/dna/coi/trichoptera_coi.csv.gz"), veteran = in_repository("../shared/data/survival/veteran.csv");
+  if (!std::filesystem::exists(coi)) GTEST_SKIP() << "no " << coi;
+  auto t = read_csv(coi);
+  EXPECT_EQ(t.rows(), 16995);
+  EXPECT_THAT(t.columns(), ElementsAre("id", "kind", "subclade", "genus", "species", "nucleotides"));
+  int64_t records = 0;
+  for (const auto& k : t.texts("kind")) records += k == "record";
+  EXPECT_EQ(records, 13301);
+  auto v = read_csv(veteran);
+  EXPECT_EQ(v.rows(), 137);
+  double events = 0;
+  for (double s : v.numbers("status")) events += s;
+  EXPECT_EQ(events, 128);
+}
+
+// ---- idx ------------------------------------------------------------------------------------------------------------
+
+std::string be(uint32_t n) { return {char(n >> 24), char(n >> 16), char(n >> 8), char(n)}; }
+Tensor idx(const std::string& s) { return parse_idx(bytes_of(s), "x.idx"); }
+
+TEST(Idx, EveryTypeBigEndian) {
+  Tensor images = idx(be(0x803) + be(2) + be(1) + be(3) + "\x01\x02\x03\x04\x05\xff");
+  EXPECT_EQ(images.shape(), (Shape{2, 1, 3}));
+  EXPECT_EQ(images.to_vector<uint8_t>(), (std::vector<uint8_t>{1, 2, 3, 4, 5, 255}));
+  EXPECT_EQ(idx(be(0x901) + be(1) + "\xff").item(), -1);
+  EXPECT_EQ(idx(be(0xb01) + be(1) + "\xff\xfe").item(), -2);
+  EXPECT_EQ(idx(be(0xc01) + be(1) + be(70000)).item(), 70000);
+  EXPECT_EQ(idx(be(0xd01) + be(1) + be(0x3fc00000)).item(), 1.5);
+  EXPECT_EQ(idx(be(0xe01) + be(1) + be(0x3ff80000) + be(0)).item(), 1.5);
+  EXPECT_EQ(idx(be(0xe01) + be(1) + be(0x3ff80000) + be(0)).dtype(), f64);
+  EXPECT_EQ(idx(be(0x802) + be(0) + be(5)).shape(), (Shape{0, 5}));
+}
+
+TEST(Idx, WrongFilesSayWhy) {
+  auto why = [](const std::string& s) { return message_of<IoError>([&] { idx(s); }); };
+  EXPECT_THAT(why(""), HasSubstr("x.idx: not a valid idx file: shorter than its magic"));
+  EXPECT_THAT(why("\x89PNG...."), HasSubstr("begins with 89 50 4e 47"));
+  EXPECT_THAT(why(be(0x0a01) + be(1) + "x"), HasSubstr("no idx magic"));
+  EXPECT_THAT(why(be(0x800)), HasSubstr("0 dimensions"));
+  EXPECT_THAT(why(be(0x809)), HasSubstr("9 dimensions"));
+  EXPECT_THAT(why(be(0x802) + be(1)), HasSubstr("within its extents"));
+  EXPECT_THAT(why(be(0x801) + be(4) + "abc"), HasSubstr("[4] ask for 4 bytes, 3 are there"));
+  EXPECT_THAT(why(be(0x801) + be(2) + "abc"), HasSubstr("bytes after the 2"));
+  EXPECT_THAT(why(be(0xe03) + be(~0u) + be(~0u) + be(~0u)), HasSubstr("overflow"));
+  EXPECT_THAT(why(be(0x803) + be(~0u) + be(1u << 30) + be(1) + "x"), HasSubstr("1 are there"));  // quickly, and without the memory
+}
+
+TEST(Idx, MnistWhereItIs) {
+  std::string images = in_repository("../shared/data/image/mnist-t10k-images-idx3-ubyte.gz");
+  if (!std::filesystem::exists(images)) GTEST_SKIP() << "no " << images;
+  EXPECT_EQ(read_idx(images).shape(), (Shape{10000, 28, 28}));
+  Tensor labels = read_idx(in_repository("../shared/data/image/mnist-t10k-labels-idx1-ubyte.gz"));
+  EXPECT_EQ(labels.shape(), Shape{10000});
+  EXPECT_EQ(labels.item(0), 7);
+}
+
+// ---- text -----------------------------------------------------------------------------------------------------------
+
+TEST(Text, SplitTrimUtf8) {
+  EXPECT_THAT(split_text("a,,b", ','), ElementsAre("a", "", "b"));
+  EXPECT_THAT(split_text("", ','), ElementsAre(""));
+  EXPECT_EQ(trimmed(" \ta b\r\n"), "a b");
+  EXPECT_EQ(trimmed(" \n"), "");
+  std::string text = "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";
+  auto points = decode_utf8(text);
+  EXPECT_THAT(points, ElementsAre(U'a', U'\u00e9', U'\u20ac', U'\U0001f600'));
+  std::string back;
+  for (char32_t c : points) back += encode_utf8(c);
+  EXPECT_EQ(back, text);
+  for (const char* bad : {"a\xff", "a\xc3", "a\xc0\x80", "a\xed\xa0\x80", "a\xe2\x82", "a\xf4\x90\x80\x80", "a\x80"})
+    EXPECT_THAT(message_of<ValueError>([&] { decode_utf8(bad); }), HasSubstr("at byte 1")) << bad;
+}
+
+// ---- lineage headers ------------------------------------------------------------------------------------------------
+
+TEST(Taxonomy, BothHeaderForms) {
+  auto a = parse_lineage_header("S000006193 Brachybacterium tyrofermentans (T); CNRZ 926; X91657 Brachybacterium tyrofermentans\tBacteria; Actinobacteria; Actinobacteria; Actinomycetales; Dermabacteraceae; Brachybacterium");
+  EXPECT_EQ(a.id, "S000006193");
+  EXPECT_EQ(a.species, "Brachybacterium tyrofermentans");
+  EXPECT_EQ(a.genus(), "Brachybacterium");
+  EXPECT_EQ(a.family(), "Dermabacteraceae");
+  EXPECT_EQ(a.order(), "Actinomycetales");
+  EXPECT_EQ(a.ranks[0], "Bacteria");
+  auto b = parse_lineage_header("7000004128189528\tAcidothermus cellulolyticus 11B, complete genome. \t7000004128189528|16s_rRNA|ATC1|x|351607\tBacteria; Actinobacteria; Actinobacteria; Actinomycetales; Acidothermaceae; Acidothermus");
+  EXPECT_EQ(b.id, "7000004128189528");
+  EXPECT_EQ(b.species, "Acidothermus cellulolyticus");
+  EXPECT_EQ(b.family(), "Acidothermaceae");
+  EXPECT_EQ(parse_lineage_header("1\tAcidaminococcus sp. D21 \tx\ta; b; c; d; e; f").species, "");
+  EXPECT_EQ(parse_lineage_header("1 Candidatus Blochmannia floridanus (T)\ta; b; c; d; e; f").species, "Blochmannia floridanus");
+  EXPECT_THROW(parse_lineage_header("S1 Homo sapiens"), ValueError);
+  EXPECT_THAT(message_of<ValueError>([] { parse_lineage_header("S1 Homo sapiens\tA; B"); }), HasSubstr("2 ranks"));
+}
+
+}  // namespace
+}  // namespace whence
