@@ -16,7 +16,7 @@ class SweepCtx;
 struct OpDef;
 
 struct TensorType {
-  Shape shape;
+  Shape shape{};
   DType dtype = f32;
   bool operator==(const TensorType&) const = default;
   std::string str() const { return shape.str() + " " + std::string(name_of(dtype)); }
@@ -61,7 +61,7 @@ struct KernelCall {
 
 /// One input of a test sample: values drawn uniformly from [low, high) (integers too), away from kinks.
 struct SampleInput {
-  Shape shape;
+  Shape shape{};
   DType dtype = f64;       ///< f64 stands for "the float dtype under test"
   double low = -2, high = 2;
   bool distinct = false;   ///< well separated values (max, sort)
@@ -70,15 +70,15 @@ struct SampleInput {
 };
 
 struct Sample {
-  std::vector<SampleInput> in;
-  Attrs attrs;
-  std::string name;
+  std::vector<SampleInput> in{};
+  Attrs attrs{};
+  std::string name{};
 };
 
 struct ErrorSample {
-  std::vector<TensorType> in;
-  Attrs attrs;
-  std::string message;  ///< a fragment of the text that must be thrown
+  std::vector<TensorType> in{};
+  Attrs attrs{};
+  std::string message{};  ///< a fragment of the text that must be thrown
 };
 
 struct Traits {

@@ -27,12 +27,12 @@ enum class Stab : uint8_t {
 /// Parameters of one rule. `variant` selects among the formulas an op offers; "" is the op's default (the vjp form).
 /// Every op also understands "identity" (all relevance to its first carrying operand) and "detach" (none passes).
 struct Rule {
-  std::string variant;
+  std::string variant{};
   double eps = 1e-6;
   Stab stab = Stab::relative;
   double gamma = 0.25;
   double alpha = 2, beta = 1;
-  Tensor low, high;       ///< zbox: bounds, broadcastable to the input
+  Tensor low{}, high{};     ///< zbox: bounds, broadcastable to the input
   bool bias = true;       ///< false: the bias takes no part in the denominator (zennit's zero_params)
   bool half_outside = false;  ///< bilinear: t = R / (2 stab(z)) instead of R / stab(2 z)
   bool keep_zero = false; ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)

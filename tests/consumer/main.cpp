@@ -1,12 +1,69 @@
+// A user's program: ops of the library, found through the registry, and one of the user's own.
 #include <whence/whence.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <string>
+#include <vector>
+
+using namespace whence;
 
 const char* version_seen_by_part();
 
+// y = 2 x, an op that the library knows nothing of.
+REGISTER_OP(consumer_doubled, {
+  .doc = "y = 2 x",
+  .operands = {"x"},
+  .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+  .cpu = [](const KernelCall& c) {
+    const auto* x = c.in[0].as<double>();
+    auto* y = c.out[0].as<double>();
+    for (int64_t i = 0; i < c.out[0].numel(); ++i) y[i] = 2 * x[i];
+  },
+  .vjp = [](SweepCtx& c) { c.give(0, c.d() * 2); },
+  .relevance = lrp::identity,
+  .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },
+});
+
+static int failures = 0;
+static void expect(bool ok, const char* what) {
+  if (ok) return;
+  std::printf("consumer: FAILED: %s\n", what);
+  ++failures;
+}
+static bool near(double a, double b) { return std::abs(a - b) < 1e-12; }
+
 int main() {
-  if (std::strcmp(whence::version(), version_seen_by_part()) != 0) return 1;
-  std::printf("consumer: whence %s\n", whence::version());
-  return 0;
+  expect(std::strcmp(version(), version_seen_by_part()) == 0, "both parts see one library");
+
+  // The registry is filled by static initialisers: ops are there only when the whole archive was linked.
+  for (const char* name : {"add", "mul", "tanh", "sum", "where"}) expect(find_op(name) != nullptr, name);
+  expect(find_op("consumer_doubled") != nullptr, "an op of the user's own");
+  for (const std::string& defect : registry_defects()) expect(false, defect.c_str());
+
+  Graph g;
+  Var x = g.input("x", {3}, f64);
+  Var doubled = g.record(op_named("consumer_doubled"), std::vector<Var>{x});
+  Var y = sum(tanh(x) * doubled);
+  Var dx = grad(y, x);
+  const std::vector<double> values = {0.25, -0.5, 1};
+  Results r = evaluate({y, dx}, {{"x", Tensor::from(values)}});
+  double want = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double v = values[i], t = std::tanh(v);
+    want += 2 * v * t;
+    expect(near(r[dx].item(int64_t(i)), 2 * t + 2 * v * (1 - t * t)), "gradient");
+  }
+  expect(near(r[y].item(), want), "value");
+
+  try {
+    add(x, g.input("z", {2}, f64));
+    expect(false, "a shape error is thrown");
+  } catch (const ShapeError& e) {
+    expect(std::string(e.what()).find("main.cpp:") != std::string::npos, "the shape error names this file");
+  }
+
+  std::printf("consumer: whence %s, %zu ops, %d failures\n", version(), all_ops().size(), failures);
+  return failures == 0 ? 0 : 1;
 }

@@ -4,9 +4,11 @@
 set -euo pipefail
 
 mode=$1 source=$2 build=$3 work=$4 generator=$5
-rm -rf "$work/prefix" "$work/consumer"
+rm -rf "$work"
 mkdir -p "$work"
-configure=(cmake -S "$source/tests/consumer" -B "$work/consumer" -G "$generator" -DCMAKE_BUILD_TYPE=Release)
+consumer=$work/consumer
+[[ $mode == subdirectory ]] && consumer=$work
+configure=(cmake -S "$source/tests/consumer" -B "$consumer" -G "$generator" -DCMAKE_BUILD_TYPE=Release)
 launcher=()
 if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 
@@ -16,10 +18,10 @@ case "$mode" in
     "${configure[@]}" "-DCMAKE_PREFIX_PATH=$work/prefix"
     ;;
   shared)
-    cmake -S "$source" -B "$work/build" -G "$generator" -DBUILD_SHARED_LIBS=ON -DWHENCE_BUILD_TESTS=OFF \
+    cmake -S "$source" -B "$work" -G "$generator" -DBUILD_SHARED_LIBS=ON -DWHENCE_BUILD_TESTS=OFF \
       -DWHENCE_BUILD_BENCH=OFF -DWHENCE_BUILD_EXAMPLES=OFF
-    cmake --build "$work/build" -j "$(nproc)"
-    cmake --install "$work/build" --prefix "$work/prefix" >"$work/install.log"
+    cmake --build "$work" -j "$(nproc)"
+    cmake --install "$work" --prefix "$work/prefix" >"$work/install.log"
     "${configure[@]}" "-DCMAKE_PREFIX_PATH=$work/prefix"
     ;;
   subdirectory)
@@ -31,8 +33,8 @@ case "$mode" in
   *) echo "run.sh: unknown mode $mode" >&2; exit 2 ;;
 esac
 
-cmake --build "$work/consumer" -j "$(nproc)"
-"$work/consumer/consumer"
+cmake --build "$consumer" -j "$(nproc)"
+"$consumer/consumer"
 
 if [[ "$mode" != subdirectory ]]; then
   # Nothing installed may name the place it was built in, and every public header is there.
