@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "ops/cpu/gemm.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/reduce.h"
 #include "ops/cpu/unary_binary.h"
@@ -44,7 +46,8 @@ void measure_floors() {
   fma_peak = double(rounds) * 16 * 16 * 2 * num_threads() / seconds_of([&] {
     parallel_for(num_threads(), 1, [&](int64_t, int64_t) {
       using V [[gnu::vector_size(64)]] = float;  // sixteen independent chains hide the latency
-      V c[16] = {}, m = c[0] + 0.999f;
+      V c[16], m = V{} + 0.999f;
+      for (int i = 0; i < 16; ++i) c[i] = V{} + float(i);
       for (int64_t r = 0; r < rounds; ++r)
         for (V& v : c) v = v * m + m;
       for (V& v : c) benchmark::DoNotOptimize(v);
@@ -117,6 +120,19 @@ void sum_rows(State& s) {
   timed(s, double(o * n * in), 4.0 * double(o * n * in), 0, 1, [&] { reduce_sum(x.data(), y.data(), o, n, in); });
 }
 
+// Sizes m, n, k, then ta, tb and 1 for the BLAS library.
+void gemm_case(State& s) {
+  int64_t m = s.range(0), n = s.range(1), k = s.range(2);
+  bool ta = s.range(3) & 2, tb = s.range(3) & 1;
+  auto a = randoms(m * k), b = randoms(n * k), c = randoms(m * n);
+  set_gemm_backend(s.range(4) ? GemmBackend::blas : GemmBackend::own);
+  double flops = 2.0 * double(m) * double(n) * double(k);
+  timed(s, 0, 0, flops, flops < 1e7 ? 20 : 1, [&] {
+    gemm<float>(ta, tb, m, n, k, 1, a.data(), ta ? m : k, b.data(), tb ? k : n, 0, c.data(), n);
+  });
+  set_gemm_backend(GemmBackend::own);
+}
+
 template <class... A>
 auto* add(const std::string& name, A&&... a) {
   return benchmark::RegisterBenchmark(name.c_str(), std::forward<A>(a)...)->UseManualTime()->Unit(benchmark::kMicrosecond);
@@ -132,6 +148,14 @@ int main(int argc, char** argv) {
   add("tiny/add", tiny_add)->Arg(1)->Arg(16)->Arg(64);
   add("softmax", softmax_rows)->Args({21120, 165})->Args({256, 4096})->Args({64, 50304});
   add("sum", sum_rows)->Args({5280, 256, 1})->Args({1, 5280, 256})->Args({1, 1 << 24, 1});
+  // nn, nt (linear forward), tn (weight gradient): 0, 1, 2. The library second, so that the two stand side by side.
+  auto* g = add("gemm", gemm_case);
+  for (int64_t blas = 0; blas <= (gemm_has_blas() ? 1 : 0); ++blas)
+    for (int64_t t : {0, 1, 2})
+      for (auto [m, n, k] : {std::array<int64_t, 3>{64, 64, 64}, {256, 256, 256}, {1024, 1024, 1024}, {256, 2304, 768}, {2048, 768, 768},
+                             {2048, 3072, 768}, {5280, 256, 256}, {5280, 768, 256}, {5280, 1024, 256}, {5280, 256, 1024}, {256, 256, 5280},
+                             {1024, 256, 5280}, {1, 32, 784}, {1, 768, 768}, {8, 768, 768}, {16, 768, 768}, {165, 64, 165}, {165, 165, 64}})
+        g->Args({m, n, k, t, blas});
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -46,15 +46,16 @@ namespace detail {
 
 int pieces_for(int64_t n, int64_t grain) {
   int64_t by_grain = grain > 0 ? (n + grain - 1) / grain : n;
-  int threads = num_threads();
-  return by_grain < threads ? static_cast<int>(by_grain) : threads;
+  int threads = num_threads(), most = threads == 1 ? 1 : 4 * threads;
+  return by_grain < most ? static_cast<int>(by_grain) : most;
 }
 
 void run_split(int64_t n, int64_t pieces, ChunkFn fn, void* context) {
   Rethrow error;
   const int64_t base = n / pieces, extra = n % pieces;
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(pieces))
+  const int threads = num_threads() < pieces ? num_threads() : static_cast<int>(pieces);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
 #endif
   for (int64_t i = 0; i < pieces; ++i) {
     int64_t begin = i * base + (i < extra ? i : extra);

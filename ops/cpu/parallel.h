@@ -26,7 +26,8 @@ void run_fixed(int64_t n, int64_t chunk, ChunkFn fn, void* context);           /
 int pieces_for(int64_t n, int64_t grain);
 }  // namespace detail
 
-/// Calls f(begin, end) over contiguous pieces that cover [0, n): one per thread, none smaller than about `grain`.
+/// Calls f(begin, end) over contiguous pieces that cover [0, n), a few per thread so that a core that others use slows the loop
+/// less, none smaller than about `grain`.
 /// Serial, and free of any call overhead, when n <= grain.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {

@@ -1,0 +1,443 @@
+#include "ops/cpu/gemm.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "ops/cpu/parallel.h"
+#include "ops/cpu/simd.h"
+#include "ops/cpu/transpose.h"
+
+#ifdef WHENCE_CBLAS
+#include <cblas.h>
+extern "C" {
+__attribute__((weak)) void openblas_set_num_threads(int);
+}
+#endif
+
+// The own path: B is packed into slivers of NR columns, k-major, one panel of KC x NC at a time, by all threads together. Then strips
+// of at most MR rows of A are taken by threads as they become free: a strip is packed (it fits the first-level cache) and multiplied
+// with every sliver of the panel, which stays in the second-level cache. One micro-kernel holds an MR x NR block of C in
+// registers for a whole KC. A panel of A is never packed at large: a strip is used NC / NR times right after packing.
+namespace whence::cpu {
+namespace {
+
+template <class T>
+struct Tile {
+  using V = Vec<T>;
+#if defined(__AVX512F__)
+  static constexpr int64_t MR = 14, NV = 2;  // 28 accumulators, 2 registers of B, 1 of A, of 32
+#else
+  static constexpr int64_t MR = 6, NV = 2;   // 12 + 2 + 1 of 16
+#endif
+  static constexpr int64_t W = V::size, NR = NV * W;
+  static constexpr int64_t KC = 384;                                         // strip of A: 14 * 384 * 4 = 21 KB
+  static constexpr int64_t NC = 768 * 4 / static_cast<int64_t>(sizeof(T));   // panel of B: 1.2 MB
+};
+
+GemmBackend backend = GemmBackend::own;
+
+/// Scratch that a thread keeps; grows, never shrinks. Slot 0 holds a packed panel, slot 1 a packed strip.
+template <class T>
+T* scratch(int slot, int64_t count) {
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<void, Free> memory[2];
+  thread_local size_t size[2] = {0, 0};
+  size_t want = (static_cast<size_t>(count) * sizeof(T) + 4095) / 4096 * 4096;
+  if (size[slot] < want) {
+    memory[slot].reset();
+    size[slot] = 0;
+    memory[slot].reset(std::aligned_alloc(4096, want));
+    if (!memory[slot]) throw std::bad_alloc();
+    size[slot] = want;
+  }
+  return static_cast<T*>(memory[slot].get());
+}
+
+// ---- packing ----------------------------------------------------------------------------------------------------------------------
+
+/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k. Whole registers are stored, in increasing p: what hangs over the end
+/// of a row is overwritten by the next one, and dst needs W elements of slack.
+template <class T>
+void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, int64_t stride) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size;
+  for (int64_t p = 0; p < k; p += W) {
+    int64_t kw = std::min(W, k - p);
+    V r[4][W];  // stride <= 4 W
+    int64_t blocks = (rows + W - 1) / W;
+    for (int64_t blk = 0; blk < blocks; ++blk) {
+      for (int64_t i = 0; i < W; ++i) {
+        int64_t row = blk * W + i;
+        r[blk][i] = row < rows ? (kw == W ? V::load(src + row * ld + p) : V::load(src + row * ld + p, kw)) : V(T(0));
+      }
+      transpose(r[blk]);
+    }
+    for (int64_t q = 0; q < kw; ++q)
+      for (int64_t blk = 0; blk < blocks; ++blk) r[blk][q].store(dst + (p + q) * stride + blk * W);
+  }
+}
+
+/// dst[p * stride + i] = src[p * ld + i] for i < width, zero up to `stride` (a multiple of W, or no padding is made).
+template <class T>
+void pack_straight(const T* src, int64_t ld, int64_t width, int64_t k, T* dst, int64_t stride) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size;
+  int64_t full = width / W * W, rest = width - full;
+  for (int64_t p = 0; p < k; ++p) {
+    const T* s = src + p * ld;
+    T* d = dst + p * stride;
+    int64_t i = 0;
+    for (; i < full; i += W) V::load(s + i).store(d + i);
+    if (rest) {
+      V::load(s + i, rest).store(d + i);
+      i += W;
+    }
+    for (; i + W <= stride; i += W) V(T(0)).store(d + i);
+  }
+}
+
+// ---- micro-kernel -----------------------------------------------------------------------------------------------------------------
+
+template <class T>
+using Kernel = void (*)(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias);
+
+/// C[0..M)[0..n) = alpha sum_p a[p * M + i] b[p * bs + j] + beta C + bias, n <= NV * W.
+template <class T, int M, int NV>
+void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size;
+  V acc[M][NV];
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[i][v] = V(T(0));
+  for (int64_t p = 0; p < k; ++p) {
+    V bv[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) bv[v] = V::load(b + v * W);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) {
+      V ai(a[i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[i][v] = fma(ai, bv[v], acc[i][v]);
+    }
+    a += M;
+    b += bs;
+  }
+  const V av(alpha), betav(beta);
+  const bool full = n == NV * W;
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      int64_t m = full ? W : std::min(W, n - v * W);
+      if (m <= 0) continue;
+      T* q = c + i * ldc + v * W;
+      V y = acc[i][v] * av;
+      if (beta != T(0)) y = fma(betav, m == W ? V::load(q) : V::load(q, m), y);
+      if (bias) y += m == W ? V::load(bias + v * W) : V::load(bias + v * W, m);
+      if (m == W) y.store(q); else y.store(q, m);
+    }
+}
+
+template <class T, int NV, int... I>
+constexpr auto kernel_row(std::integer_sequence<int, I...>) {
+  struct { Kernel<T> at[sizeof...(I)]; } t{{micro<T, I + 1, NV>...}};
+  return t;
+}
+template <class T>
+Kernel<T> kernel_for(int64_t rows, int64_t columns) {
+  using Rows = std::make_integer_sequence<int, static_cast<int>(Tile<T>::MR)>;
+  static constexpr auto one = kernel_row<T, 1>(Rows{});
+  static constexpr auto two = kernel_row<T, 2>(Rows{});
+  return columns <= Tile<T>::W ? one.at[rows - 1] : two.at[rows - 1];
+}
+
+// ---- small cases ------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+struct Problem {
+  bool ta, tb;
+  int64_t m, n, k;
+  T alpha;
+  const T* a;
+  int64_t lda;
+  const T* b;
+  int64_t ldb;
+  T beta;
+  T* c;
+  int64_t ldc;
+  const T* bias;
+  BlockFn done;
+  void* context;
+
+  void finish(int64_t i0, int64_t i1, int64_t j0, int64_t j1) const {
+    if (done && i0 < i1 && j0 < j1) done(context, i0, i1, j0, j1);
+  }
+  void put(int64_t i, int64_t j, T sum) const {
+    T* q = c + i * ldc + j;
+    T y = alpha * sum;
+    if (beta != T(0)) y += beta * *q;
+    *q = bias ? y + bias[j] : y;
+  }
+};
+
+/// A handful of multiplications: no packing, no calls.
+template <class T>
+void multiply_tiny(const Problem<T>& p) {
+  const int64_t ai = p.ta ? 1 : p.lda, ak = p.ta ? p.lda : 1, bk = p.tb ? 1 : p.ldb, bj = p.tb ? p.ldb : 1;
+  for (int64_t i = 0; i < p.m; ++i)
+    for (int64_t j = 0; j < p.n; ++j) {
+      const T *x = p.a + i * ai, *y = p.b + j * bj;
+      T s = 0;
+      for (int64_t q = 0; q < p.k; ++q) s += x[q * ak] * y[q * bk];
+      p.put(i, j, s);
+    }
+}
+
+/// Rows of A times rows of B (tb, A not transposed): dot products along k, for m too small to pay for packing B.
+template <class T, int M, int N>
+void dots(const Problem<T>& p, int64_t i, int64_t j) {
+  using V = Vec<T>;
+  V acc[M][N];
+#pragma GCC unroll 4
+  for (int r = 0; r < M; ++r)
+#pragma GCC unroll 4
+    for (int c = 0; c < N; ++c) acc[r][c] = V(T(0));
+  const T *a = p.a + i * p.lda, *b = p.b + j * p.ldb;
+  auto step = [&](auto load, int64_t q) {
+    V x[M];
+#pragma GCC unroll 4
+    for (int r = 0; r < M; ++r) x[r] = load(a + r * p.lda + q);
+#pragma GCC unroll 4
+    for (int c = 0; c < N; ++c) {
+      V y = load(b + c * p.ldb + q);
+#pragma GCC unroll 4
+      for (int r = 0; r < M; ++r) acc[r][c] = fma(x[r], y, acc[r][c]);
+    }
+  };
+  int64_t q = 0;
+  for (; q + V::size <= p.k; q += V::size) step([](const T* s) { return V::load(s); }, q);
+  if (q < p.k) step([m = p.k - q](const T* s) { return V::load(s, m); }, q);
+  for (int r = 0; r < M; ++r)
+    for (int c = 0; c < N; ++c) p.put(i + r, j + c, fold_add(acc[r][c]));
+}
+template <class T, int M>
+void dot_rows(const Problem<T>& p, int64_t i, int64_t j0, int64_t j1) {
+  int64_t j = j0;
+  for (; j + 4 <= j1; j += 4) dots<T, M, 4>(p, i, j);
+  for (; j < j1; ++j) dots<T, M, 1>(p, i, j);
+}
+template <class T>
+void multiply_dots(const Problem<T>& p) {
+  // Groups of columns, so that a group's rows of B stay in cache for all rows of A.
+  int64_t group = std::max<int64_t>(4, 4096 / std::max<int64_t>(1, p.k) / 4 * 4);
+  int64_t groups = (p.n + group - 1) / group;
+  parallel_for(groups, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, group * p.k * p.m)), [&](int64_t g0, int64_t g1) {
+    for (int64_t g = g0; g < g1; ++g) {
+      int64_t j0 = g * group, j1 = std::min(p.n, j0 + group), i = 0;
+      for (; i + 4 <= p.m; i += 4) dot_rows<T, 4>(p, i, j0, j1);
+      switch (p.m - i) {
+        case 3: dot_rows<T, 3>(p, i, j0, j1); break;
+        case 2: dot_rows<T, 2>(p, i, j0, j1); break;
+        case 1: dot_rows<T, 1>(p, i, j0, j1); break;
+        default: break;
+      }
+      p.finish(0, p.m, j0, j1);
+    }
+  });
+}
+
+// ---- the packed product -------------------------------------------------------------------------------------------------------------
+
+template <class T>
+void multiply_packed(const Problem<T>& p) {
+  using Tl = Tile<T>;
+  constexpr int64_t NR = Tl::NR, W = Tl::W;
+  const int64_t strips = (p.m + Tl::MR - 1) / Tl::MR;
+  const int64_t rows = (p.m + strips - 1) / strips;  // all strips about equally tall
+  const int64_t kblocks = (p.k + Tl::KC - 1) / Tl::KC, kc0 = (p.k + kblocks - 1) / kblocks;
+  const int64_t nblocks = (p.n + Tl::NC - 1) / Tl::NC;
+  const int64_t nc0 = ((p.n + nblocks - 1) / nblocks + NR - 1) / NR * NR;
+  const bool parallel = 2.0 * double(p.m) * double(p.n) * double(p.k) > 2e6;
+  const int threads = parallel ? num_threads() : 1;
+  // B that is already k-major with few rows of A to use it is read where it lies; only a last narrow sliver is packed.
+  const bool direct = !p.tb && p.m <= 2 * Tl::MR;
+  T* panel = scratch<T>(0, kc0 * std::min(nc0, (p.n + NR - 1) / NR * NR) + 4 * W);
+
+  for (int64_t j0 = 0; j0 < p.n; j0 += nc0) {
+    const int64_t nc = std::min(nc0, p.n - j0), slivers = (nc + NR - 1) / NR;
+    for (int64_t p0 = 0; p0 < p.k; p0 += kc0) {
+      const int64_t kc = std::min(kc0, p.k - p0);
+      const bool first = p0 == 0, last = p0 + kc == p.k;
+
+      auto pack_sliver = [&](int64_t s) {
+        int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
+        T* dst = panel + s * NR * kc;
+        if (p.tb) {
+          pack_transposed(p.b + j * p.ldb + p0, p.ldb, w, kc, dst, NR);
+        } else {
+          pack_straight(p.b + p0 * p.ldb + j, p.ldb, w, kc, dst, NR);
+        }
+      };
+      int64_t first_packed = direct ? nc / NR : 0;
+      if (threads > 1 && (slivers - first_packed) * kc * NR > 65536) {
+        // NR is a multiple of W, so no sliver's pack hangs over into the next one.
+        parallel_chunks(slivers - first_packed, 1, [&](int64_t b, int64_t e) {
+          for (int64_t s = b; s < e; ++s) pack_sliver(first_packed + s);
+        });
+      } else {
+        for (int64_t s = first_packed; s < slivers; ++s) pack_sliver(s);
+      }
+
+      // Tasks: strips of rows, and when they are few, groups of slivers as well.
+      int64_t column_groups = 1;
+      while (threads > 1 && strips * column_groups < 4 * threads && column_groups * 2 <= slivers) column_groups *= 2;
+      const int64_t per_group = (slivers + column_groups - 1) / column_groups;
+      column_groups = (slivers + per_group - 1) / per_group;
+      auto task = [&](int64_t t) {
+        int64_t i = t / column_groups * rows, mr = std::min(rows, p.m - i);
+        if (mr <= 0) return;
+        int64_t s0 = t % column_groups * per_group, s1 = std::min(slivers, s0 + per_group);
+        T* strip = scratch<T>(1, kc * Tl::MR + 4 * W);
+        if (p.ta) {
+          const T* src = p.a + p0 * p.lda + i;
+          for (int64_t q = 0; q < kc; ++q)
+            for (int64_t r = 0; r < mr; ++r) strip[q * mr + r] = src[q * p.lda + r];
+        } else {
+          pack_transposed(p.a + i * p.lda + p0, p.lda, mr, kc, strip, mr);
+        }
+        for (int64_t s = s0; s < s1; ++s) {
+          int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
+          bool in_place = s < first_packed;
+          const T* src = in_place ? p.b + p0 * p.ldb + j : panel + s * NR * kc;
+          kernel_for<T>(mr, w)(kc, strip, src, in_place ? p.ldb : NR, p.c + i * p.ldc + j, p.ldc, w, p.alpha, first ? p.beta : T(1),
+                               last && p.bias ? p.bias + j : nullptr);
+        }
+        if (last) p.finish(i, i + mr, j0 + s0 * NR, std::min(p.n, j0 + s1 * NR));
+      };
+      const int64_t tasks = strips * column_groups;
+      if (threads > 1) {
+        parallel_chunks(tasks, 1, [&](int64_t b, int64_t e) {
+          for (int64_t t = b; t < e; ++t) task(t);
+        });
+      } else {
+        for (int64_t t = 0; t < tasks; ++t) task(t);
+      }
+    }
+  }
+}
+
+// ---- CBLAS ----------------------------------------------------------------------------------------------------------------------------
+
+#ifdef WHENCE_CBLAS
+inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
+                 float beta, float* c, int ldc) {
+  cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b,
+                 int ldb, double beta, double* c, int ldc) {
+  cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+
+/// The library on one thread, our threads over rows or columns: its own threading scales badly at two.
+template <class T>
+void multiply_blas(const Problem<T>& p) {
+  static const bool once = [] {
+    if (openblas_set_num_threads) openblas_set_num_threads(1);
+    return true;
+  }();
+  (void)once;
+  auto block = [&](int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    blas(p.ta ? CblasTrans : CblasNoTrans, p.tb ? CblasTrans : CblasNoTrans, static_cast<int>(i1 - i0), static_cast<int>(j1 - j0),
+         static_cast<int>(p.k), p.alpha, p.a + i0 * (p.ta ? 1 : p.lda), static_cast<int>(p.lda), p.b + j0 * (p.tb ? p.ldb : 1),
+         static_cast<int>(p.ldb), p.beta, p.c + i0 * p.ldc + j0, static_cast<int>(p.ldc));
+    if (p.bias)
+      for (int64_t i = i0; i < i1; ++i)
+        for (int64_t j = j0; j < j1; ++j) p.c[i * p.ldc + j] += p.bias[j];
+    p.finish(i0, i1, j0, j1);
+  };
+  const bool by_rows = p.m >= p.n;
+  const int64_t extent = by_rows ? p.m : p.n, unit = 32, units = (extent + unit - 1) / unit;
+  const double flops_per_unit = 2.0 * double(p.m) * double(p.n) * double(p.k) / double(units);
+  const int64_t threads = num_threads(), pieces = 2e6 < flops_per_unit * double(units) ? std::min(units, threads) : 1;
+  parallel_chunks(pieces, 1, [&](int64_t b, int64_t) {
+    int64_t lo = std::min(extent, units * b / pieces * unit), hi = std::min(extent, units * (b + 1) / pieces * unit);
+    if (by_rows) block(lo, hi, 0, p.n); else block(0, p.m, lo, hi);
+  });
+}
+#endif
+
+template <class T>
+void multiply(const Problem<T>& p) {
+  if (p.m <= 0 || p.n <= 0) return;
+  if (p.k <= 0 || p.alpha == T(0)) {
+    Problem<T> q = p;
+    q.alpha = T(0);
+    for (int64_t i = 0; i < p.m; ++i)
+      for (int64_t j = 0; j < p.n; ++j) q.put(i, j, T(0));
+    return p.finish(0, p.m, 0, p.n);
+  }
+  const double macs = double(p.m) * double(p.n) * double(p.k);
+  if (macs <= 512) {
+    multiply_tiny(p);
+    return p.finish(0, p.m, 0, p.n);
+  }
+#ifdef WHENCE_CBLAS
+  if (backend == GemmBackend::blas) return multiply_blas(p);
+#endif
+  if (p.tb && !p.ta && p.m <= 12 && p.k >= 16) return multiply_dots(p);
+  multiply_packed(p);
+}
+
+}  // namespace
+
+template <class T>
+void gemm_epilogue(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b, int64_t ldb, T beta,
+                   T* c, int64_t ldc, const T* bias, BlockFn done, void* context) {
+  multiply(Problem<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias, done, context});
+}
+
+template <class T>
+void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b, int64_t ldb, T beta, T* c,
+          int64_t ldc) {
+  multiply(Problem<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, nullptr, nullptr, nullptr});
+}
+
+template <class T>
+void gemm_batched(int64_t batch, bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, BatchOffsets oa,
+                  const T* b, int64_t ldb, BatchOffsets ob, T beta, T* c, int64_t ldc, BatchOffsets oc) {
+  const double flops = 2.0 * double(m) * double(n) * double(k);
+  auto one = [&](int64_t i) { gemm(ta, tb, m, n, k, alpha, a + oa(i), lda, b + ob(i), ldb, beta, c + oc(i), ldc); };
+  if (batch < num_threads() && flops > 4e6) {  // few large ones: threads inside
+    for (int64_t i = 0; i < batch; ++i) one(i);
+    return;
+  }
+  parallel_for(batch, std::max<int64_t>(1, static_cast<int64_t>(1e6 / std::max(1.0, flops))), [&](int64_t b0, int64_t b1) {
+    for (int64_t i = b0; i < b1; ++i) one(i);
+  });
+}
+
+void set_gemm_backend(GemmBackend b) { backend = b; }
+bool gemm_has_blas() {
+#ifdef WHENCE_CBLAS
+  return true;
+#else
+  return false;
+#endif
+}
+
+#define WHENCE_INSTANTIATE(T)                                                                                                          \
+  template void gemm<T>(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, T*, int64_t);               \
+  template void gemm_epilogue<T>(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, T*, int64_t,       \
+                                 const T*, BlockFn, void*);                                                                            \
+  template void gemm_batched<T>(int64_t, bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, BatchOffsets, const T*, int64_t, \
+                                BatchOffsets, T, T*, int64_t, BatchOffsets);
+WHENCE_INSTANTIATE(float)
+WHENCE_INSTANTIATE(double)
+#undef WHENCE_INSTANTIATE
+
+}  // namespace whence::cpu
