@@ -72,7 +72,7 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
   if (op.doc.empty()) defect("no doc line");
   if (!op.infer) defect("no shape inference");
   if (t.leaf) return;
-  if (op.operands.empty()) defect("operands are not named");
+  if (op.operands.empty() && (op.vjp || op.relevance || op.body)) defect("operands are not named");  // sources (random, arange) have none
   if (!op.cpu && !op.view && !op.body) defect("no cpu kernel, view or body");
   if (op.body && op.relevance) defect("a fused op has a body and no relevance rule of its own");
   if (!op.body && op.fast_relevance) defect("fast_relevance belongs to fused ops");

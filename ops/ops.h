@@ -95,8 +95,8 @@ std::vector<Var> chunk(Arg x, int64_t parts, int64_t axis = -1);
 /// x[begin:end:step] along axis; negative begin and end count from the end.
 Var slice(Arg x, int64_t axis, int64_t begin, int64_t end = INT64_MAX, int64_t step = 1);
 Var select(Arg x, int64_t axis, int64_t index);
-enum class PadMode { constant, reflect };
-/// pads: {before, after} for each axis, axis 0 first.
+enum class PadMode { constant, reflect, replicate, circular };
+/// pads: {before, after} for each axis, axis 0 first. Negative constant pads crop.
 Var pad(Arg x, Ints pads, PadMode mode = PadMode::constant, double value = 0);
 Var flip(Arg x, Ints axes);
 Var roll(Arg x, Ints shifts, Ints axes);
