@@ -34,7 +34,7 @@ struct Rule {
   double alpha = 2, beta = 1;
   Tensor low{}, high{};     ///< zbox: bounds, broadcastable to the input
   bool bias = true;       ///< false: the bias takes no part in the denominator (zennit's zero_params)
-  bool half_outside = false;  ///< bilinear: t = R / (2 stab(z)) instead of R / stab(2 z)
+  bool stab_of_double = false;  ///< bilinear: t = R / stab(2 y) instead of R / (2 stab(y))
   bool keep_zero = false; ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)
 };
 
@@ -71,6 +71,10 @@ void sink(SweepCtx&);
 void linear_in_carriers(SweepCtx&);
 /// R_i = x_i * vjp_i(share R / stab(y)), share = 1 / (number of operands that carry relevance).
 void multilinear(SweepCtx&);
+/// Linear maps y = f(x, W, b): the epsilon rule by default; variants "gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare".
+void linear_rule(SweepCtx&);
+/// Closed form of what linear_in_carriers and multilinear hold back: R (1 - y / stab(y)). A value for OpDef::absorbed.
+void absorbed_by_stabiliser(SweepCtx&);
 
 }  // namespace lrp
 }  // namespace whence

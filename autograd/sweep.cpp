@@ -288,10 +288,14 @@ class Sweeper {
       }
       rule(one);
       for (int i = 0; i < c.n_in(); ++i)
-        if (one.given(i).defined()) parts[size_t(i)].push_back(one.given(i));
+        if (Var r = one.given(i); r.defined()) {
+          Shape row = r.shape();
+          row.insert(0, 1);
+          parts[size_t(i)].push_back(call("reshape", {r}, {{"shape", row}}));
+        }
     }
     for (int i = 0; i < c.n_in(); ++i)
-      if (!parts[size_t(i)].empty()) c.give(i, g_.record(op_named("stack"), parts[size_t(i)], {{"axis", int64_t(0)}}));
+      if (!parts[size_t(i)].empty()) c.give(i, g_.record(op_named("concat"), parts[size_t(i)], {{"axis", int64_t(0)}}));
   }
 
   Graph& g_;

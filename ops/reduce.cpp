@@ -1,0 +1,75 @@
+// Sums and means over any axes.
+#include "ops/cpu/reduce.h"
+
+#include "autograd/sweep.h"
+#include "ops/axes.h"
+#include "ops/ops.h"
+
+namespace whence {
+namespace {
+
+void infer_sum(InferCtx& c) {
+  if (c.dtype(0) == boolean || c.dtype(0) == u8) c.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(c.dtype(0))), "cast it first");
+  c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), c.dtype(0));
+}
+
+void sum_kernel(const KernelCall& k) {
+  reduce_axes(k, [](const auto* x, auto* y, int64_t outer, int64_t n, int64_t inner) {
+    using T = std::remove_pointer_t<decltype(y)>;
+    if constexpr (std::is_floating_point_v<T>) {
+      cpu::reduce_sum(x, y, outer, n, inner);
+    } else {
+      for (int64_t o = 0; o < outer; ++o)
+        for (int64_t i = 0; i < inner; ++i) {
+          T total = 0;
+          for (int64_t r = 0; r < n; ++r) total += x[(o * n + r) * inner + i];
+          y[o * inner + i] = total;
+        }
+    }
+  });
+}
+
+// The result with its reduced axes back at extent one, so that it broadcasts against x.
+Var keep(SweepCtx& c, Var v) { return with_axes(v, c.in().shape(), c.attrs.ints("axes"), c.lead()); }
+
+void sum_vjp(SweepCtx& c) { c.give(0, broadcast_to(keep(c, c.d()), c.shape_of(0))); }
+
+// Each term takes its part of the sum: epsilon rule, or "abs" (DynamicLRP): |x| / sum |x|, uniform where all are zero.
+void sum_relevance(SweepCtx& c) {
+  if (c.rule().variant != "abs") return lrp::linear_in_carriers(c);
+  Var x = c.in(), a = abs(x);
+  const Ints& axes = c.attrs.ints("axes");
+  Var total = sum(a, axes, true), empty = equal(total, 0.0);
+  double n = double(x.numel()) / double(std::max<int64_t>(1, c.out().numel()));
+  Var ratio = where(empty, x.graph().constant(1.0 / n, x.dtype()), a / where(empty, x.graph().constant(1.0, x.dtype()), total));
+  c.give(0, ratio * keep(c, c.d()));
+}
+
+void sum_absorbed(SweepCtx& c) {
+  if (c.rule().variant != "abs") lrp::absorbed_by_stabiliser(c);
+}
+
+std::vector<Sample> sum_samples() {
+  auto attrs = [](Ints axes, bool keep) { return Attrs{{"axes", axes}, {"keepdim", keep}}; };
+  return {{{{.shape = {3, 5}}}, attrs({1}, false), "rows"}, {{{.shape = {2, 3, 4}}}, attrs({0, 2}, true), "outer"},
+          {{{.shape = {3, 4}}}, attrs({0, 1}, false), "all"}, {{{.shape = {2, 0, 3}}}, attrs({1}, false), "empty"}, {{{.shape = {}}}, attrs({}, false), "scalar"}};
+}
+
+}  // namespace
+
+REGISTER_OP(sum, {.doc = "sum of x over axes", .operands = {"x"}, .infer = infer_sum, .cpu = sum_kernel, .vjp = sum_vjp, .relevance = sum_relevance,
+                  .absorbed = sum_absorbed, .samples = sum_samples,
+                  .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{2}}, {"keepdim", false}}, "axis 2 is outside"},
+                                                                  {{{{2, 3}, f32}}, {{"axes", Ints{1, 1}}, {"keepdim", false}}, "occurs twice"}}; },
+                  .traits = {.batched_sweep = true}});
+
+Var sum(Arg x, Ints axes, bool keepdim) { return record(sum_op, {x}, {{"axes", canonical_axes(std::move(axes), x.rank())}, {"keepdim", keepdim}}); }
+
+Var mean(Arg x, Ints axes, bool keepdim) {
+  LocationGuard at(x);
+  Var total = sum(x, std::move(axes), keepdim);
+  int64_t n = total.numel() ? x.shape().numel() / total.numel() : 1;
+  return total * (1.0 / double(std::max<int64_t>(n, 1)));
+}
+
+}  // namespace whence
