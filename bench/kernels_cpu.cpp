@@ -6,12 +6,13 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <random>
 #include <string>
 #include <vector>
+
+#include <time.h>
 
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/parallel.h"
@@ -27,12 +28,19 @@ using benchmark::State;
 double copy_bandwidth = 1;  // bytes per second over all threads, read + write
 double fma_peak = 1;        // floating-point operations per second over all threads, f32
 
+/// On one thread its CPU time, which the neighbours on a shared machine do not enter; else wall time.
+double now() {
+  timespec t;
+  clock_gettime(num_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+  return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
+}
+
 double seconds_of(auto&& f) {
   double best = 1e9;
   for (int i = 0; i < 8; ++i) {
-    auto t = std::chrono::steady_clock::now();
+    double t = now();
     f();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count());
+    best = std::min(best, now() - t);
   }
   return best;
 }
@@ -70,12 +78,12 @@ template <class F>
 void timed(State& s, double elements, double bytes, double flops, int per_call, F&& f) {
   double best = 1e9;
   for (auto _ : s) {
-    auto t = std::chrono::steady_clock::now();
+    double t = now();
     for (int i = 0; i < per_call; ++i) {
       f();
       benchmark::ClobberMemory();
     }
-    double d = std::chrono::duration<double>(std::chrono::steady_clock::now() - t).count() / per_call;
+    double d = (now() - t) / per_call;
     best = std::min(best, d);
     s.SetIterationTime(d);
   }

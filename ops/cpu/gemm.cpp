@@ -116,6 +116,8 @@ void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int
     for (int v = 0; v < NV; ++v) acc[i][v] = V(T(0));
   for (int64_t p = 0; p < k; ++p) {
     V bv[NV];
+    __builtin_prefetch(b + 8 * bs);
+    if (NV == 2 && W * sizeof(T) == 64) __builtin_prefetch(b + 8 * bs + W);
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) bv[v] = V::load(b + v * W);
 #pragma GCC unroll 16
@@ -127,20 +129,39 @@ void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int
     a += M;
     b += bs;
   }
-  const V av(alpha), betav(beta);
-  const bool full = n == NV * W;
+  if (n == NV * W && alpha == T(1) && !bias && (beta == T(0) || beta == T(1))) {  // nearly always
+    if (beta == T(0)) {
+#pragma GCC unroll 16
+      for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) acc[i][v].store(c + i * ldc + v * W);
+    } else {
+#pragma GCC unroll 16
+      for (int i = 0; i < M; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < NV; ++v) (V::load(c + i * ldc + v * W) + acc[i][v]).store(c + i * ldc + v * W);
+    }
+    return;
+  }
+  // All other cases through memory, in a loop that stays small.
+  alignas(64) T t[M][NV * W];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) {
-      int64_t m = full ? W : std::min(W, n - v * W);
-      if (m <= 0) continue;
-      T* q = c + i * ldc + v * W;
-      V y = acc[i][v] * av;
-      if (beta != T(0)) y = fma(betav, m == W ? V::load(q) : V::load(q, m), y);
-      if (bias) y += m == W ? V::load(bias + v * W) : V::load(bias + v * W, m);
-      if (m == W) y.store(q); else y.store(q, m);
+    for (int v = 0; v < NV; ++v) acc[i][v].store(t[i] + v * W);
+  const V av(alpha), betav(beta);
+#pragma GCC unroll 1
+  for (int64_t j = 0; j < n; j += W) {
+    const int64_t m = std::min(W, n - j);
+    const V add = bias ? V::load(bias + j, m) : V(T(0));
+#pragma GCC unroll 1
+    for (int i = 0; i < M; ++i) {
+      T* q = c + i * ldc + j;
+      V y = fma(V::load(t[i] + j), av, add);
+      if (beta != T(0)) y = fma(betav, V::load(q, m), y);
+      y.store(q, m);
     }
+  }
 }
 
 template <class T, int NV, int... I>
@@ -251,6 +272,72 @@ void multiply_dots(const Problem<T>& p) {
   });
 }
 
+/// Few rows of A times B as it lies (not tb): M rows by NV registers of columns, KU values of k in flight.
+template <class T, int M, int NV, int KU>
+void axpys(const Problem<T>& p, int64_t i, int64_t j, int64_t w) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size;
+  const int64_t ai = p.ta ? 1 : p.lda, ak = p.ta ? p.lda : 1;
+  const T *a = p.a + i * ai, *b = p.b + j;
+  V acc[KU][M][NV];
+  for (auto& u : acc)
+    for (auto& r : u)
+      for (V& v : r) v = V(T(0));
+  auto step = [&](V (&to)[M][NV], int64_t q, auto load) {
+#pragma GCC unroll 8
+    for (int v = 0; v < NV; ++v) {
+      V bv = load(b + q * p.ldb + v * W, v);
+#pragma GCC unroll 4
+      for (int r = 0; r < M; ++r) to[r][v] = fma(V(a[r * ai + q * ak]), bv, to[r][v]);
+    }
+  };
+  auto sweep = [&](auto load) {
+    int64_t q = 0;
+    for (; q + KU <= p.k; q += KU) {
+#pragma GCC unroll 4
+      for (int u = 0; u < KU; ++u) step(acc[u], q + u, load);
+    }
+    for (; q < p.k; ++q) step(acc[0], q, load);
+  };
+  if (w == NV * W) sweep([](const T* s, int) { return V::load(s); });
+  else sweep([&](const T* s, int v) {
+    int64_t m = std::min(W, w - v * W);
+    return m <= 0 ? V(T(0)) : m == W ? V::load(s) : V::load(s, m);
+  });
+  alignas(64) T t[NV * W];
+  for (int r = 0; r < M; ++r) {
+    for (int v = 0; v < NV; ++v) {
+      V sum = acc[0][r][v];
+      for (int u = 1; u < KU; ++u) sum += acc[u][r][v];
+      sum.store(t + v * W);
+    }
+    for (int64_t c = 0; c < w; ++c) p.put(i + r, j + c, t[c]);
+  }
+}
+template <class T, int NV>
+void axpy_rows(const Problem<T>& p, int64_t j, int64_t w) {
+  int64_t i = 0;
+  for (; i + 4 <= p.m; i += 4) axpys<T, 4, NV, 1>(p, i, j, w);
+  switch (p.m - i) {
+    case 3: axpys<T, 3, NV, 1>(p, i, j, w); break;
+    case 2: axpys<T, 2, NV, 2>(p, i, j, w); break;
+    case 1: axpys<T, 1, NV, 4>(p, i, j, w); break;
+    default: break;
+  }
+}
+template <class T>
+void multiply_axpys(const Problem<T>& p) {
+  constexpr int64_t W = Vec<T>::size;
+  const int64_t width = p.n > 2 * W ? 4 * W : 2 * W, tiles = (p.n + width - 1) / width;
+  parallel_for(tiles, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, width * p.k * p.m)), [&](int64_t t0, int64_t t1) {
+    for (int64_t t = t0; t < t1; ++t) {
+      int64_t j = t * width, w = std::min(width, p.n - j);
+      if (width == 4 * W) axpy_rows<T, 4>(p, j, w); else axpy_rows<T, 2>(p, j, w);
+      p.finish(0, p.m, j, j + w);
+    }
+  });
+}
+
 // ---- the packed product -------------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -265,7 +352,7 @@ void multiply_packed(const Problem<T>& p) {
   const bool parallel = 2.0 * double(p.m) * double(p.n) * double(p.k) > 2e6;
   const int threads = parallel ? num_threads() : 1;
   // B that is already k-major with few rows of A to use it is read where it lies; only a last narrow sliver is packed.
-  const bool direct = !p.tb && p.m <= 2 * Tl::MR;
+  const bool direct = !p.tb && (p.m <= 2 * Tl::MR || p.k * p.ldb * int64_t(sizeof(T)) <= 65536);
   T* panel = scratch<T>(0, kc0 * std::min(nc0, (p.n + NR - 1) / NR * NR) + 4 * W);
 
   for (int64_t j0 = 0; j0 < p.n; j0 += nc0) {
@@ -306,7 +393,8 @@ void multiply_packed(const Problem<T>& p) {
         if (p.ta) {
           const T* src = p.a + p0 * p.lda + i;
           for (int64_t q = 0; q < kc; ++q)
-            for (int64_t r = 0; r < mr; ++r) strip[q * mr + r] = src[q * p.lda + r];
+            for (int64_t r = 0; r < mr; r += W)  // whole registers: the overhang is overwritten by the next q
+              (mr - r >= W ? Vec<T>::load(src + q * p.lda + r) : Vec<T>::load(src + q * p.lda + r, mr - r)).store(strip + q * mr + r);
         } else {
           pack_transposed(p.a + i * p.lda + p0, p.lda, mr, kc, strip, mr);
         }
@@ -390,6 +478,7 @@ void multiply(const Problem<T>& p) {
   if (backend == GemmBackend::blas) return multiply_blas(p);
 #endif
   if (p.tb && !p.ta && p.m <= 12 && p.k >= 16) return multiply_dots(p);
+  if (!p.tb && p.m <= 4) return multiply_axpys(p);
   multiply_packed(p);
 }
 
