@@ -63,17 +63,22 @@ Var stabilised(Var z, Stab mode, double eps) {
 }
 
 std::vector<Var> stabilised_body(std::span<const Var> in, const Attrs& attrs) {
-  return {in[0] * attrs.real("share") / stabilised(in[1], Stab(attrs.integer("stab")), attrs.real("eps"))};
+  Var den = stabilised(in[1], Stab(attrs.integer("stab")), attrs.real("eps")), none = equal(den, 0.0);
+  Graph& g = den.graph();
+  return {where(none, g.constant(0.0, den.dtype()), in[0] * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
 }
+
+// A denominator of exactly zero (eps = 0, an empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
+template <class T> T quotient(T r, T den) { return den == 0 ? T(0) : r / den; }
 
 // One group of elements that shares its scale: rows (relative), samples, or everything.
 template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, T eps, T share) {
   if (mode == Stab::plain) {
-    for (int64_t i = 0; i < n; ++i) out[i] = share * r[i] / (z[i] + eps);
+    for (int64_t i = 0; i < n; ++i) out[i] = quotient(share * r[i], z[i] + eps);
     return;
   }
   if (mode == Stab::clip) {
-    for (int64_t i = 0; i < n; ++i) out[i] = share * r[i] / (z[i] >= 0 ? std::max(z[i], eps) : std::min(z[i], -eps));
+    for (int64_t i = 0; i < n; ++i) out[i] = quotient(share * r[i], z[i] >= 0 ? std::max(z[i], eps) : std::min(z[i], -eps));
     return;
   }
   T e = eps;
@@ -83,7 +88,7 @@ template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab m
     double rms = n ? std::sqrt(square / double(n)) : 0;
     e = T(eps * (mode == Stab::rms_sample ? rms : std::max(1.0, rms)));
   }
-  for (int64_t i = 0; i < n; ++i) out[i] = share * r[i] / (z[i] + std::copysign(e, z[i] + T(0)));
+  for (int64_t i = 0; i < n; ++i) out[i] = quotient(share * r[i], z[i] + std::copysign(e, z[i] + T(0)));
 }
 
 template <class T> void run_stabilised(const KernelCall& k) {
