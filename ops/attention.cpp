@@ -1,0 +1,243 @@
+// Scaled dot-product attention. The definition is the body below; relevance is the vjp at R_O / (2 stab(O)), so that
+// neither sweep ever stores a T x S matrix.
+#include <cmath>
+#include <limits>
+
+#include "autograd/sweep.h"
+#include "ops/fused.h"
+#include "ops/ops.h"
+
+namespace whence {
+namespace {
+
+// Operands: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], mask [B or 1, S or 1], bias [.. broadcast to B, H, T, S]. A bias
+// has a mask before it. Head h reads k and v of head h / (H / G).
+
+struct Extents {
+  int64_t B, H, T, D, G, S, E;
+  Extents(const Shape& q, const Shape& k, const Shape& v) : B(q[0]), H(q[1]), T(q[2]), D(q[3]), G(k[1]), S(k[2]), E(v[3]) {}
+};
+
+void check_operands(InferCtx& c, int mask) {
+  c.need_float(0);
+  for (int i = 0; i < 3; ++i) {
+    c.need_rank(i, 4);
+    c.need_same_dtype(0, i);
+  }
+  Extents e(c.shape(0), c.shape(1), c.shape(2));
+  if (c.shape(1)[3] != e.D) {
+    c.shape_error("q and k have different widths: " + std::to_string(e.D) + " vs " + std::to_string(c.shape(1)[3]), "attention takes q [B, H, T, D], k and v [B, Hkv, S, D]");
+  }
+  if (c.shape(1)[0] != e.B || c.shape(2)[0] != e.B || c.shape(2)[1] != e.G || c.shape(2)[2] != e.S)
+    c.shape_error("k and v must agree with each other and with q's batch", "attention takes q [B, H, T, D], k and v [B, Hkv, S, D]");
+  if (e.G < 1 || e.H % e.G) c.shape_error("the " + std::to_string(e.H) + " heads of q are no multiple of the " + std::to_string(e.G) + " heads of k and v");
+  if (c.n() > mask) {
+    if (c.dtype(mask) != boolean && c.dtype(mask) != u8) c.dtype_error("mask must be bool or u8, got " + std::string(name_of(c.dtype(mask))), "1 = may be seen");
+    c.need_rank(mask, 2);
+    if (!broadcastable_to(c.shape(mask), {e.B, e.S})) c.shape_error("mask must be [B, S] = " + Shape({e.B, e.S}).str() + ", got " + c.shape(mask).str());
+  }
+  if (c.n() > mask + 1) {
+    c.need_same_dtype(0, mask + 1);
+    Shape full{e.B, e.H, e.T, e.S};
+    if (!broadcastable_to(c.shape(mask + 1), full)) c.shape_error("bias must broadcast to [B, H, T, S] = " + full.str() + ", got " + c.shape(mask + 1).str());
+  }
+}
+
+void infer_attention(InferCtx& c) {
+  check_operands(c, 3);
+  Extents e(c.shape(0), c.shape(1), c.shape(2));
+  c.out({e.B, e.H, e.T, e.E}, c.dtype(0));
+  c.out({e.B, e.H, e.T}, c.dtype(0));
+}
+
+void infer_attention_backward(InferCtx& c) {
+  check_operands(c, 6);
+  Extents e(c.shape(0), c.shape(1), c.shape(2));
+  for (int i = 3; i < 6; ++i) c.need_same_dtype(0, i);
+  c.need_shape(3, {e.B, e.H, e.T, e.E});
+  c.need_shape(4, {e.B, e.H, e.T});
+  c.need_shape(5, {e.B, e.H, e.T, e.E});
+  for (int i = 0; i < 3; ++i) c.out(c.shape(i), c.dtype(0));
+}
+
+// ---- the definition ---------------------------------------------------------------------------------------------------
+
+// k or v with each head repeated for its group of query heads: [B, G, S, D] -> [B, H, S, D].
+Var repeat_heads(Var v, int64_t heads) {
+  int64_t b = v.shape()[0], g = v.shape()[1], s = v.shape()[2], d = v.shape()[3];
+  if (g == heads) return v;
+  return reshape(broadcast_to(reshape(v, {b, g, 1, s, d}), {b, g, heads / g, s, d}), {b, heads, s, d});
+}
+// Its adjoint.
+Var sum_heads(Var v, int64_t groups) {
+  int64_t b = v.shape()[0], h = v.shape()[1], s = v.shape()[2], d = v.shape()[3];
+  if (groups == h) return v;
+  return sum(reshape(v, {b, groups, h / groups, s, d}), {2});
+}
+
+// Which keys each query sees: [B or 1, 1, T or 1, S]; undefined when all are seen.
+Var visible_keys(Var q, Var k, Var mask, const Attrs& attrs) {
+  int64_t T = q.shape()[2], S = k.shape()[2];
+  Var seen;
+  if (mask.defined()) {
+    Var m = mask.dtype() == boolean ? mask : not_equal(mask, 0.0);
+    m = broadcast_to(m, {m.shape()[0], S});
+    seen = reshape(m, {m.shape()[0], 1, 1, S});
+  }
+  if (attrs.flag("causal")) {
+    Tensor lower = Tensor::empty({1, 1, T, S}, boolean);
+    bool* p = lower.data<bool>();
+    for (int64_t i = 0; i < T; ++i)
+      for (int64_t j = 0; j < S; ++j) *p++ = j <= i + S - T;
+    Var c = q.graph().constant(lower);
+    seen = seen.defined() ? logical_and(seen, c) : c;
+  }
+  return seen;
+}
+
+Var scores_of(Var q, Var k, Var bias, const Attrs& attrs) {
+  Var s = matmul(q, transpose(repeat_heads(k, q.shape()[1]))) * attrs.real("scale");
+  return bias.defined() ? s + bias : s;
+}
+
+std::vector<Var> attention_body(std::span<const Var> in, const Attrs& attrs) {
+  Var q = in[0], k = in[1], v = in[2];
+  Graph& g = q.graph();
+  Var s = scores_of(q, k, in.size() > 4 ? in[4] : Var(), attrs), seen = visible_keys(q, k, in.size() > 3 ? in[3] : Var(), attrs);
+  if (!seen.defined()) return {matmul(softmax(s), repeat_heads(v, q.shape()[1])), logsumexp(s, {-1})};
+  // A query that sees nothing attends to nothing: scores 0, weights 0, and lse -inf.
+  Var none = g.constant(-std::numeric_limits<double>::infinity(), q.dtype()), zero = g.constant(0.0, q.dtype()), some = any(seen, {-1}, true);
+  s = where(seen, s, where(some, none, zero));
+  Var p = where(some, softmax(s), zero), lse = where(some, logsumexp(s, {-1}, true), none);
+  return {matmul(p, repeat_heads(v, q.shape()[1])), squeeze(lse, -1)};
+}
+
+// Attention weights from the saved lse; rows that see nothing get none.
+Var weights_of(Var s, Var seen, Var lse) {
+  Graph& g = s.graph();
+  double lowest = s.dtype() == f64 ? std::numeric_limits<double>::lowest() : std::numeric_limits<float>::lowest();
+  lse = unsqueeze(lse, -1);
+  if (!seen.defined()) return exp(s - lse);
+  Var finite = where(less(lse, lowest), g.constant(0.0, s.dtype()), lse);
+  return exp(where(seen, s - finite, g.constant(-std::numeric_limits<double>::infinity(), s.dtype())));
+}
+
+std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& attrs) {
+  Var q = in[0], k = in[1], v = in[2], o = in[3], lse = in[4], d = in[5];
+  int64_t H = q.shape()[1], G = k.shape()[1];
+  Var s = scores_of(q, k, in.size() > 7 ? in[7] : Var(), attrs);
+  Var p = weights_of(s, visible_keys(q, k, in.size() > 6 ? in[6] : Var(), attrs), lse);
+  Var dp = matmul(d, transpose(repeat_heads(v, H)));
+  Var ds = p * (dp - sum(d * o, {-1}, true)) * attrs.real("scale");
+  return {matmul(ds, repeat_heads(k, H)), sum_heads(matmul(transpose(ds), q), G), sum_heads(matmul(transpose(p), d), G)};
+}
+
+// ---- sweeps -----------------------------------------------------------------------------------------------------------
+
+void attention_vjp(SweepCtx& c) {
+  if (c.has(1) || (c.n_in() > 4 && c.needs(4))) return vjp_through_body(c);
+  std::vector<Var> in{c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.d()};
+  for (int i = 3; i < c.n_in(); ++i) in.push_back(c.in(i));
+  std::vector<Var> d = record_all(op_named("attention_backward"), in, c.attrs, c.graph.location(c.graph.node(c.node_id)));
+  for (int i = 0; i < 3; ++i) c.give(i, d[size_t(i)]);
+}
+
+// Shares of the two products: half to each operand that is data.
+struct Shares {
+  bool weights, values;
+  double output, scores;
+  explicit Shares(const SweepCtx& c)
+      : weights(c.carries(0) || c.carries(1) || (c.n_in() > 4 && c.carries(4))), values(c.carries(2)), output(weights && values ? 0.5 : 1), scores(c.carries(0) && c.carries(1) ? 0.5 : 1) {}
+};
+
+// Linear maps telescope: R_q = q dq / 2, R_k = k dk / 2, R_v = v dv with (dq, dk, dv) = vjp(R_O / (2 stab(O))).
+void attention_relevance(SweepCtx& c) {
+  Shares share(c);
+  std::vector<Var> g = c.frozen_vjp(c.stabilised_share(c.d(), c.out(), share.output));
+  for (int i = 0; i < c.n_in(); ++i)
+    if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)] * (i < 2 ? share.scores : 1.0));
+}
+
+// The softmax residual, by the definition (T x S values: ledgers only): what reaches the weights, sum G O, less what the
+// Taylor rule passes on, sum S P (G V^T - G O).
+void attention_absorbed(SweepCtx& c) {
+  Shares share(c);
+  Var g = c.stabilised_share(c.d(), c.out(), share.output), arrived = g * c.out();
+  c.absorb("stabiliser", c.d() - arrived * ((share.weights ? 1.0 : 0.0) + (share.values ? 1.0 : 0.0)));
+  if (!share.weights) return;
+  Var q = c.in(0), k = c.in(1), bias = c.n_in() > 4 ? c.in(4) : Var();
+  Var raw = scores_of(q, k, {}, c.attrs), s = bias.defined() ? raw + bias : raw;
+  Var p = weights_of(s, visible_keys(q, k, c.n_in() > 3 ? c.in(3) : Var(), c.attrs), c.out(1));
+  Var ds = p * (matmul(g, transpose(repeat_heads(c.in(2), q.shape()[1]))) - sum(arrived, {-1}, true));
+  c.absorb("softmax", sum(arrived) - sum(s * ds));
+  if (bias.defined() && !c.carries(4)) c.absorb("bias", bias * ds);
+  if (!c.carries(0) && !c.carries(1)) c.absorb("constant", raw * ds);
+}
+
+// ---- samples ------------------------------------------------------------------------------------------------------------
+
+struct Case {
+  int64_t B = 2, H = 2, T = 3, D = 4, G = 2, S = 3, E = 4;
+  bool causal = false, mask = false, bias = false, blind = false;
+};
+std::vector<SampleInput> inputs(const Case& n, bool backward) {
+  std::vector<SampleInput> in{{.shape = {n.B, n.H, n.T, n.D}}, {.shape = {n.B, n.G, n.S, n.D}}, {.shape = {n.B, n.G, n.S, n.E}}};
+  if (backward) {
+    in.push_back({.shape = {n.B, n.H, n.T, n.E}});
+    in.push_back({.shape = {n.B, n.H, n.T}, .low = 0.5, .high = 2});
+    in.push_back({.shape = {n.B, n.H, n.T, n.E}});
+  }
+  if (n.mask || n.bias || n.blind) in.push_back({.shape = n.mask ? Shape{n.B, n.S} : Shape{1, 1}, .dtype = boolean, .low = n.blind ? 0.0 : n.mask ? 0.0 : 1.0, .high = n.blind ? 1.0 : 2.0});
+  if (n.bias) in.push_back({.shape = {1, n.H, n.T, n.S}, .parameter = true});
+  return in;
+}
+std::vector<Sample> attention_samples(bool backward) {
+  auto one = [&](const Case& n, const char* name) { return Sample{inputs(n, backward), {{"causal", n.causal}, {"scale", 0.6}}, name}; };
+  return {one({}, "plain"),
+          one({.T = 5, .S = 5, .causal = true}, "causal"),
+          one({.T = 2, .S = 5, .causal = true}, "causal, keys before"),
+          one({.T = 5, .S = 3, .causal = true}, "causal, blind queries"),
+          one({.H = 4, .G = 2, .E = 3}, "grouped"),
+          one({.H = 3, .G = 1, .S = 7, .mask = true}, "masked"),
+          one({.B = 1, .mask = true, .blind = true}, "nothing to see"),
+          one({.T = 4, .S = 4, .causal = true, .bias = true}, "bias"),
+          one({.B = 1, .H = 1, .T = 1, .D = 1, .G = 1, .S = 1, .E = 1}, "tiny"),
+          one({.B = 1, .H = 1, .T = 33, .D = 5, .G = 1, .S = 67, .E = 5}, "odd"),
+          one({.T = 0}, "no queries"),
+          one({.S = 0}, "no keys")};
+}
+std::vector<ErrorSample> attention_errors() {
+  Attrs a{{"causal", 0}, {"scale", 1.0}};
+  TensorType q{{2, 4, 3, 8}, f32};
+  return {{{q, {{2, 4, 3, 6}, f32}, q}, a, "different widths: 8 vs 6"},
+          {{q, {{2, 3, 3, 8}, f32}, {{2, 3, 3, 8}, f32}}, a, "no multiple of the 3 heads"},
+          {{q, q, {{2, 4, 5, 8}, f32}}, a, "k and v must agree"},
+          {{q, q, q, {{2, 4}, boolean}}, a, "mask must be [B, S]"},
+          {{q, q, q, {{2, 3}, f32}}, a, "mask must be bool or u8"},
+          {{q, q, q, {{1, 1}, boolean}, {{5, 3}, f32}}, a, "bias must broadcast"},
+          {{{{2, 3, 8}, f32}, q, q}, a, "q must have rank 4"}};
+}
+
+}  // namespace
+
+REGISTER_OP(attention, {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, H, T, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
+                        .infer = infer_attention, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
+                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .sinks = 1u << 3}});
+REGISTER_OP(attention_backward, {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
+                                 .infer = infer_attention_backward, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
+                                 .errors = [] {
+                                   TensorType q{{2, 4, 3, 8}, f32};
+                                   return std::vector<ErrorSample>{{{q, q, q, q, q, q}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
+                                 },
+                                 .traits = {.compute_bound = true, .sinks = 1u << 6, .backward = true}});
+
+Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
+  LocationGuard at(q);
+  double scale = o.scale != 0 ? o.scale : 1 / std::sqrt(double(q.rank() ? std::max<int64_t>(1, q.shape()[-1]) : 1));
+  std::vector<Var> in{q, k, v};
+  if (o.mask || o.bias) in.push_back(o.mask ? *o.mask : q.var.graph().constant(Tensor::full({1, 1}, 1, boolean)));
+  if (o.bias) in.push_back(*o.bias);
+  return q.var.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}});
+}
+
+}  // namespace whence
