@@ -4,18 +4,26 @@
 #include <cmath>
 #include <cstring>
 #include <map>
-#include <set>
+#include <utility>
+
+#include "ops/cpu/parallel.h"
 
 namespace whence {
 namespace {
 
-constexpr int64_t kPanel = 64;  // references side by side in the inner loop, so that it runs over columns, not over a sum
-constexpr int64_t kDepth = 256; // features per pass: a packed panel of 64 KiB stays in the second-level cache
+constexpr int64_t kPanel =
+    64;  // references side by side in the inner loop, so that it runs over columns, not over a sum
+constexpr int64_t kDepth =
+    256;  // features per pass: a packed panel of 64 KiB stays in the second-level cache
 constexpr int64_t kRows = 4;
 
 void check_rows(const Tensor& t, const char* what) {
-  if (t.dtype() != f32) throw DTypeError(std::string("nearest_neighbours: ") + what + " must be f32, got " + std::string(name_of(t.dtype())));
-  if (t.rank() != 2) throw ShapeError(std::string("nearest_neighbours: ") + what + " must be [rows, features], got " + t.shape().str());
+  if (t.dtype() != f32)
+    throw DTypeError(std::string("nearest_neighbours: ") + what + " must be f32, got " +
+                     std::string(name_of(t.dtype())));
+  if (t.rank() != 2)
+    throw ShapeError(std::string("nearest_neighbours: ") + what + " must be [rows, features], got " +
+                     t.shape().str());
 }
 
 // scores[r][c] += q[r][k] * panel[k][c], for kRows rows.
@@ -38,34 +46,40 @@ Tensor kmer_profiles(std::span<const std::string> sequences, int k) {
   if (k < 1 || k > 8) throw ValueError("kmer_profiles: k must lie in 1..8, got " + std::to_string(k));
   int64_t n = int64_t(sequences.size()), words = int64_t(1) << 2 * k;
   Tensor out = Tensor::zeros({n, words});
-#pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < n; ++i) {
-    float* row = out.data<float>() + i * words;
-    int64_t word = 0, length = 0;
-    for (char c : sequences[size_t(i)]) {
-      int64_t b = c == 'A' ? 0 : c == 'C' ? 1 : c == 'G' ? 2 : c == 'T' ? 3 : -1;
-      length = b < 0 ? 0 : length + 1;
-      word = ((word << 2) | (b & 3)) & (words - 1);
-      if (length >= k) row[word] += 1;
+  cpu::parallel_chunks(n, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* row = out.data<float>() + i * words;
+      int64_t word = 0, length = 0;
+      for (char c : sequences[size_t(i)]) {
+        int64_t b = c == 'A' ? 0 : c == 'C' ? 1 : c == 'G' ? 2 : c == 'T' ? 3 : -1;
+        length = b < 0 ? 0 : length + 1;
+        word = ((word << 2) | (b & 3)) & (words - 1);
+        if (length >= k) row[word] += 1;
+      }
+      double square = 0;
+      for (int64_t w = 0; w < words; ++w) square += double(row[w]) * double(row[w]);
+      if (square == 0) continue;
+      float scale = float(1 / std::sqrt(square));
+      for (int64_t w = 0; w < words; ++w) row[w] *= scale;
     }
-    double square = 0;
-    for (int64_t w = 0; w < words; ++w) square += double(row[w]) * double(row[w]);
-    if (square == 0) continue;
-    float scale = float(1 / std::sqrt(square));
-    for (int64_t w = 0; w < words; ++w) row[w] *= scale;
-  }
+  });
   return out;
 }
 
-std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& references, std::span<const int64_t> query_groups,
+std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& references,
+                                          std::span<const int64_t> query_groups,
                                           std::span<const int64_t> reference_groups) {
   check_rows(queries, "queries");
   check_rows(references, "references");
-  if (queries.size(1) != references.size(1)) throw ShapeError("nearest_neighbours: queries " + queries.shape().str() + " and references " + references.shape().str() + " differ in features");
+  if (queries.size(1) != references.size(1))
+    throw ShapeError("nearest_neighbours: queries " + queries.shape().str() + " and references " +
+                     references.shape().str() + " differ in features");
   int64_t n = queries.size(0), m = references.size(0), d = queries.size(1);
   bool grouped = !query_groups.empty() || !reference_groups.empty();
   if (grouped && (int64_t(query_groups.size()) != n || int64_t(reference_groups.size()) != m))
-    throw ValueError("nearest_neighbours: " + std::to_string(query_groups.size()) + " and " + std::to_string(reference_groups.size()) + " groups for " + std::to_string(n) + " queries and " + std::to_string(m) + " references");
+    throw ValueError("nearest_neighbours: " + std::to_string(query_groups.size()) + " and " +
+                     std::to_string(reference_groups.size()) + " groups for " + std::to_string(n) +
+                     " queries and " + std::to_string(m) + " references");
   Tensor q = queries.contiguous_tensor(), r = references.contiguous_tensor();
   std::vector<Neighbour> best(size_t(n), Neighbour{-1, 0});
 
@@ -74,47 +88,46 @@ std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& r
   Tensor packed = Tensor::zeros({panels, d, kPanel});
   const float* rp = r.data<float>();
   float* pp = packed.data<float>();
-#pragma omp parallel for schedule(static)
-  for (int64_t p = 0; p < panels; ++p)
+  cpu::parallel_chunks(panels, 1, [&](int64_t p, int64_t) {
     for (int64_t c = 0; c < std::min(kPanel, m - p * kPanel); ++c)
       for (int64_t k = 0; k < d; ++k) pp[(p * d + k) * kPanel + c] = rp[(p * kPanel + c) * d + k];
+  });
 
   constexpr int64_t kStripe = 32;  // queries that share a panel while it is in the cache
   const float* qp = q.data<float>();
-#pragma omp parallel
-  {
-    std::vector<float> edge(size_t(kRows * d), 0.f);  // the last rows, padded to a full block
-    std::vector<float> scores(size_t(kStripe * kPanel));
-#pragma omp for schedule(dynamic)
-    for (int64_t s = 0; s < n; s += kStripe) {
-      int64_t rows = std::min(kStripe, n - s);
-      for (int64_t p = 0; p < panels; ++p) {
-        std::fill(scores.begin(), scores.end(), 0.f);
-        for (int64_t k = 0; k < d; k += kDepth) {
-          int64_t depth = std::min(kDepth, d - k);
-          for (int64_t i = 0; i < rows; i += kRows) {
-            const float* from = qp + (s + i) * d + k;
-            if (i + kRows > rows) {
-              for (int64_t e = 0; e < rows - i; ++e) std::memcpy(edge.data() + e * depth, from + e * d, size_t(depth) * sizeof(float));
-              block(edge.data(), depth, depth, pp + (p * d + k) * kPanel, reinterpret_cast<float(*)[kPanel]>(scores.data() + i * kPanel));
-            } else {
-              block(from, d, depth, pp + (p * d + k) * kPanel, reinterpret_cast<float(*)[kPanel]>(scores.data() + i * kPanel));
-            }
-          }
-        }
-        for (int64_t i = 0; i < rows; ++i) {
-          Neighbour& b = best[size_t(s + i)];
-          int64_t own = grouped ? query_groups[size_t(s + i)] : -1;
-          for (int64_t c = 0; c < std::min(kPanel, m - p * kPanel); ++c) {
-            int64_t at = p * kPanel + c;
-            if (own >= 0 && reference_groups[size_t(at)] == own) continue;
-            float x = scores[size_t(i * kPanel + c)];
-            if (b.index < 0 || x > b.similarity) b = {at, x};
+  cpu::parallel_chunks(n, kStripe, [&](int64_t s, int64_t stop) {
+    int64_t rows = stop - s;
+    float edge[kRows * kDepth] = {};  // the last rows, padded to a full block
+    float scores[kStripe * kPanel];
+    for (int64_t p = 0; p < panels; ++p) {
+      std::memset(scores, 0, sizeof scores);
+      for (int64_t k = 0; k < d; k += kDepth) {
+        int64_t depth = std::min(kDepth, d - k);
+        for (int64_t i = 0; i < rows; i += kRows) {
+          const float* from = qp + (s + i) * d + k;
+          if (i + kRows > rows) {
+            for (int64_t e = 0; e < rows - i; ++e)
+              std::memcpy(edge + e * depth, from + e * d, size_t(depth) * sizeof(float));
+            block(edge, depth, depth, pp + (p * d + k) * kPanel,
+                  reinterpret_cast<float(*)[kPanel]>(scores + i * kPanel));
+          } else {
+            block(from, d, depth, pp + (p * d + k) * kPanel,
+                  reinterpret_cast<float(*)[kPanel]>(scores + i * kPanel));
           }
         }
       }
+      for (int64_t i = 0; i < rows; ++i) {
+        Neighbour& b = best[size_t(s + i)];
+        int64_t own = grouped ? query_groups[size_t(s + i)] : -1;
+        for (int64_t c = 0; c < std::min(kPanel, m - p * kPanel); ++c) {
+          int64_t at = p * kPanel + c;
+          if (own >= 0 && reference_groups[size_t(at)] == own) continue;
+          float x = scores[i * kPanel + c];
+          if (b.index < 0 || x > b.similarity) b = {at, x};
+        }
+      }
     }
-  }
+  });
   return best;
 }
 
@@ -127,10 +140,13 @@ std::vector<Neighbour> nearest_other(const Tensor& rows, std::span<const int64_t
   return nearest_neighbours(rows, rows, groups, groups);
 }
 
-Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<const int64_t> query_labels, std::span<const int64_t> reference_labels,
-                            std::span<const int64_t> query_groups, std::span<const int64_t> reference_groups) {
+Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<const int64_t> query_labels,
+                            std::span<const int64_t> reference_labels, std::span<const int64_t> query_groups,
+                            std::span<const int64_t> reference_groups) {
   bool grouped = !query_groups.empty() || !reference_groups.empty();
-  if (neighbours.size() != query_labels.size() || (grouped && (query_groups.size() != query_labels.size() || reference_groups.size() != reference_labels.size())))
+  if (neighbours.size() != query_labels.size() ||
+      (grouped &&
+       (query_groups.size() != query_labels.size() || reference_groups.size() != reference_labels.size())))
     throw ValueError("neighbour_accuracy: lists of different length");
   std::map<int64_t, int64_t> with_label;
   std::map<std::pair<int64_t, int64_t>, int64_t> with_label_in_group;
@@ -147,7 +163,8 @@ Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<con
     int64_t label = query_labels[i];
     if (label < 0) continue;
     int64_t usable = count(with_label, label);
-    if (grouped && query_groups[i] >= 0) usable -= count(with_label_in_group, std::pair(label, query_groups[i]));
+    if (grouped && query_groups[i] >= 0)
+      usable -= count(with_label_in_group, std::pair(label, query_groups[i]));
     if (usable <= 0) continue;
     ++a.counted;
     a.right += neighbours[i].index >= 0 && reference_labels[size_t(neighbours[i].index)] == label;
