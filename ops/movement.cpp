@@ -123,7 +123,9 @@ REGISTER_OP(pad_adjoint, {.doc = "Adjoint of pad: the copies of each element add
                           .operands = {"d"},
                           .infer = [](InferCtx& c) {
                             c.need_float(0);
-                            c.out(c.attrs.shape("shape"), c.dtype(0));
+                            Shape x = c.attrs.shape("shape"), want = padded(c, x);
+                            if (!(want == c.shape(0))) c.shape_error("x " + x.str() + " padded has shape " + want.str() + ", d " + c.shape(0).str());
+                            c.out(x, c.dtype(0));
                           },
                           .cpu = [](const KernelCall& k) {
                             cpu::remap_adjoint(k.in[0], k.out[0], pad_maps(k.out[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)));
@@ -131,11 +133,12 @@ REGISTER_OP(pad_adjoint, {.doc = "Adjoint of pad: the copies of each element add
                           .vjp = [](SweepCtx& c) { c.give(0, pad(c.d(), lead_pads(c.attrs.ints("pads"), c.lead()), pad_mode(c.attrs))); },
                           .samples = [] {
                             auto at = [](Ints pads, PadMode mode, Shape shape) { return Attrs{{"pads", std::move(pads)}, {"mode", int64_t(mode)}, {"shape", shape}}; };
-                            return std::vector<Sample>{{{{.shape = {5, 3}}}, at({2, 0, 1, 1}, PadMode::reflect, {3, 1}), "reflect"},
+                            return std::vector<Sample>{{{{.shape = {5, 4}}}, at({2, 0, 1, 1}, PadMode::reflect, {3, 2}), "reflect"},
                                                        {{{.shape = {4, 3}}}, at({1, 1, 0, 0}, PadMode::replicate, {2, 3}), "replicate"},
                                                        {{{.shape = {7}}}, at({3, 1}, PadMode::circular, {3}), "circular"}};
                           },
-                          .errors = [] { return std::vector<ErrorSample>{{{{{3}, i32}}, {{"pads", Ints{1, 1}}, {"mode", 1}, {"shape", Ints{1}}}, "d must be floating point"}}; },
+                          .errors = [] { return std::vector<ErrorSample>{{{{{4}, i32}}, {{"pads", Ints{1, 1}}, {"mode", 1}, {"shape", Ints{2}}}, "d must be floating point"},
+                                                                                          {{{{4}, f32}}, {{"pads", Ints{1, 1}}, {"mode", 1}, {"shape", Ints{3}}}, "x [3] padded has shape [5], d [4]"}}; },
                           .traits = {.batched_sweep = true, .backward = true}});
 
 namespace {
