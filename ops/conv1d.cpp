@@ -1,0 +1,180 @@
+// Causal depthwise convolution over [B, T, C], channels innermost: y_t = bias + sum_k weight[:, k] x_{t - (K-1) + k}.
+// `reverse` looks ahead instead of back; each direction is the other's adjoint.
+#include <vector>
+
+#include "autograd/sweep.h"
+#include "ops/cpu/parallel.h"
+#include "ops/ops.h"
+
+namespace whence {
+namespace {
+
+void infer_conv(InferCtx& c) {
+  c.need_float(0);
+  c.need_rank(0, 3);
+  c.need_rank(1, 2);
+  for (int i = 1; i < c.n(); ++i) c.need_same_dtype(0, i);
+  int64_t channels = c.shape(0)[2];
+  if (c.shape(1)[0] != channels)
+    c.shape_error("x [B, T, C] has " + std::to_string(channels) + " channels, weight [C, K] has " + std::to_string(c.shape(1)[0]),
+                  c.shape(0)[1] == c.shape(1)[0] ? "x looks like [B, C, T]: transpose it" : "");
+  if (c.shape(1)[1] < 1) c.shape_error("weight [C, K] needs at least one tap");
+  if (c.n() > 2) c.need_shape(2, {channels});
+  c.out(c.shape(0), c.dtype(0));
+}
+
+// Tap k reads x at t + offset.
+int64_t offset_of(int64_t k, int64_t taps, bool reverse) { return reverse ? taps - 1 - k : k - (taps - 1); }
+
+template <class T> void run_conv(const KernelCall& k) {
+  const View &x = k.in[0], &w = k.in[1];
+  int64_t B = x.shape[0], len = x.shape[1], C = x.shape[2], K = w.shape[1];
+  bool reverse = k.attrs.flag("reverse");
+  std::vector<T> taps(size_t(C * K));  // [K, C]: a tap's channels side by side
+  for (int64_t c = 0; c < C; ++c)
+    for (int64_t i = 0; i < K; ++i) taps[size_t(i * C + c)] = w.as<T>()[c * K + i];
+  const T *px = x.as<T>(), *bias = k.in.size() > 2 ? k.in[2].as<T>() : nullptr;
+  T* py = k.out[0].as<T>();
+  cpu::parallel_for(B * len, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, C * K)), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      int64_t t = row % len;
+      T* y = py + row * C;
+      for (int64_t c = 0; c < C; ++c) y[c] = bias ? bias[c] : T(0);
+      for (int64_t i = 0; i < K; ++i) {
+        int64_t at = offset_of(i, K, reverse);
+        if (t + at < 0 || t + at >= len) continue;
+        const T *from = px + (row + at) * C, *tap = taps.data() + i * C;
+        for (int64_t c = 0; c < C; ++c) y[c] += tap[c] * from[c];
+      }
+    }
+  });
+}
+
+// ---- gradient of the taps: dw[c, k] = sum over b and t of d[b, t, c] x[b, t + offset(k), c] -------------------------------
+
+void infer_taps(InferCtx& c) {
+  c.need_float(0);
+  c.need_same_dtype(0, 1);
+  c.need_rank(0, 3);
+  int extra = c.rank(1) - 3;
+  bool fits = extra >= 0;
+  for (int i = 0; fits && i < 3; ++i) fits = c.shape(1)[i + extra] == c.shape(0)[i];
+  if (!fits) c.shape_error("d must end in " + c.shape(0).str() + ", got " + c.shape(1).str());
+  Shape s;
+  for (int i = 0; i < extra; ++i) s.push_back(c.shape(1)[i]);
+  s.push_back(c.shape(0)[2]);
+  s.push_back(c.attrs.integer("taps"));
+  c.out(s, c.dtype(0));
+}
+
+template <class T> void run_taps(const KernelCall& k) {
+  const View& x = k.in[0];
+  int64_t B = x.shape[0], len = x.shape[1], C = x.shape[2], K = k.attrs.integer("taps"), leads = k.out[0].numel() / std::max<int64_t>(1, C * K);
+  bool reverse = k.attrs.flag("reverse");
+  constexpr int64_t kChannels = 64, kRows = 256;  // rows are summed in runs, so that the error grows slowly
+  int64_t blocks = (C + kChannels - 1) / kChannels;
+  cpu::parallel_for(leads * blocks, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, B * len * K * kChannels)), [&](int64_t begin, int64_t end) {
+    std::vector<T> run(size_t(K * kChannels)), total(size_t(K * kChannels));
+    for (int64_t job = begin; job < end; ++job) {
+      int64_t lead = job / blocks, c0 = job % blocks * kChannels, n = std::min(kChannels, C - c0);
+      const T *px = x.as<T>() + c0, *pd = k.in[1].as<T>() + lead * B * len * C + c0;
+      std::fill(total.begin(), total.end(), T(0));
+      for (int64_t row0 = 0; row0 < B * len; row0 += kRows) {
+        std::fill(run.begin(), run.end(), T(0));
+        for (int64_t row = row0; row < std::min(row0 + kRows, B * len); ++row)
+          for (int64_t i = 0; i < K; ++i) {
+            int64_t at = offset_of(i, K, reverse), t = row % len + at;
+            if (t < 0 || t >= len) continue;
+            const T *from = px + (row + at) * C, *d = pd + row * C;
+            T* r = run.data() + i * kChannels;
+            for (int64_t c = 0; c < n; ++c) r[c] += d[c] * from[c];
+          }
+        for (size_t j = 0; j < total.size(); ++j) total[j] += run[j];
+      }
+      T* out = k.out[0].as<T>() + (lead * C + c0) * K;
+      for (int64_t c = 0; c < n; ++c)
+        for (int64_t i = 0; i < K; ++i) out[c * K + i] = total[size_t(i * kChannels + c)];
+    }
+  });
+}
+
+std::vector<Var> taps_body(std::span<const Var> in, const Attrs& attrs) {
+  Var x = in[0], d = in[1];
+  int64_t taps = attrs.integer("taps"), len = x.shape()[1];
+  int lead = d.rank() - 3;
+  std::vector<Var> columns;
+  for (int64_t k = 0; k < taps; ++k) {
+    int64_t at = offset_of(k, taps, attrs.flag("reverse")), back = std::min(len, std::max<int64_t>(0, -at)), ahead = std::min(len, std::max<int64_t>(0, at));
+    Var pairs = slice(d, lead + 1, back, len - ahead) * slice(x, 1, ahead, len - back);
+    columns.push_back(sum(pairs, {lead, lead + 1}));
+  }
+  return {stack(columns, lead + 1)};
+}
+
+// ---- sweeps -----------------------------------------------------------------------------------------------------------
+
+void conv_vjp(SweepCtx& c) {
+  Var x = c.in(0), w = c.in(1), d = c.d();
+  bool reverse = c.attrs.flag("reverse");
+  if (c.needs(0)) {
+    Shape s = c.shape_of(0), flat = x.shape();
+    if (c.lead()) flat[0] *= s[0];  // targets are a longer batch
+    c.give(0, reshape(record(op_named("causal_conv1d"), {reshape(d, flat), w}, {{"reverse", !reverse}}), s));
+  }
+  if (c.needs(1)) c.give(1, record(op_named("causal_conv1d_taps"), {x, d}, {{"taps", w.shape()[1]}, {"reverse", reverse}}));
+  if (c.n_in() > 2 && c.needs(2)) c.give(2, sum(d, {c.lead(), c.lead() + 1}));
+}
+
+void conv_absorbed(SweepCtx& c) {
+  Var t = c.stabilised_share(c.d(), c.out(), 1.0);
+  if (c.n_in() > 2 && !c.carries(2)) c.absorb("bias", t * c.in(2));
+  c.absorb("stabiliser", c.d() - t * c.out());
+}
+
+Attrs direction(bool reverse) { return {{"reverse", reverse}}; }
+std::vector<Sample> conv_samples() {
+  auto one = [](Shape x, int64_t taps, bool bias, bool reverse, const char* name) {
+    Sample s{{{.shape = x}, {.shape = {x[2], taps}, .parameter = true}}, direction(reverse), name};
+    if (bias) s.in.push_back({.shape = {x[2]}, .parameter = true});
+    return s;
+  };
+  std::vector<Sample> all{one({2, 9, 5}, 4, true, false, "mamba"), one({2, 5, 3}, 3, false, false, "no bias"), one({1, 7, 4}, 4, true, true, "reverse"),
+                          one({1, 2, 3}, 4, true, false, "short"), one({2, 3, 67}, 1, true, false, "one tap, odd"), one({1, 1, 1}, 1, false, false, "tiny"), one({0, 4, 3}, 2, true, false, "empty"),
+                          one({2, 0, 3}, 2, true, false, "no steps")};
+  all.push_back({{{.shape = {2, 5, 3}}, {.shape = {3, 2}}}, direction(false), "both data"});
+  return all;
+}
+std::vector<Sample> taps_samples() {
+  auto one = [](Shape x, Shape d, int64_t taps, bool reverse, const char* name) { return Sample{{{.shape = x}, {.shape = d}}, {{"taps", taps}, {"reverse", reverse}}, name}; };
+  return {one({2, 9, 5}, {2, 9, 5}, 4, false, "mamba"), one({1, 7, 4}, {1, 7, 4}, 3, true, "reverse"), one({1, 2, 3}, {1, 2, 3}, 4, false, "short"),
+          one({2, 5, 3}, {2, 2, 5, 3}, 2, false, "targets"), one({1, 3, 67}, {1, 3, 67}, 2, false, "odd"), one({2, 0, 3}, {2, 0, 3}, 2, false, "no steps")};
+}
+
+}  // namespace
+
+REGISTER_OP(causal_conv1d, {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}", .operands = {"x", "weight", "bias"},
+                            .infer = infer_conv, .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_conv<double>(k) : run_conv<float>(k); },
+                            .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = conv_absorbed, .samples = conv_samples,
+                            .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
+                                                                            {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
+                                                                            {{{{9, 5}, f32}, {{5, 4}, f32}}, direction(false), "x must have rank 3"},
+                                                                            {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}}, direction(false), "bias must have shape [5]"}}; },
+                            .traits = {.batched_sweep = true}});
+REGISTER_OP(causal_conv1d_taps, {.doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]", .operands = {"x", "d"}, .infer = infer_taps,
+                                 .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_taps<double>(k) : run_taps<float>(k); }, .body = taps_body, .samples = taps_samples,
+                                 .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{2, 8, 5}, f32}}, {{"taps", 4}, {"reverse", 0}}, "d must end in"}}; },
+                                 .traits = {.backward = true}});
+
+Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias, std::optional<Arg> state) {
+  LocationGuard at(x);
+  auto conv = [&](Var v) { return bias ? record(causal_conv1d_op, {v, weight, *bias}, direction(false)) : record(causal_conv1d_op, {v, weight}, direction(false)); };
+  if (!state) return conv(x);
+  // What came before is convolved along, and its own results dropped.
+  int64_t before = weight.rank() == 2 ? weight.shape()[1] - 1 : 0;
+  Shape want = x.shape();
+  if (want.rank() == 3) want[1] = before;
+  if (!(state->shape() == want)) throw ShapeError("[causal_conv1d] state must be [B, K-1, C] = " + want.str() + ", got " + state->shape().str());
+  return slice(conv(concat({*state, x}, 1)), 1, before);
+}
+
+}  // namespace whence
