@@ -1,0 +1,48 @@
+#include "nn/init.h"
+
+#include <cmath>
+
+#include "nn/data/random_stream.h"
+
+namespace whence::nn {
+
+Init Init::kaiming_uniform(int64_t fan_in, double slope) {
+  double bound = std::sqrt(6.0 / ((1 + slope * slope) * double(fan_in)));
+  return uniform(-bound, bound);
+}
+Init Init::kaiming_normal(int64_t fan_in, double slope) { return normal(std::sqrt(2.0 / ((1 + slope * slope) * double(fan_in)))); }
+Init Init::xavier_uniform(int64_t fan_in, int64_t fan_out) {
+  double bound = std::sqrt(6.0 / double(fan_in + fan_out));
+  return uniform(-bound, bound);
+}
+Init Init::xavier_normal(int64_t fan_in, int64_t fan_out) { return normal(std::sqrt(2.0 / double(fan_in + fan_out))); }
+
+static uint64_t hash(std::string_view text) {  // FNV-1a: std::hash differs between platforms
+  uint64_t h = 1469598103934665603ull;
+  for (char c : text) h = (h ^ uint8_t(c)) * 1099511628211ull;
+  return h;
+}
+
+static double standard_normal(RandomStream& random) {  // Box-Muller
+  double u = 1 - random.uniform(), v = random.uniform();
+  return std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586477 * v);
+}
+
+void Init::fill(const Tensor& t, uint64_t seed, std::string_view name) const {
+  if (kind == Kind::constant) return t.fill(a);
+  RandomStream random(seed, hash(name));
+  Tensor values = Tensor::empty(t.shape(), f64);
+  double* p = values.data<double>();
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    if (kind == Kind::uniform) {
+      p[i] = a + (b - a) * random.uniform();
+      continue;
+    }
+    double z = standard_normal(random);
+    while (kind == Kind::truncated_normal && std::fabs(z) > 2) z = standard_normal(random);
+    p[i] = a + b * z;
+  }
+  t.copy_from(values);
+}
+
+}  // namespace whence::nn
