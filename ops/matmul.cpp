@@ -1,6 +1,6 @@
-// C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b. Matrix products go to CBLAS.
+// C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b.
 #include "autograd/sweep.h"
-#include "ops/cpu/blas.h"
+#include "ops/cpu/gemm.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -32,13 +32,7 @@ void infer_matmul(InferCtx& c) {
   c.out(s, c.dtype(0));
 }
 
-// A matrix as BLAS wants it: unit stride along one axis. Anything else is copied first.
-template <class T> struct Matrix {
-  const T* data;
-  bool transposed;
-  int64_t ld;
-};
-
+// A matrix as gemm wants it: unit stride along one axis. Anything else is copied first.
 struct Operand {
   View view;                       // batch axes broadcast to the result's, then two matrix axes
   std::shared_ptr<Buffer> copied;
@@ -82,7 +76,7 @@ template <class T> void run_matmul(const KernelCall& k) {
   for (int i = 0; i < batch.rank(); ++i) shared_b = shared_b && (batch[i] == 1 || b.view.strides[i] == 0);
   Shape flat_a = contiguous_strides(a.view.shape);
   if (shared_b && !a.transposed && a.view.strides == flat_a && batch.numel() > 1)
-    return blas::gemm<T>(false, b.transposed, batch.numel() * m, n, kk, T(1), a.view.as<T>(), kk, b.view.as<T>(), b.ld, T(0), c, n);
+    return cpu::gemm<T>(false, b.transposed, batch.numel() * m, n, kk, T(1), a.view.as<T>(), kk, b.view.as<T>(), b.ld, T(0), c, n);
   std::vector<int64_t> at_a, at_b;
   for (int64_t i = 0; i < batch.numel(); ++i) {
     int64_t rest = i, oa = 0, ob = 0;
@@ -94,7 +88,7 @@ template <class T> void run_matmul(const KernelCall& k) {
     at_a.push_back(oa);
     at_b.push_back(ob);
   }
-  blas::gemm_batched<T>(a.transposed, b.transposed, m, n, kk, T(1), a.view.as<T>(), a.ld, at_a.data(), b.view.as<T>(), b.ld, at_b.data(), T(0), c, n, m * n, batch.numel());
+  cpu::gemm_batched<T>(batch.numel(), a.transposed, b.transposed, m, n, kk, T(1), a.view.as<T>(), a.ld, {.offsets = at_a.data()}, b.view.as<T>(), b.ld, {.offsets = at_b.data()}, T(0), c, n, {.stride = m * n});
 }
 
 void matmul_kernel(const KernelCall& k) { k.out[0].dtype == f64 ? run_matmul<double>(k) : run_matmul<float>(k); }
@@ -146,7 +140,7 @@ template <class T> void run_linear(const KernelCall& k) {
   const View &x = k.in[0], &w = k.in[1], &y = k.out[0];
   int64_t in = w.shape[1], out = w.shape[0], rows = out ? y.numel() / out : 0;
   if (y.numel() == 0) return;
-  blas::linear<T>(rows, out, in, x.as<T>(), w.as<T>(), k.in.size() == 3 ? k.in[2].as<T>() : nullptr, y.as<T>());
+  cpu::linear<T>(rows, out, in, x.as<T>(), w.as<T>(), k.in.size() == 3 ? k.in[2].as<T>() : nullptr, y.as<T>());
 }
 
 void linear_vjp(SweepCtx& c) {
