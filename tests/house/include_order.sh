@@ -25,7 +25,7 @@ for f in $folders; do [[ -d $f ]] && present+=("$f"); done
 offences=0
 offend() { echo "$1: $2"; offences=$((offences + 1)); }
 
-is_kernel() { [[ $1 == ops/cpu/* || $1 == ops/cuda/* || $(basename "$1") == *_kernel* ]]; }
+is_kernel() { [[ $1 == ops/cpu/* || $1 == ops/cuda/* || ${1##*/} == *_kernel* ]]; }
 is_public() { [[ $1 == *.h && $1 != examples/* ]] && ! is_kernel "$1"; }
 
 scan() { grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"][^>"]+[>"]' "${present[@]}" \
@@ -35,7 +35,8 @@ while IFS=: read -r file line text; do
   [[ -n $file ]] || continue
   at="$file:$line"
   from=${file%%/*}
-  header=$(sed -E 's/^[^<"]*[<"]([^>"]+)[>"].*/\1/' <<<"$text")
+  [[ $text =~ ^[^\<\"]*[\<\"]([^\>\"]+)[\>\"] ]]
+  header=${BASH_REMATCH[1]}
   [[ $header == *..* ]] && offend "$at" "\"$header\": name headers from the root, not with .."
   if [[ $from != whence && $from != examples && $header == whence/* && $header != whence/version.h ]]; then
     offend "$at" "\"$header\": the library includes the headers it needs, not the umbrella"
