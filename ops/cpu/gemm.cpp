@@ -1,14 +1,13 @@
 #include "ops/cpu/gemm.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
+#include <utility>
 
+#include "ops/cpu/micro.h"
 #include "ops/cpu/parallel.h"
-#include "ops/cpu/simd.h"
-#include "ops/cpu/transpose.h"
 
-#ifdef WHENCE_CBLAS
+#if __has_include(<cblas.h>)
+#define WHENCE_CBLAS 1
 #include <cblas.h>
 extern "C" {
 __attribute__((weak)) void openblas_set_num_threads(int);
@@ -22,87 +21,9 @@ __attribute__((weak)) void openblas_set_num_threads(int);
 namespace whence::cpu {
 namespace {
 
-template <class T>
-struct Tile {
-  using V = Vec<T>;
-#if defined(__AVX512F__)
-  static constexpr int64_t MR = 14, NV = 2;  // 28 accumulators, 2 registers of B, 1 of A, of 32
-#else
-  static constexpr int64_t MR = 6, NV = 2;   // 12 + 2 + 1 of 16
-#endif
-  static constexpr int64_t W = V::size, NR = NV * W;
-  static constexpr int64_t KC = 384;                                         // strip of A: 14 * 384 * 4 = 21 KB
-  static constexpr int64_t NC = 768 * 4 / static_cast<int64_t>(sizeof(T));   // panel of B: 1.2 MB
-};
-
 GemmBackend backend = GemmBackend::own;
 
-/// Scratch that a thread keeps; grows, never shrinks. Slot 0 holds a packed panel, slot 1 a packed strip.
-template <class T>
-T* scratch(int slot, int64_t count) {
-  struct Free {
-    void operator()(void* p) const { std::free(p); }
-  };
-  thread_local std::unique_ptr<void, Free> memory[2];
-  thread_local size_t size[2] = {0, 0};
-  size_t want = (static_cast<size_t>(count) * sizeof(T) + 4095) / 4096 * 4096;
-  if (size[slot] < want) {
-    memory[slot].reset();
-    size[slot] = 0;
-    memory[slot].reset(std::aligned_alloc(4096, want));
-    if (!memory[slot]) throw std::bad_alloc();
-    size[slot] = want;
-  }
-  return static_cast<T*>(memory[slot].get());
-}
-
-// ---- packing ----------------------------------------------------------------------------------------------------------------------
-
-/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k. Whole registers are stored, in increasing p: what hangs over the end
-/// of a row is overwritten by the next one, and dst needs W elements of slack.
-template <class T>
-void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, int64_t stride) {
-  using V = Vec<T>;
-  constexpr int64_t W = V::size;
-  for (int64_t p = 0; p < k; p += W) {
-    int64_t kw = std::min(W, k - p);
-    V r[4][W];  // stride <= 4 W
-    int64_t blocks = (rows + W - 1) / W;
-    for (int64_t blk = 0; blk < blocks; ++blk) {
-      for (int64_t i = 0; i < W; ++i) {
-        int64_t row = blk * W + i;
-        r[blk][i] = row < rows ? (kw == W ? V::load(src + row * ld + p) : V::load(src + row * ld + p, kw)) : V(T(0));
-      }
-      transpose(r[blk]);
-    }
-    for (int64_t q = 0; q < kw; ++q)
-      for (int64_t blk = 0; blk < blocks; ++blk) r[blk][q].store(dst + (p + q) * stride + blk * W);
-  }
-}
-
-/// dst[p * stride + i] = src[p * ld + i] for i < width, zero up to `stride` (a multiple of W, or no padding is made).
-template <class T>
-void pack_straight(const T* src, int64_t ld, int64_t width, int64_t k, T* dst, int64_t stride) {
-  using V = Vec<T>;
-  constexpr int64_t W = V::size;
-  int64_t full = width / W * W, rest = width - full;
-  for (int64_t p = 0; p < k; ++p) {
-    const T* s = src + p * ld;
-    T* d = dst + p * stride;
-    int64_t i = 0;
-    for (; i < full; i += W) V::load(s + i).store(d + i);
-    if (rest) {
-      V::load(s + i, rest).store(d + i);
-      i += W;
-    }
-    for (; i + W <= stride; i += W) V(T(0)).store(d + i);
-  }
-}
-
 // ---- micro-kernel -----------------------------------------------------------------------------------------------------------------
-
-template <class T>
-using Kernel = void (*)(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias);
 
 /// C[0..M)[0..n) = alpha sum_p a[p * M + i] b[p * bs + j] + beta C + bias, n <= NV * W.
 template <class T, int M, int NV>
@@ -169,6 +90,8 @@ constexpr auto kernel_row(std::integer_sequence<int, I...>) {
   struct { Kernel<T> at[sizeof...(I)]; } t{{micro<T, I + 1, NV>...}};
   return t;
 }
+}  // namespace
+
 template <class T>
 Kernel<T> kernel_for(int64_t rows, int64_t columns) {
   using Rows = std::make_integer_sequence<int, static_cast<int>(Tile<T>::MR)>;
@@ -176,6 +99,11 @@ Kernel<T> kernel_for(int64_t rows, int64_t columns) {
   static constexpr auto two = kernel_row<T, 2>(Rows{});
   return columns <= Tile<T>::W ? one.at[rows - 1] : two.at[rows - 1];
 }
+
+template Kernel<float> kernel_for<float>(int64_t, int64_t);
+template Kernel<double> kernel_for<double>(int64_t, int64_t);
+
+namespace {
 
 // ---- small cases ------------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,94 @@
+// The register-blocked heart of matrix products, shared by gemm and attention. Private to kernel .cpp files.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "ops/cpu/simd.h"
+#include "ops/cpu/transpose.h"
+
+namespace whence::cpu {
+
+template <class T>
+struct Tile {
+  using V = Vec<T>;
+#if defined(__AVX512F__)
+  static constexpr int64_t MR = 14, NV = 2;  // 28 accumulators, 2 registers of B, 1 of A, of 32
+#else
+  static constexpr int64_t MR = 6, NV = 2;   // 12 + 2 + 1 of 16
+#endif
+  static constexpr int64_t W = V::size, NR = NV * W;
+  static constexpr int64_t KC = 384;                                         // strip of A: 14 * 384 * 4 = 21 KB
+  static constexpr int64_t NC = 768 * 4 / static_cast<int64_t>(sizeof(T));   // panel of B: 1.2 MB
+};
+
+/// Computes C[0..rows)[0..n) = alpha sum_p a[p * rows + i] b[p * bs + j] + beta C + bias[j]. `a` is a packed strip of `rows` <= MR
+/// rows, `b` has whole registers of columns at each p (n <= NR; what lies beyond n is read but not used). C is not read when beta is 0.
+template <class T>
+using Kernel = void (*)(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias);
+template <class T>
+Kernel<T> kernel_for(int64_t rows, int64_t columns);  // instantiated in gemm.cpp
+
+/// Scratch that a thread keeps; grows, never shrinks. gemm uses slots 0 and 1, attention the others.
+template <class T>
+T* scratch(int slot, int64_t count) {
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<void, Free> memory[8];
+  thread_local size_t size[8] = {};
+  size_t want = (static_cast<size_t>(count) * sizeof(T) + 4095) / 4096 * 4096;
+  if (size[slot] < want) {
+    memory[slot].reset();
+    size[slot] = 0;
+    memory[slot].reset(std::aligned_alloc(4096, want));
+    if (!memory[slot]) throw std::bad_alloc();
+    size[slot] = want;
+  }
+  return static_cast<T*>(memory[slot].get());
+}
+
+/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k. Whole registers are stored, in increasing p: what hangs over the end
+/// of a row is overwritten by the next one, and dst needs W elements of slack.
+template <class T>
+void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, int64_t stride) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size;
+  for (int64_t p = 0; p < k; p += W) {
+    int64_t kw = std::min(W, k - p);
+    V r[4][W];  // stride <= 4 W
+    int64_t blocks = (rows + W - 1) / W;
+    for (int64_t blk = 0; blk < blocks; ++blk) {
+      for (int64_t i = 0; i < W; ++i) {
+        int64_t row = blk * W + i;
+        r[blk][i] = row < rows ? (kw == W ? V::load(src + row * ld + p) : V::load(src + row * ld + p, kw)) : V(T(0));
+      }
+      transpose(r[blk]);
+    }
+    for (int64_t q = 0; q < kw; ++q)
+      for (int64_t blk = 0; blk < blocks; ++blk) r[blk][q].store(dst + (p + q) * stride + blk * W);
+  }
+}
+
+/// dst[p * stride + i] = src[p * ld + i] for i < width, zero up to `stride` (a multiple of W, or no padding is made).
+template <class T>
+void pack_straight(const T* src, int64_t ld, int64_t width, int64_t k, T* dst, int64_t stride) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size;
+  int64_t full = width / W * W, rest = width - full;
+  for (int64_t p = 0; p < k; ++p) {
+    const T* s = src + p * ld;
+    T* d = dst + p * stride;
+    int64_t i = 0;
+    for (; i < full; i += W) V::load(s + i).store(d + i);
+    if (rest) {
+      V::load(s + i, rest).store(d + i);
+      i += W;
+    }
+    for (; i + W <= stride; i += W) V(T(0)).store(d + i);
+  }
+}
+
+}  // namespace whence::cpu
