@@ -1,0 +1,147 @@
+// Losses. Cross entropy with integer targets is fused: neither sweep stores probabilities or one-hot rows.
+#include <numeric>
+
+#include "autograd/sweep.h"
+#include "ops/fused.h"
+#include "ops/ops.h"
+
+namespace whence {
+namespace {
+
+Shape rows_of(const Shape& s) {
+  Shape r = s;
+  r.erase(r.rank() - 1);
+  return r;
+}
+
+void check_labels(InferCtx& c) {
+  c.need_float(0);
+  if (c.rank(0) < 1 || c.shape(0)[-1] < 1) c.shape_error("logits [.., V] need at least one class");
+  if (c.dtype(1) != i32 && c.dtype(1) != i64) c.dtype_error("target must be i32 or i64, got " + std::string(name_of(c.dtype(1))));
+  if (!(c.shape(1) == rows_of(c.shape(0))))
+    c.shape_error("target must have shape " + rows_of(c.shape(0)).str() + ", got " + c.shape(1).str(), c.shape(1) == c.shape(0) ? "soft targets are floating point" : "");
+  double s = c.attrs.real("label_smoothing");
+  if (s < 0 || s > 1) c.value_error("label_smoothing must be within [0, 1]");
+}
+
+void infer_cross_entropy(InferCtx& c) {
+  check_labels(c);
+  bool none = Reduction(c.attrs.integer("reduction")) == Reduction::none;
+  c.out(none ? c.shape(1) : Shape{}, c.dtype(0));
+  c.out(c.shape(1), c.dtype(0));
+}
+
+void infer_cross_entropy_backward(InferCtx& c) {
+  check_labels(c);
+  bool none = Reduction(c.attrs.integer("reduction")) == Reduction::none;
+  c.need_same_dtype(0, 2);
+  c.need_same_dtype(0, 3);
+  c.need_shape(2, c.shape(1));
+  c.need_shape(3, none ? c.shape(1) : Shape{});
+  c.out(c.shape(0), c.dtype(0));
+}
+
+Var number(Var like, double v) { return like.graph().constant(v, like.dtype()); }
+Var counted(Var target, const Attrs& attrs) { return not_equal(target, double(attrs.integer("ignore_index"))); }
+Var label_count(Var valid, DType t) { return maximum(sum(cast(valid, t)), 1.0); }  // no labels: the mean is zero, not 0/0
+
+std::vector<Var> cross_entropy_body(std::span<const Var> in, const Attrs& attrs) {
+  Var x = in[0], target = in[1], valid = counted(target, attrs);
+  double s = attrs.real("label_smoothing");
+  Var logp = log_softmax(x), rows = -pick(logp, where(valid, target, 0));
+  if (s != 0) rows = rows * (1 - s) - mean(logp, {-1}) * s;
+  rows = where(valid, rows, 0.0);
+  Var lse = logsumexp(x, {-1});
+  switch (Reduction(attrs.integer("reduction"))) {
+    case Reduction::none: return {rows, lse};
+    case Reduction::sum: return {sum(rows), lse};
+    case Reduction::mean: return {sum(rows) / label_count(valid, x.dtype()), lse};
+  }
+  return {};
+}
+
+std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attrs& attrs) {
+  Var x = in[0], target = in[1], lse = in[2], d = in[3], valid = counted(target, attrs);
+  double s = attrs.real("label_smoothing");
+  int64_t classes = x.shape()[-1];
+  Ints ids(static_cast<size_t>(classes));
+  std::iota(ids.begin(), ids.end(), 0);
+  Var columns = x.graph().constant(Tensor::from(ids).to(target.dtype()));
+  Var hit = cast(equal(unsqueeze(target, -1), columns), x.dtype());
+  Var g = exp(x - unsqueeze(lse, -1)) - hit * (1 - s) - s / double(classes);
+  switch (Reduction(attrs.integer("reduction"))) {
+    case Reduction::none: g = g * unsqueeze(d, -1); break;
+    case Reduction::sum: g = g * d; break;
+    case Reduction::mean: g = g * (d / label_count(valid, x.dtype())); break;
+  }
+  return {where(unsqueeze(valid, -1), g, number(x, 0))};
+}
+
+void cross_entropy_vjp(SweepCtx& c) {
+  if (c.has(1)) return vjp_through_body(c);
+  c.give(0, record(op_named("cross_entropy_backward"), {c.in(0), c.in(1), c.out(1), c.d()}, c.attrs));
+}
+
+Attrs loss_attrs(Reduction r, double smoothing = 0, int64_t ignore = -100) { return {{"reduction", int64_t(r)}, {"label_smoothing", smoothing}, {"ignore_index", ignore}}; }
+
+std::vector<Sample> cross_entropy_samples(bool backward) {
+  auto one = [&](Shape x, Attrs attrs, const char* name, DType label = i64) {
+    Sample s{{{.shape = x, .low = -3, .high = 3}, {.shape = rows_of(x), .dtype = label, .low = 0, .high = double(x[-1])}}, attrs, name};
+    if (!backward) return s;
+    s.in.push_back({.shape = rows_of(x), .low = 1, .high = 3});
+    s.in.push_back({.shape = Reduction(attrs.integer("reduction")) == Reduction::none ? rows_of(x) : Shape{}});
+    return s;
+  };
+  return {one({4, 5}, loss_attrs(Reduction::mean), "mean"), one({4, 5}, loss_attrs(Reduction::sum), "sum"), one({2, 3, 4}, loss_attrs(Reduction::none), "none"),
+          one({6, 3}, loss_attrs(Reduction::mean, 0, 1), "some ignored"), one({4, 5}, loss_attrs(Reduction::mean, 0.1, 2), "smoothed", i32),
+          one({3, 67}, loss_attrs(Reduction::none, 0.2), "odd"), one({3, 1}, loss_attrs(Reduction::mean, 0, 0), "all ignored"), one({7}, loss_attrs(Reduction::mean), "one row"),
+          one({0, 3}, loss_attrs(Reduction::mean), "no rows")};
+}
+std::vector<ErrorSample> cross_entropy_errors() {
+  Attrs a = loss_attrs(Reduction::mean);
+  return {{{{{4, 5}, f32}, {{5}, i64}}, a, "target must have shape [4], got [5]"}, {{{{4, 5}, f32}, {{4, 5}, i64}}, a, "soft targets are floating point"},
+          {{{{4, 5}, f32}, {{4}, u8}}, a, "target must be i32 or i64"}, {{{{4, 0}, f32}, {{4}, i64}}, a, "at least one class"}, {{{{4, 5}, f32}, {{4}, i64}}, loss_attrs(Reduction::mean, 2), "within [0, 1]"}};
+}
+
+}  // namespace
+
+REGISTER_OP(cross_entropy, {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
+                            .infer = infer_cross_entropy, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .samples = [] { return cross_entropy_samples(false); },
+                            .errors = cross_entropy_errors, .traits = {.sinks = 1u << 1}});
+REGISTER_OP(cross_entropy_backward, {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
+                                     .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
+                                     .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
+                                     .traits = {.sinks = 1u << 1, .backward = true}});
+
+static Var reduced(Var rows, Reduction r) { return r == Reduction::none ? rows : r == Reduction::sum ? sum(rows) : mean(rows); }
+
+Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
+  LocationGuard at(logits);
+  if (!is_float(target.dtype())) {
+    Var labels = target.dtype() == u8 ? cast(target, i32) : target.var;  // an ignored label may not fit into u8
+    return record(cross_entropy_op, {logits, labels}, loss_attrs(o.reduction, o.label_smoothing, o.ignore_index));
+  }
+  if (!(target.shape() == logits.shape())) throw ShapeError("[cross_entropy] soft targets must have the logits' shape " + logits.shape().str() + ", got " + target.shape().str());
+  Var t = target;
+  if (o.label_smoothing != 0) t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, logits.shape()[-1]));
+  return reduced(-sum(t * log_softmax(logits), {-1}), o.reduction);
+}
+
+// A target that would broadcast is almost always a mistake: [B, 1] against [B] gives B x B differences.
+static Var matching(const char* op, Arg x, Arg target) {
+  if (target.is_number()) return x.var.graph().constant(target.number, x.dtype());
+  if (!(target.shape() == x.shape())) throw ShapeError(std::string("[") + op + "] shapes differ: " + x.shape().str() + " vs " + target.shape().str());
+  return cast(target, x.dtype());
+}
+
+Var bce_with_logits(Arg logits, Arg target, Reduction reduction) {
+  LocationGuard at(logits);
+  return reduced(softplus(logits) - logits * matching("bce_with_logits", logits, target), reduction);
+}
+
+Var mse_loss(Arg prediction, Arg target, Reduction reduction) {
+  LocationGuard at(prediction);
+  return reduced(square(prediction - matching("mse_loss", prediction, target)), reduction);
+}
+
+}  // namespace whence
