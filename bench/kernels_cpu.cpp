@@ -14,7 +14,9 @@
 
 #include <time.h>
 
+#include "ops/cpu/attention.h"
 #include "ops/cpu/gemm.h"
+#include "ops/cpu/norm.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/reduce.h"
 #include "ops/cpu/unary_binary.h"
@@ -141,6 +143,40 @@ void gemm_case(State& s) {
   set_gemm_backend(GemmBackend::own);
 }
 
+void norm_rows(State& s, bool backward) {
+  int64_t rows = s.range(0), n = s.range(1);
+  auto x = randoms(rows * n), y = x, dy = x, w = randoms(n), b = w, dw = w;
+  std::vector<float> mean(static_cast<size_t>(rows)), rstd(mean);
+  layer_norm(x.data(), w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, n, 1e-5);
+  timed(s, double(rows * n), (backward ? 12.0 : 8.0) * double(rows * n), 0, 1, [&] {
+    if (backward) layer_norm_backward(x.data(), mean.data(), rstd.data(), w.data(), dy.data(), y.data(), dw.data(), b.data(), rows, n, false);
+    else layer_norm(x.data(), w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, n, 1e-5);
+  });
+}
+
+// B, H, T, D, causal; tiled, its backward, and the same through matrix products and a stored softmax.
+enum class Way { tiled, backward, unfused };
+void attention_case(State& s, Way way) {
+  const int64_t B = s.range(0), H = s.range(1), T = s.range(2), D = s.range(3);
+  AttentionDims d{B, H, H, T, T, D, D, 0.125, s.range(4) != 0};
+  HeadStrides st{H * T * D, T * D, D};
+  auto q = randoms(B * H * T * D), k = q, v = q, o = q, dq = q, dk = q, dv = q;
+  std::vector<float> lse(size_t(B * H * T)), p(way == Way::unfused ? size_t(B * H * T * T) : 0);
+  attention<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data());
+  const double flops = (way == Way::backward ? 10.0 : 4.0) * double(B * H * T * T * D) / (d.causal ? 2 : 1);
+  timed(s, double(B * H * T * T), 0, flops, 1, [&] {
+    if (way == Way::tiled) {
+      attention<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data());
+    } else if (way == Way::backward) {
+      attention_backward<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data(), o.data(), st, dq.data(), st, dk.data(), st, dv.data(), st);
+    } else {
+      gemm_batched<float>(B * H, false, true, T, T, D, 0.125f, q.data(), D, {T * D}, k.data(), D, {T * D}, 0, p.data(), T, {T * T});
+      softmax(p.data(), p.data(), B * H * T, T, 1);
+      gemm_batched<float>(B * H, false, false, T, D, T, 1, p.data(), T, {T * T}, v.data(), D, {T * D}, 0, o.data(), D, {T * D});
+    }
+  });
+}
+
 template <class... A>
 auto* add(const std::string& name, A&&... a) {
   return benchmark::RegisterBenchmark(name.c_str(), std::forward<A>(a)...)->UseManualTime()->Unit(benchmark::kMicrosecond);
@@ -156,6 +192,10 @@ int main(int argc, char** argv) {
   add("tiny/add", tiny_add)->Arg(1)->Arg(16)->Arg(64);
   add("softmax", softmax_rows)->Args({21120, 165})->Args({256, 4096})->Args({64, 50304});
   add("sum", sum_rows)->Args({5280, 256, 1})->Args({1, 5280, 256})->Args({1, 1 << 24, 1});
+  add("layer_norm", norm_rows, false)->Args({5280, 256})->Args({4096, 768});
+  add("layer_norm_backward", norm_rows, true)->Args({5280, 256})->Args({4096, 768});
+  for (auto [way, name] : {std::pair{Way::tiled, "attention"}, {Way::backward, "attention_backward"}, {Way::unfused, "attention_unfused"}})
+    add(name, attention_case, way)->Args({32, 4, 165, 64, 0})->Args({32, 4, 165, 64, 1})->Args({1, 12, 1024, 64, 0})->Args({1, 12, 1024, 64, 1})->Args({4, 4, 32, 32, 0});
   // nn, nt (linear forward), tn (weight gradient): 0, 1, 2. The library second, so that the two stand side by side.
   auto* g = add("gemm", gemm_case);
   for (int64_t blas = 0; blas <= (gemm_has_blas() ? 1 : 0); ++blas)

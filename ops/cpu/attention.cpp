@@ -1,0 +1,413 @@
+#include "ops/cpu/attention.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "ops/cpu/micro.h"
+#include "ops/cpu/parallel.h"
+#include "ops/cpu/row.h"
+
+// Forward holds scores transposed, [keys][NR queries]: maxima, exponentials and sums then run down the keys with one query per lane, no
+// sum across lanes is ever needed, and the block is already laid out as the right operand of out^T = v^T p^T.
+// Backward holds [queries][NR keys], so that p and ds are right operands of dv^T = dout^T p and dk^T = q^T ds; only ds is transposed, for
+// dq = ds k. Five products, nothing of size T x S.
+namespace whence::cpu {
+namespace {
+
+/// A matrix cut into packed strips of equal height (the last one may be lower).
+struct Strips {
+  int64_t rows, height, count;
+  template <class T>
+  static Strips of(int64_t rows) {
+    int64_t count = std::max<int64_t>(1, (rows + Tile<T>::MR - 1) / Tile<T>::MR);
+    int64_t height = std::max<int64_t>(1, (rows + count - 1) / count);
+    return {rows, height, (rows + height - 1) / height};
+  }
+  int64_t tall(int64_t s) const { return std::min(height, rows - s * height); }
+};
+
+template <class T> constexpr int64_t slack() { return 4 * Vec<T>::size; }
+
+/// Strips of src [rows, k], k-major within a strip.
+template <class T>
+void pack_rows(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
+  for (int64_t s = 0; s < st.count; ++s) pack_transposed(src + s * st.height * ld, ld, st.tall(s), k, dst + s * st.height * k, st.tall(s));
+}
+/// Strips of the transpose of src [k, rows].
+template <class T>
+void pack_columns(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
+  for (int64_t s = 0; s < st.count; ++s) pack_straight(src + s * st.height, ld, st.tall(s), k, dst + s * st.height * k, st.tall(s));
+}
+
+/// C [strips s0..s1, n <= NR] = beta C + A[:, p0..p1) B[p0..p1), A packed for a full depth of k; b points at row p0.
+template <class T>
+void multiply(Strips st, int64_t s0, int64_t s1, const T* a, int64_t k, int64_t p0, int64_t p1, const T* b, int64_t bs, T* c, int64_t ldc,
+              int64_t n, bool add) {
+  for (int64_t s = s0; s < s1; ++s) {
+    int64_t h = st.tall(s);
+    kernel_for<T>(h, n)(p1 - p0, a + s * st.height * k + p0 * h, b, bs, c + (s - s0) * st.height * ldc, ldc, n, T(1), add ? T(1) : T(0), nullptr);
+  }
+}
+
+/// rows[q * ld + d] = columns[d * NR + q] * scale[q] for q < nq, d < n; scale may be null.
+template <class T>
+void store_transposed(const T* columns, int64_t n, int64_t nq, const T* scale, T* rows, int64_t ld) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size, NR = Tile<T>::NR;
+  for (int64_t q0 = 0; q0 < nq; q0 += W) {
+    const V s = scale ? V::load(scale + q0) : V(T(1));
+    for (int64_t d0 = 0; d0 < n; d0 += W) {
+      const int64_t dw = std::min(W, n - d0);
+      V r[W];
+      for (int64_t d = 0; d < W; ++d) r[d] = d < dw ? V::load(columns + (d0 + d) * NR + q0) * s : V(T(0));
+      transpose(r);
+      for (int64_t q = 0; q < std::min(W, nq - q0); ++q) store_upto(r[q], rows + (q0 + q) * ld + d0, dw);
+    }
+  }
+}
+
+template <class T>
+struct Lanes {  // 0, 1, 2, ...
+  alignas(64) T at[Vec<T>::size];
+  Lanes() { for (int64_t i = 0; i < Vec<T>::size; ++i) at[i] = static_cast<T>(i); }
+  static Vec<T> from(int64_t start) {
+    static const Lanes l;
+    return Vec<T>::load(l.at) + Vec<T>(static_cast<T>(start));
+  }
+};
+
+template <class T>
+struct Inputs {
+  const AttentionDims& dims;
+  const T *q, *k, *v;
+  HeadStrides qs, ks, vs;
+  const uint8_t* key_mask;
+  AttentionBias<T> bias;
+};
+
+// ---- forward --------------------------------------------------------------------------------------------------------------------
+
+/// Tiles [t0, t1) of NR queries, counted over the heads of one key head; keys and values packed at kp and vp.
+template <class T>
+void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64_t t1, const T* kp, const T* vp, T* out, HeadStrides os, T* lse) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
+  const AttentionDims& d = in.dims;
+  const int64_t group = d.H / d.Hkv, tiles = (d.T + NR - 1) / NR, shift = d.S - d.T;
+  const Strips keys = Strips::of<T>(d.S), depth = Strips::of<T>(d.Dv);
+  // About 192 keys at a time: scores and exponentials of a block stay in the first two caches, and short sequences take one block.
+  const int64_t blocks = std::max<int64_t>(1, (d.S + 191) / 192), strips_per_block = (keys.count + blocks - 1) / blocks;
+  const int64_t most = strips_per_block * keys.height;
+  T* qt = scratch<T>(2, d.D * NR + slack<T>());
+  T* score = scratch<T>(3, most * NR + slack<T>());
+  T* acc = scratch<T>(4, d.Dv * NR + slack<T>());
+  const V scale(static_cast<T>(d.scale)), low(-inf<T>());
+  for (int64_t tile = t0; tile < t1; ++tile) {
+    const int64_t h = hk * group + tile / tiles, i0 = tile % tiles * NR, nq = std::min(NR, d.T - i0);
+    pack_transposed(in.q + b * in.qs.b + h * in.qs.h + i0 * in.qs.t, in.qs.t, nq, d.D, qt, NR);
+    for (int64_t i = 0; i < d.D; ++i)
+      for (int64_t w = 0; w < NR; w += W) (V::load(qt + i * NR + w) * scale).store(qt + i * NR + w);
+    const int64_t visible = d.causal ? std::min(d.S, i0 + nq + shift) : d.S;
+    V top[NV], sum[NV];
+    for (int64_t w = 0; w < NV; ++w) top[w] = low, sum[w] = V(T(0));
+    bool started = false;
+    for (int64_t s0 = 0; s0 < keys.count && s0 * keys.height < visible; s0 += strips_per_block) {
+      const int64_t j0 = s0 * keys.height, j1 = std::min(visible, j0 + most);
+      const int64_t s1 = (j1 + keys.height - 1) / keys.height;
+      multiply(keys, s0, s1, kp, d.D, 0, d.D, qt, NR, score, NR, nq, false);
+      if (in.bias.data) {
+        const T* p = in.bias.data + b * in.bias.b + h * in.bias.h + i0 * in.bias.t;
+        for (int64_t j = j0; j < j1; ++j)
+          for (int64_t i = 0; i < nq; ++i) score[(j - j0) * NR + i] += p[i * in.bias.t + j * in.bias.s];
+      }
+      if (in.key_mask) {
+        for (int64_t j = j0; j < j1; ++j)
+          if (!in.key_mask[b * d.S + j])
+            for (int64_t w = 0; w < NR; w += W) low.store(score + (j - j0) * NR + w);
+      }
+      if (d.causal) {  // key j is seen by queries from j - shift on
+        for (int64_t j = std::max(j0, i0 + shift + 1); j < j1; ++j)
+          for (int64_t w = 0; w < NV; ++w) {
+            T* p = score + (j - j0) * NR + w * W;
+            select(Lanes<T>::from(w * W) < V(static_cast<T>(j - shift - i0)), low, V::load(p)).store(p);
+          }
+      }
+      for (int64_t w = 0; w < NV && w * W < nq; ++w) {
+        T* p = score + w * W;
+        const int64_t n = j1 - j0;
+        V m0 = top[w], m1 = m0;
+        int64_t j = 0;
+        for (; j + 2 <= n; j += 2) {
+          m0 = fast_max(m0, V::load(p + j * NR));
+          m1 = fast_max(m1, V::load(p + (j + 1) * NR));
+        }
+        if (j < n) m0 = fast_max(m0, V::load(p + j * NR));
+        const V next = fast_max(m0, m1), base = select(next == low, V(T(0)), next);
+        V a(T(0)), c(T(0));
+        for (j = 0; j + 2 <= n; j += 2) {
+          V e = exp(V::load(p + j * NR) - base), f = exp(V::load(p + (j + 1) * NR) - base);
+          e.store(p + j * NR);
+          f.store(p + (j + 1) * NR);
+          a += e;
+          c += f;
+        }
+        if (j < n) {
+          V e = exp(V::load(p + j * NR) - base);
+          e.store(p + j * NR);
+          a += e;
+        }
+        const V shrink = exp(top[w] - base);
+        sum[w] = fma(sum[w], shrink, a + c);
+        if (started)
+          for (int64_t i = 0; i < d.Dv; ++i) (V::load(acc + i * NR + w * W) * shrink).store(acc + i * NR + w * W);
+        top[w] = next;
+      }
+      multiply(depth, 0, depth.count, vp, d.S, j0, j1, score, NR, acc, NR, nq, started);
+      started = true;
+    }
+    alignas(64) T factor[NR], logsum[NR];
+    for (int64_t w = 0; w < NV; ++w) {
+      select(sum[w] == V(T(0)), V(T(0)), V(T(1)) / sum[w]).store(factor + w * W);
+      (top[w] + log(sum[w])).store(logsum + w * W);
+    }
+    T* o = out + b * os.b + h * os.h + i0 * os.t;
+    if (started) {
+      store_transposed(acc, d.Dv, nq, factor, o, os.t);
+    } else {
+      for (int64_t i = 0; i < nq; ++i) std::fill(o + i * os.t, o + i * os.t + d.Dv, T(0));
+    }
+    std::copy(logsum, logsum + nq, lse + (b * d.H + h) * d.T + i0);
+  }
+}
+
+/// Very few queries (decoding): one at a time over rows of k and v as they lie.
+template <class T>
+void forward_single(const Inputs<T>& in, int64_t b, int64_t h, int64_t i, T* out, HeadStrides os, T* lse) {
+  using V = Vec<T>;
+  const AttentionDims& d = in.dims;
+  const int64_t hk = h / (d.H / d.Hkv), n = d.causal ? std::clamp<int64_t>(i + d.S - d.T + 1, 0, d.S) : d.S;
+  const T* q = in.q + b * in.qs.b + h * in.qs.h + i * in.qs.t;
+  const T* k = in.k + b * in.ks.b + hk * in.ks.h;
+  const T* v = in.v + b * in.vs.b + hk * in.vs.h;
+  T* score = scratch<T>(3, n + slack<T>());
+  for (int64_t j = 0; j < n; ++j) {
+    if (in.key_mask && !in.key_mask[b * d.S + j]) {
+      score[j] = -inf<T>();
+      continue;
+    }
+    V s(T(0));
+    each<T>(d.D, [&](int64_t c, int64_t m) { s = fma(load_upto(q + c, m), load_upto(k + j * in.ks.t + c, m), s); });
+    score[j] = fold_add(s) * static_cast<T>(d.scale);
+    if (in.bias.data) score[j] += in.bias.data[b * in.bias.b + h * in.bias.h + i * in.bias.t + j * in.bias.s];
+  }
+  T* o = out + b * os.b + h * os.h + i * os.t;
+  T top = n > 0 ? reduce_row<Max>(score, n) : -inf<T>();
+  T& l = lse[(b * d.H + h) * d.T + i];
+  if (top == -inf<T>()) {
+    std::fill(o, o + d.Dv, T(0));
+    l = top;
+    return;
+  }
+  T sum = exp_sum<true>(score, score, n, top);
+  l = top + std::log(sum);
+  const V factor(T(1) / sum);
+  each<T>(d.Dv, [&](int64_t c, int64_t m) {
+    V a(T(0)), e(T(0));
+    int64_t j = 0;
+    for (; j + 2 <= n; j += 2) {
+      a = fma(V(score[j]), load_upto(v + j * in.vs.t + c, m), a);
+      e = fma(V(score[j + 1]), load_upto(v + (j + 1) * in.vs.t + c, m), e);
+    }
+    if (j < n) a = fma(V(score[j]), load_upto(v + j * in.vs.t + c, m), a);
+    store_upto((a + e) * factor, o + c, m);
+  });
+}
+
+// ---- backward ---------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+struct Gradients {
+  const T *out, *lse, *dout;
+  HeadStrides os, dos;
+  T *dq, *dk, *dv;
+  HeadStrides dqs, dks, dvs;
+  T* dbias;
+};
+
+template <class T>
+void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_t hk) {
+  using V = Vec<T>;
+  constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
+  const AttentionDims& d = in.dims;
+  const int64_t group = d.H / d.Hkv, shift = d.S - d.T, key_tiles = (d.S + NR - 1) / NR;
+  const bool scores_matter = g.dq || g.dk || g.dbias;
+  const Strips queries = Strips::of<T>(d.T), depth = Strips::of<T>(d.D), depth_v = Strips::of<T>(d.Dv);
+  const int64_t block = std::max<int64_t>(1, 160 / queries.height);  // strips of queries at a time
+  const int64_t block_rows = block * queries.height, dslivers = (d.D + NR - 1) / NR;
+
+  // Packed once per query head: q and dout by strips of queries (depth d), and by strips of depth (depth T).
+  T* memory = scratch<T>(5, 2 * d.T * (d.D + d.Dv) + 2 * d.T + 6 * slack<T>());
+  T *q_rows = memory, *do_rows = q_rows + d.T * d.D + slack<T>(), *q_cols = do_rows + d.T * d.Dv + slack<T>(),
+    *do_cols = q_cols + d.T * d.D + slack<T>(), *delta = do_cols + d.T * d.Dv + slack<T>(), *shift_by = delta + d.T;
+  T* blocks = scratch<T>(6, 2 * block_rows * NR + 2 * slack<T>() + Tile<T>::MR * NR + d.D * NR + d.Dv * NR + dslivers * NR * NR + 6 * slack<T>());
+  T *p = blocks, *ds = p + block_rows * NR + slack<T>(), *strip = ds + block_rows * NR + slack<T>(), *kt = strip + Tile<T>::MR * NR + slack<T>(),
+    *vt = kt + d.D * NR + slack<T>(), *kr = vt + d.Dv * NR + slack<T>();
+  T* sums = scratch<T>(7, key_tiles * (d.D + d.Dv) * NR + slack<T>());  // dk^T and dv^T of each tile of keys
+  std::fill(sums, sums + key_tiles * (d.D + d.Dv) * NR, T(0));
+  const V scale(static_cast<T>(d.scale)), zero(T(0));
+  const T* k = in.k + b * in.ks.b + hk * in.ks.h;
+  const T* v = in.v + b * in.vs.b + hk * in.vs.h;
+
+  for (int64_t h = hk * group; h < (hk + 1) * group; ++h) {
+    const T* q = in.q + b * in.qs.b + h * in.qs.h;
+    const T* dout = g.dout + b * g.dos.b + h * g.dos.h;
+    const T* out = g.out + b * g.os.b + h * g.os.h;
+    T* dq = g.dq ? g.dq + b * g.dqs.b + h * g.dqs.h : nullptr;
+    pack_rows(queries, q, in.qs.t, d.D, q_rows);
+    if (g.dk) pack_columns(depth, q, in.qs.t, d.T, q_cols);
+    if (scores_matter) pack_rows(queries, dout, g.dos.t, d.Dv, do_rows);
+    if (g.dv) pack_columns(depth_v, dout, g.dos.t, d.T, do_cols);
+    for (int64_t i = 0; i < d.T; ++i) {
+      const T l = g.lse[(b * d.H + h) * d.T + i];
+      shift_by[i] = l == -inf<T>() ? inf<T>() : l;  // a query that sees nothing: exp(s - inf) = 0
+      V s(T(0));
+      each<T>(d.Dv, [&](int64_t c, int64_t m) { s = fma(load_upto(dout + i * g.dos.t + c, m), load_upto(out + i * g.os.t + c, m), s); });
+      delta[i] = fold_add(s);
+      if (dq) std::fill(dq + i * g.dqs.t, dq + i * g.dqs.t + d.D, T(0));
+    }
+    for (int64_t tile = 0; tile < key_tiles; ++tile) {
+      const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
+      T *dkt = sums + tile * (d.D + d.Dv) * NR, *dvt = dkt + d.D * NR;
+      pack_transposed(k + j0 * in.ks.t, in.ks.t, n, d.D, kt, NR);
+      for (int64_t i = 0; i < d.D; ++i)
+        for (int64_t w = 0; w < NR; w += W) (V::load(kt + i * NR + w) * scale).store(kt + i * NR + w);
+      if (scores_matter) pack_transposed(v + j0 * in.vs.t, in.vs.t, n, d.Dv, vt, NR);
+      if (dq)
+        for (int64_t s = 0; s < dslivers; ++s) pack_straight(k + j0 * in.ks.t + s * NR, in.ks.t, std::min(NR, d.D - s * NR), n, kr + s * NR * NR, NR);
+      V keep[NV];  // 1 for keys that may be seen
+      {
+        alignas(64) T t[NR];
+        for (int64_t j = 0; j < NR; ++j) t[j] = j < n && (!in.key_mask || in.key_mask[b * d.S + j0 + j]) ? T(1) : T(0);
+        for (int64_t w = 0; w < NV; ++w) keep[w] = V::load(t + w * W);
+      }
+      const int64_t first = d.causal ? std::max<int64_t>(0, j0 - shift) / queries.height : 0;
+      for (int64_t s0 = first; s0 < queries.count; s0 += block) {
+        const int64_t s1 = std::min(queries.count, s0 + block), i0 = s0 * queries.height, i1 = std::min(d.T, s1 * queries.height);
+        multiply(queries, s0, s1, q_rows, d.D, 0, d.D, kt, NR, p, NR, n, false);
+        if (scores_matter) multiply(queries, s0, s1, do_rows, d.Dv, 0, d.Dv, vt, NR, ds, NR, n, false);
+        if (in.bias.data) {
+          const T* e = in.bias.data + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
+          for (int64_t i = i0; i < i1; ++i)
+            for (int64_t j = 0; j < n; ++j) p[(i - i0) * NR + j] += e[i * in.bias.t + j * in.bias.s];
+        }
+        for (int64_t i = i0; i < i1; ++i) {
+          const V base(shift_by[i]), del(delta[i]);
+          for (int64_t w = 0; w < NV && w * W < n; ++w) {
+            T *pp = p + (i - i0) * NR + w * W, *pd = ds + (i - i0) * NR + w * W;
+            Mask<T> seen = keep[w] > zero;
+            if (d.causal) seen = seen & (Lanes<T>::from(j0 + w * W) <= V(static_cast<T>(i + shift)));
+            V e = select(seen, exp(V::load(pp) - base), zero);
+            e.store(pp);
+            if (scores_matter) select(seen, e * (V::load(pd) - del), zero).store(pd);
+          }
+        }
+        if (g.dbias) {
+          T* e = g.dbias + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
+          for (int64_t i = i0; i < i1; ++i)
+            for (int64_t j = 0; j < n; ++j) e[i * in.bias.t + j * in.bias.s] += ds[(i - i0) * NR + j];
+        }
+        if (g.dv) multiply(depth_v, 0, depth_v.count, do_cols, d.T, i0, i1, p, NR, dvt, NR, n, true);
+        if (!g.dq && !g.dk) continue;
+        for (int64_t e = 0; e < (i1 - i0) * NR; e += W) (V::load(ds + e) * scale).store(ds + e);
+        if (g.dk) multiply(depth, 0, depth.count, q_cols, d.T, i0, i1, ds, NR, dkt, NR, n, true);
+        if (!dq) continue;
+        for (int64_t s = s0; s < s1; ++s) {
+          const int64_t i = s * queries.height, rows = queries.tall(s);
+          pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, rows);
+          for (int64_t c = 0; c < dslivers; ++c) {
+            const int64_t wide = std::min(NR, d.D - c * NR);
+            kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1), T(1), nullptr);
+          }
+        }
+      }
+    }
+  }
+  for (int64_t tile = 0; tile < key_tiles; ++tile) {
+    const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
+    const T *dkt = sums + tile * (d.D + d.Dv) * NR, *dvt = dkt + d.D * NR;
+    if (g.dk) store_transposed<T>(dkt, d.D, n, nullptr, g.dk + b * g.dks.b + hk * g.dks.h + j0 * g.dks.t, g.dks.t);
+    if (g.dv) store_transposed<T>(dvt, d.Dv, n, nullptr, g.dv + b * g.dvs.b + hk * g.dvs.h + j0 * g.dvs.t, g.dvs.t);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, HeadStrides ks, const T* v, HeadStrides vs,
+               const uint8_t* key_mask, AttentionBias<T> bias, T* out, HeadStrides os, T* lse) {
+  constexpr int64_t NR = Tile<T>::NR;
+  const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
+  const double flops = 2.0 * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
+  const bool serial = flops < 1e6;
+  if (d.T <= 3 || d.S <= 0) {
+    auto rows = [&](int64_t r0, int64_t r1) {
+      for (int64_t r = r0; r < r1; ++r) forward_single(in, r / (d.H * d.T), r / d.T % d.H, r % d.T, out, os, lse);
+    };
+    const int64_t n = d.B * d.H * d.T;
+    parallel_for(n, serial ? n : 1, rows);
+    return;
+  }
+  // One task packs the keys and values of its key head once; when there are too few key heads, its query tiles are shared out as well.
+  const int64_t heads = d.B * d.Hkv, tiles = d.H / std::max<int64_t>(1, d.Hkv) * ((d.T + NR - 1) / NR);
+  int64_t parts = 1;
+  if (!serial) parts = std::clamp<int64_t>(4 * num_threads() / std::max<int64_t>(1, heads), 1, tiles);
+  auto task = [&](int64_t t) {
+    const int64_t head = t / parts, part = t % parts, b = head / d.Hkv, hk = head % d.Hkv;
+    T* kp = scratch<T>(5, d.S * d.D + slack<T>());
+    T* vp = scratch<T>(6, d.S * d.Dv + slack<T>());
+    pack_rows(Strips::of<T>(d.S), k + b * ks.b + hk * ks.h, ks.t, d.D, kp);
+    pack_columns(Strips::of<T>(d.Dv), v + b * vs.b + hk * vs.h, vs.t, d.S, vp);
+    forward_tiles(in, b, hk, tiles * part / parts, tiles * (part + 1) / parts, kp, vp, out, os, lse);
+  };
+  if (serial) {
+    for (int64_t t = 0; t < heads; ++t) task(t);
+  } else {
+    parallel_chunks(heads * parts, 1, [&](int64_t t, int64_t) { task(t); });
+  }
+}
+
+template <class T>
+void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, HeadStrides ks, const T* v, HeadStrides vs,
+                        const uint8_t* key_mask, AttentionBias<T> bias, const T* out, HeadStrides os, const T* lse, const T* dout,
+                        HeadStrides dos, T* dq, HeadStrides dqs, T* dk, HeadStrides dks, T* dv, HeadStrides dvs, T* dbias) {
+  const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
+  const Gradients<T> g{out, lse, dout, os, dos, dq, dk, dv, dqs, dks, dvs, dbias};
+  bool shared_bias = false;
+  if (dbias) {
+    const int64_t nb = bias.b ? d.B : 1, nh = bias.h ? d.H : 1, nt = bias.t ? d.T : 1, ns = bias.s ? d.S : 1;
+    for (int64_t b = 0; b < nb; ++b)
+      for (int64_t h = 0; h < nh; ++h)
+        for (int64_t t = 0; t < nt; ++t)
+          for (int64_t s = 0; s < ns; ++s) dbias[b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
+    shared_bias = (nb < d.B || nh < d.H) && d.B * d.H > 1;  // tasks would add to the same elements
+  }
+  const double flops = 5.0 * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
+  const int64_t tasks = d.B * d.Hkv;
+  if (flops < 1e6 || shared_bias) {
+    for (int64_t t = 0; t < tasks; ++t) backward_head(in, g, t / d.Hkv, t % d.Hkv);
+  } else {
+    parallel_chunks(tasks, 1, [&](int64_t t, int64_t) { backward_head(in, g, t / d.Hkv, t % d.Hkv); });
+  }
+}
+
+#define WHENCE_INSTANTIATE(T)                                                                                                             \
+  template void attention<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*, HeadStrides, const uint8_t*,   \
+                             AttentionBias<T>, T*, HeadStrides, T*);                                                                      \
+  template void attention_backward<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*, HeadStrides,          \
+                                      const uint8_t*, AttentionBias<T>, const T*, HeadStrides, const T*, const T*, HeadStrides, T*,       \
+                                      HeadStrides, T*, HeadStrides, T*, HeadStrides, T*);
+WHENCE_INSTANTIATE(float)
+WHENCE_INSTANTIATE(double)
+#undef WHENCE_INSTANTIATE
+
+}  // namespace whence::cpu
