@@ -106,6 +106,7 @@ class Graph {
   const TensorType& type(ValueId v) const { return types_[v]; }
   const Attrs& attrs(const Node& n) const { return n.attrs == kNone ? kNoAttrs : attrs_[n.attrs]; }
   Var var(ValueId v) { return {this, v}; }
+  std::span<const std::pair<std::string, ValueId>> named_inputs() const { return named_inputs_; }
   const std::string& scope_name(const Node& n) const { return scopes_[n.scope]; }
   const std::string& current_scope() const { return scopes_[scope_]; }
   std::source_location location(const Node& n) const { return locations_[n.location]; }

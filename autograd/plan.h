@@ -42,7 +42,7 @@ struct RunOptions {
 class Results {
  public:
   Results() = default;
-  Results(std::vector<Var> vars, std::vector<Tensor> tensors) : vars_(std::move(vars)), tensors_(std::move(tensors)) {}
+  Results(std::shared_ptr<const std::vector<Var>> vars, std::vector<Tensor> tensors) : vars_(std::move(vars)), tensors_(std::move(tensors)) {}
   size_t size() const { return tensors_.size(); }
   const Tensor& operator[](size_t i) const { return tensors_.at(i); }
   const Tensor& operator[](Var v) const;  ///< \throws ValueError when v was not an output
@@ -50,7 +50,7 @@ class Results {
   auto end() const { return tensors_.end(); }
 
  private:
-  std::vector<Var> vars_;
+  std::shared_ptr<const std::vector<Var>> vars_;
   std::vector<Tensor> tensors_;
 };
 
@@ -84,6 +84,9 @@ class Plan {
   /// Runs node by node, unfused, and describes the first value that holds NaN or infinity; "" when there is none.
   std::string diagnose(const Feeds& feeds = {}, RunOptions options = {}) const;
 
+  /// Node by node, every value in its own memory: what run() must equal, bit for bit.
+  Results reference(const Feeds& feeds = {}, RunOptions options = {}) const;
+
   struct State;
   explicit Plan(std::shared_ptr<State> s) : state_(std::move(s)) {}
 
@@ -95,6 +98,13 @@ class Plan {
 /// \throws MissingKernel naming ops without a kernel for the device.
 Plan compile(std::initializer_list<OutputGroup> outputs, const CompileOptions& options = {});
 Plan compile(const std::vector<Var>& outputs, const CompileOptions& options = {});
+
+/// Compiled programs are kept, the least recently used go first. Counts since the start of the process.
+struct PlanCacheStats {
+  size_t programs = 0, hits = 0, misses = 0, idle_bytes = 0;
+};
+PlanCacheStats plan_cache_stats();
+void clear_plan_cache();
 
 /// Convenience for tests and examples: compile and run once.
 Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds = {}, const CompileOptions& options = {});

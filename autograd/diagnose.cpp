@@ -1,0 +1,80 @@
+// The slow, plain executor: recording order, one node at a time, every value in its own memory. It is the reference of the
+// tests and the searcher of diagnose().
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/kernel.h"
+#include "autograd/planner.h"
+
+namespace whence::planner {
+
+namespace {
+
+// "" or what is wrong with the tensor.
+std::string unusual(const Tensor& t) {
+  if (!is_float(t.dtype())) return "";
+  size_t at = 0;
+  for (double x : t.to_vector<double>()) {
+    if (!std::isfinite(x)) return fmt::format("{} at element {}", std::isnan(x) ? "NaN" : "infinity", at);
+    ++at;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const Feeds& feeds, RunOptions o, std::string* bad) {
+  std::vector<Tensor> values(p.key.producer.size());
+  std::vector<uint32_t> readers(values.size());
+  for (Id v : p.key.edges) ++readers[v];
+  for (Id v : p.key.outputs) ++readers[v];
+  size_t next = 0;
+  for (const INode& n : p.key.nodes) {
+    if (n.leaf != kNone) {
+      const Leaf& l = p.leaves[n.leaf];
+      if (l.kind == Leaf::input) {
+        auto f = std::find_if(feeds.begin(), feeds.end(), [&](auto& f) { return f.first == l.name; });
+        if (f == feeds.end()) throw ValueError(fmt::format("input '{}' {} was not fed", l.name, l.type.str()));
+        check_feed(l, f->second);
+        values[n.out] = f->second;
+      } else {
+        values[n.out] = l.small.defined() ? l.small : held[next++];
+      }
+    } else {
+      std::vector<Tensor> in;
+      for (Id v : p.key.in(n)) in.push_back(values[v]);
+      auto out = run_kernel(*n.op, in, {p.key.types.data() + n.out, n.n_out}, *n.attrs, o.seed);
+      for (Id k = 0; k < n.n_out; ++k) values[n.out + k] = std::move(out[k]);
+    }
+    if (bad)
+      for (Id k = 0; k < n.n_out; ++k)
+        if (std::string what = unusual(values[n.out + k]); !what.empty()) {
+          *bad = n.n_out > 1 ? fmt::format("{} in result {} of {}", what, k, p.describe(n.where)) : fmt::format("{} in {}", what, p.describe(n.where));
+          if (n.leaf != kNone && !p.leaves[n.leaf].name.empty()) *bad += fmt::format(" ('{}')", p.leaves[n.leaf].name);
+          return {};
+        }
+    for (Id v : p.key.in(n))
+      if (--readers[v] == 0) values[v] = {};
+  }
+  std::vector<Tensor> out;
+  for (Id v : p.key.outputs) out.push_back(values[v]);
+  return out;
+}
+
+}  // namespace whence::planner
+
+namespace whence {
+
+std::string Plan::diagnose(const Feeds& feeds, RunOptions o) const {
+  std::string bad;
+  planner::replay(*state_->program, state_->held, feeds, o, &bad);
+  return bad;
+}
+
+Results Plan::reference(const Feeds& feeds, RunOptions o) const {
+  return {state_->outputs, planner::replay(*state_->program, state_->held, feeds, o, nullptr)};
+}
+
+}  // namespace whence

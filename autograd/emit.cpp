@@ -1,0 +1,185 @@
+#include "autograd/emit.h"
+
+#include <algorithm>
+
+namespace whence::planner {
+
+// ---- storage -----------------------------------------------------------------------------------------------------
+
+Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p), low_(low), order_(order) {
+  const size_t n = low.ir.producer.size();
+  first_.assign(n, kNone);
+  last_.assign(n, 0);
+  block_.assign(n, kNone);
+  base_.assign(n, kNone);
+  stored_.assign(n, 0);
+  donated_.assign(n, 0);
+  work_.assign(order.units.size(), kNone);
+  find_lifetimes();
+  for (Id at = 0; at < order.units.size(); ++at) {
+    const Unit& u = order.units[at];
+    for (Id m = u.begin; m < u.end; ++m) {
+      const INode& node = low.ir.nodes[order.members[m]];
+      for (Id v = node.out; v < node.out + node.n_out; ++v) {
+        if (!stored_[v] || base_[v] != kNone) continue;
+        block_[v] = Id(p.blocks.size());
+        p.blocks.push_back({bytes(v), at, std::max(at, last_[v])});
+        p.block_root.push_back(node.where);
+        p.stats.unplanned_bytes += bytes(v);
+      }
+    }
+    if (p.options.reuse_memory) {
+      if (u.tile) reuse_in_group(u, at);
+      else reuse_in_kernel(low.ir.nodes[order.members[u.begin]], at);
+    }
+    const INode& head = low.ir.nodes[order.members[u.begin]];
+    if (!u.tile && head.op->workspace) {
+      std::vector<TensorType> in, out;
+      for (Id v : low.ir.in(head)) in.push_back(low.ir.types[v]);
+      for (Id k = 0; k < head.n_out; ++k) out.push_back(low.ir.types[head.out + k]);
+      work_[at] = Id(p.blocks.size());
+      p.blocks.push_back({head.op->workspace(in, out, *head.attrs), at, at});
+      p.block_root.push_back(head.where);
+    }
+  }
+  // Blocks that were given away are dropped: their root points at the donor's.
+  std::vector<Id> number(p.blocks.size(), kNone);
+  Id kept = 0;
+  for (Id b = 0; b < p.blocks.size(); ++b) {
+    if (p.blocks[b].first == kNone) continue;
+    number[b] = kept;
+    p.blocks[kept] = p.blocks[b];
+    p.block_root[kept++] = p.block_root[b];
+  }
+  p.blocks.resize(kept);
+  p.block_root.resize(kept);
+  for (Id& b : block_) if (b != kNone) b = number[b];
+  for (Id& b : work_) if (b != kNone) b = number[b];
+  p.arena_bytes = place_blocks(p.blocks, p.options.reuse_memory);
+}
+
+void Storage::find_lifetimes() {
+  const Ir& ir = low_.ir;
+  for (const INode& n : ir.nodes)
+    if (n.leaf != kNone) base_[n.out] = 1 + n.leaf;
+  for (size_t k = 0; k < low_.output_root.size(); ++k) {
+    base_[low_.output_root[k]] = p_.outputs[k].base;
+    stored_[low_.output_root[k]] = 1;
+  }
+  std::vector<Id> unit(ir.nodes.size(), kNone);
+  for (Id at = 0; at < order_.units.size(); ++at)
+    for (Id m = order_.units[at].begin; m < order_.units[at].end; ++m) unit[order_.members[m]] = at;
+  for (Id at = 0; at < order_.units.size(); ++at) {
+    const Unit& u = order_.units[at];
+    for (Id m = u.begin; m < u.end; ++m) {
+      const INode& n = ir.nodes[order_.members[m]];
+      for (Id v = n.out; v < n.out + n.n_out; ++v) {
+        first_[v] = at;
+        if (!u.tile) stored_[v] = 1;
+      }
+      for (Id v : ir.in(n)) {
+        Id root = low_.place[v].root;
+        last_[root] = std::max(last_[root], at);
+        if (unit[ir.producer[root]] != at) stored_[root] = 1;
+      }
+    }
+  }
+}
+
+void Storage::give(Id donor, Id root) {
+  p_.blocks[block_[root]].first = kNone;  // dropped at the end
+  block_[root] = block_[donor];
+  p_.blocks[block_[root]].last = std::max(first_[root], last_[root]);
+  donated_[donor] = 1;
+  ++p_.stats.in_place;
+}
+
+// A result may take the place of an operand that dies here, if element by element the operand is read no later than
+// the result is written.
+void Storage::reuse_in_group(const Unit& u, Id at) {
+  const Ir& ir = low_.ir;
+  struct Donor { Id root, last_read; bool flat; };
+  std::vector<Donor> donors;
+  for (Id m = u.begin; m < u.end; ++m) {
+    const INode& n = ir.nodes[order_.members[m]];
+    for (Id v : ir.in(n)) {
+      Id root = low_.place[v].root;
+      if (first_[root] == at || !dies(root, at) || donated_[root]) continue;
+      bool flat = low_.whole(v) && ir.types[v].shape.numel() == ir.types[n.out].shape.numel();
+      auto have = std::find_if(donors.begin(), donors.end(), [&](const Donor& d) { return d.root == root; });
+      if (have == donors.end()) donors.push_back({root, m, flat});
+      else {
+        have->last_read = m;
+        have->flat &= flat;
+      }
+    }
+  }
+  for (Id m = u.begin; m < u.end && !donors.empty(); ++m) {
+    Id v = ir.nodes[order_.members[m]].out;
+    if (block_[v] == kNone) continue;
+    auto fits = [&](const Donor& d) { return d.flat && d.last_read <= m && bytes(d.root) == bytes(v) && ir.types[d.root].dtype == ir.types[v].dtype; };
+    auto d = std::find_if(donors.begin(), donors.end(), fits);
+    if (d == donors.end()) continue;
+    give(d->root, v);
+    donors.erase(d);
+  }
+}
+
+void Storage::reuse_in_kernel(const INode& n, Id at) {
+  const Ir& ir = low_.ir;
+  if (!n.op->traits.in_place || n.n_in == 0 || block_[n.out] == kNone) return;
+  Id v = ir.in(n)[0], root = low_.place[v].root;
+  if (!low_.whole(v) || !dies(root, at) || donated_[root] || !(ir.types[root].dtype == ir.types[n.out].dtype) || !(ir.types[v].shape == ir.types[n.out].shape)) return;
+  for (Id k = 1; k < n.n_in; ++k)
+    if (low_.place[ir.in(n)[k]].root == root) return;
+  give(root, n.out);
+}
+
+Ref Storage::at(Id value) const {
+  Id root = low_.place[value].root;
+  int64_t offset = low_.offset(value);
+  if (base_[root] != kNone) return {base_[root], offset};
+  return {0, int64_t(p_.blocks[block_[root]].offset) + offset};
+}
+
+int64_t Storage::workspace(Id at) const { return work_[at] == kNone ? -1 : int64_t(p_.blocks[work_[at]].offset); }
+
+// ---- steps -------------------------------------------------------------------------------------------------------
+
+void emit(Program& p, const Lowered& low, const Schedule& order) {
+  p.n_bases = 1 + Id(p.leaves.size());
+  for (size_t k = 0; k < low.output_root.size(); ++k) {
+    const TensorType& t = low.ir.types[low.ir.outputs[k]];
+    bool bound = std::any_of(p.options.bind.begin(), p.options.bind.end(), [&](auto& b) { return b.first == k; });
+    p.outputs.push_back({.type = t, .base = p.n_bases++, .bound = bound});
+    p.stats.output_bytes += size_t(t.shape.numel()) * size_of(t.dtype);
+  }
+  for (const INode& n : low.ir.nodes)
+    if (n.leaf != kNone && p.leaves[n.leaf].kind == Leaf::input) p.inputs.push_back(n.leaf);
+
+  Storage storage(p, low, order);
+  for (Id at = 0; at < order.units.size(); ++at) {
+    const Unit& u = order.units[at];
+    const INode& n = low.ir.nodes[order.members[u.begin]];
+    if (u.tile) {
+      p.steps.push_back({.tile = Id(p.tiles.size()), .where = n.where});
+      p.tiles.push_back(make_tile(p, low, storage, {order.members.data() + u.begin, u.end - u.begin}));
+      p.stats.fused_groups += u.end - u.begin > 1;
+      p.stats.fused_nodes += u.end - u.begin > 1 ? u.end - u.begin : 0;
+      continue;
+    }
+    Step s{.op = n.op, .attrs = n.attrs, .views = Id(p.views.size()), .n_in = n.n_in, .n_out = n.n_out, .workspace = storage.workspace(at), .where = n.where};
+    auto add = [&](Id v) {
+      p.views.push_back(low.view(v));
+      p.view_refs.push_back(storage.at(v));
+    };
+    for (Id v : low.ir.in(n)) add(v);
+    for (Id k = 0; k < n.n_out; ++k) add(n.out + k);
+    p.steps.push_back(s);
+  }
+  p.stats.steps = p.steps.size();
+  p.stats.views = low.views;
+  p.stats.arena_bytes = p.arena_bytes;
+}
+
+}  // namespace whence::planner

@@ -1,0 +1,37 @@
+// The last pass: where each root lies, and the steps that the executor runs.
+#pragma once
+#include "autograd/planner.h"
+
+namespace whence::planner {
+
+/// Where the roots of the lowered form live.
+class Storage {
+ public:
+  Storage(Program& p, const Lowered& low, const Schedule& order);
+  /// The value's first byte, relative to a base pointer.
+  Ref at(Id value) const;
+  /// False: only its own group reads it, so it stays in a register.
+  bool in_memory(Id root) const { return stored_[root]; }
+  int64_t workspace(Id position) const;
+
+ private:
+  void find_lifetimes();
+  void reuse_in_group(const Unit& u, Id position);
+  void reuse_in_kernel(const INode& n, Id position);
+  bool dies(Id root, Id position) const { return last_[root] == position && block_[root] != kNone; }
+  void give(Id donor, Id root);
+  size_t bytes(Id root) const { return size_t(low_.ir.types[root].shape.numel()) * size_of(low_.ir.types[root].dtype); }
+
+  Program& p_;
+  const Lowered& low_;
+  const Schedule& order_;
+  std::vector<Id> first_, last_;        // by root: steps
+  std::vector<Id> block_, base_;        // by root; kNone: in no block
+  std::vector<char> stored_, donated_;
+  std::vector<Id> work_;                // by step: block of its workspace
+};
+
+/// Translates a fused group.
+TileProgram make_tile(const Program& p, const Lowered& low, const Storage& storage, std::span<const Id> members);
+
+}  // namespace whence::planner

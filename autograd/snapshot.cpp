@@ -1,0 +1,234 @@
+// The live part of a graph in canonical numbering: hashed and compared by the plan cache, copied into the program.
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "autograd/planner.h"
+
+namespace whence::planner {
+
+namespace {
+
+size_t mix(size_t h, size_t v) {
+  h ^= v + 0x9e3779b97f4a7c15ull + (h << 6) + (h >> 2);
+  return h * 0xff51afd7ed558ccdull;
+}
+
+bool is_small(const Tensor& t) { return t.numel() <= kSmallConstant; }
+bool is_input(const Node& n, const Attrs& a) { return n.op->name == "input" && !a.has("tensor"); }
+bool is_constant(const Node& n) { return n.op->name != "parameter"; }
+
+// Row-major bytes of a small constant.
+bool same_content(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.shape() == b.shape() && bitwise_equal(a, b);
+}
+
+bool same_memory(const Leaf& leaf, const Tensor& t) {
+  return leaf.raw == t.raw() && leaf.type.dtype == t.dtype() && leaf.type.shape == t.shape() && leaf.strides == t.strides() &&
+         !leaf.buffer.expired();
+}
+
+size_t hash_shape(size_t h, const Shape& s) {
+  for (int64_t d : s) h = mix(h, size_t(d));
+  return mix(h, size_t(s.rank()));
+}
+
+size_t hash_leaf(size_t h, const Node& n, const Attrs& a) {
+  if (is_input(n, a)) return hash_shape(mix(mix(h, std::hash<std::string_view>()(a.text("name"))), size_t(a.dtype("dtype"))), a.shape("shape"));
+  const Tensor& t = a.tensor("tensor");
+  h = hash_shape(mix(h, size_t(t.dtype())), t.shape());
+  if (!is_constant(n) || !is_small(t)) return mix(h, std::hash<const void*>()(t.raw()));
+  Tensor c = t.contiguous() ? t : t.contiguous_copy();
+  return mix(h, std::hash<std::string_view>()({static_cast<const char*>(c.raw()), c.nbytes()}));
+}
+
+bool same_leaf(const Leaf& leaf, const Node& n, const Attrs& a, const TensorType& type) {
+  if (is_input(n, a)) return leaf.kind == Leaf::input && leaf.type == type && leaf.name == a.text("name");
+  const Tensor& t = a.tensor("tensor");
+  if (!is_constant(n)) return leaf.kind == Leaf::parameter && same_memory(leaf, t);
+  if (leaf.kind != Leaf::constant) return false;
+  return leaf.small.defined() ? same_content(leaf.small, t) : same_memory(leaf, t);
+}
+
+}  // namespace
+
+Snapshot take_snapshot(const std::vector<Var>& outputs) {
+  Snapshot s;
+  s.graph = &outputs[0].graph();
+  const Graph& g = *s.graph;
+  std::vector<char> live(g.node_count());
+  size_t top = 0, count = 0;
+  for (const Var& v : outputs) {
+    NodeId p = g.producer_id(v.id());
+    count += !live[p];
+    live[p] = 1;
+    top = std::max<size_t>(top, p + 1);
+  }
+  for (size_t i = top; i-- > 0;)
+    if (live[i])
+      for (ValueId v : g.inputs(g.node(NodeId(i)))) {
+        char& l = live[g.producer_id(v)];
+        count += !l;
+        l = 1;
+      }
+  s.live.reserve(count);
+  s.value.assign(g.value_count(), kNone);
+  Id next = 0;
+  for (size_t i = 0; i < top; ++i) {
+    if (!live[i]) continue;
+    const Node& n = g.node(NodeId(i));
+    s.live.push_back(NodeId(i));
+    for (uint32_t k = 0; k < n.out_count; ++k) s.value[n.out_begin + k] = next++;
+  }
+  for (const Var& v : outputs) s.outputs.push_back(s.value[v.id()]);
+  return s;
+}
+
+size_t hash_of(const Snapshot& s, const Options& o) {
+  const Graph& g = *s.graph;
+  size_t h = mix(s.live.size(), o.budget * 32 + o.fuse + o.merge * 2 + o.reuse_memory * 4 + o.concurrent * 8 + o.keep * 16);
+  for (auto& [k, raw] : o.bind) h = mix(mix(h, k), std::hash<const void*>()(raw));
+  for (NodeId id : s.live) {
+    const Node& n = g.node(id);
+    h = mix(h, std::hash<const void*>()(n.op));
+    if (n.op->traits.leaf) {
+      h = hash_leaf(h, n, g.attrs(n));
+      continue;
+    }
+    for (ValueId v : g.inputs(n)) h = mix(h, s.value[v]);
+    if (n.attrs != kNone) h = mix(h, g.attrs(n).hash());
+  }
+  for (Id v : s.outputs) h = mix(h, v);
+  return h;
+}
+
+bool matches(const Snapshot& s, const Options& o, const Program& p) {
+  const Graph& g = *s.graph;
+  if (s.live.size() != p.key.nodes.size() || s.outputs != p.key.outputs || !(o == p.options)) return false;
+  for (size_t i = 0; i < s.live.size(); ++i) {
+    const Node& n = g.node(s.live[i]);
+    const INode& k = p.key.nodes[i];
+    if (n.op != k.op || n.in_count != k.n_in || n.out_count != k.n_out) return false;
+    if (n.op->traits.leaf) {
+      if (!same_leaf(p.leaves[k.leaf], n, g.attrs(n), g.type(n.out_begin))) return false;
+      continue;
+    }
+    auto in = g.inputs(n);
+    auto have = p.key.in(k);
+    for (size_t j = 0; j < in.size(); ++j)
+      if (s.value[in[j]] != have[j]) return false;
+    if (!(g.attrs(n) == *k.attrs)) return false;
+  }
+  return true;
+}
+
+// ---- copying -----------------------------------------------------------------------------------------------------
+
+static Leaf leaf_of(const Node& n, const Attrs& a, const TensorType& type) {
+  Leaf leaf{.type = type};
+  if (a.has("name")) leaf.name = a.text("name");
+  if (is_input(n, a)) {
+    leaf.strides = contiguous_strides(type.shape);
+    return leaf;
+  }
+  const Tensor& t = a.tensor("tensor");
+  leaf.kind = is_constant(n) ? Leaf::constant : Leaf::parameter;
+  if (is_constant(n) && is_small(t)) {
+    leaf.small = t.contiguous_copy();  // a copy: later writes to the caller's tensor must not reach a cached program
+    leaf.strides = leaf.small.strides();
+    leaf.raw = leaf.small.raw();
+  } else {
+    leaf.strides = t.strides();
+    leaf.raw = t.raw();
+    leaf.buffer = t.buffer();
+  }
+  return leaf;
+}
+
+void store(const Snapshot& s, Program& p) {
+  static const Attrs none;
+  const Graph& g = *s.graph;
+  // Provenance of the live nodes, and of those they serve.
+  std::vector<Id> where(g.node_count(), kNone);
+  std::vector<NodeId> todo(s.live.rbegin(), s.live.rend());
+  std::vector<Id> scope;
+  while (!todo.empty()) {
+    NodeId id = todo.back();
+    const Node& n = g.node(id);
+    if (where[id] != kNone) {
+      todo.pop_back();
+    } else if (n.origin != kNone && where[n.origin] == kNone) {
+      todo.push_back(n.origin);
+    } else {
+      todo.pop_back();
+      if (n.scope >= scope.size()) scope.resize(n.scope + 1, kNone);
+      if (scope[n.scope] == kNone) {
+        scope[n.scope] = Id(p.scopes.size());
+        p.scopes.push_back(g.scope_name(n));
+      }
+      where[id] = Id(p.wheres.size());
+      p.wheres.push_back({n.op, g.location(n), scope[n.scope], n.origin == kNone ? kNone : where[n.origin], n.pass});
+    }
+  }
+  p.key.nodes.reserve(s.live.size());
+  std::vector<Id> in;
+  for (NodeId id : s.live) {
+    const Node& n = g.node(id);
+    INode k{.op = n.op, .attrs = &none, .n_out = n.out_count, .where = where[id]};
+    in.clear();
+    for (ValueId v : g.inputs(n)) in.push_back(s.value[v]);
+    if (n.op->traits.leaf) {
+      k.leaf = Id(p.leaves.size());
+      p.leaves.push_back(leaf_of(n, g.attrs(n), g.type(n.out_begin)));
+    } else if (n.attrs != kNone) {
+      p.attrs.push_back(g.attrs(n));
+      k.attrs = &p.attrs.back();
+    }
+    p.key.add(k, in);
+    for (uint32_t j = 0; j < n.out_count; ++j) p.key.types.push_back(g.type(n.out_begin + j));
+  }
+  p.key.outputs = s.outputs;
+}
+
+std::vector<Tensor> leaf_tensors(const Snapshot& s) {
+  std::vector<Tensor> held;
+  const Graph& g = *s.graph;
+  for (NodeId id : s.live) {
+    const Node& n = g.node(id);
+    if (!n.op->traits.leaf || is_input(n, g.attrs(n))) continue;
+    const Tensor& t = g.attrs(n).tensor("tensor");
+    if (!is_constant(n) || !is_small(t)) held.push_back(t);
+  }
+  return held;
+}
+
+INode& Ir::add(INode n, std::span<const Id> operands) {
+  n.in = Id(edges.size());
+  n.n_in = Id(operands.size());
+  n.out = Id(producer.size());
+  edges.insert(edges.end(), operands.begin(), operands.end());
+  producer.insert(producer.end(), n.n_out, Id(nodes.size()));
+  nodes.push_back(n);
+  return nodes.back();
+}
+
+std::string Program::describe(Id id) const {
+  std::string s;
+  if (id == kNone) return "an internal copy";
+  static const char* doing[] = {"inlined from", "while differentiating", "while tracing the relevance of"};
+  for (int depth = 0;; ++depth) {
+    const Where& w = wheres[id];
+    s += w.op->name;
+    if (w.origin == kNone || depth == 64) {
+      std::string_view file = w.at.file_name();
+      if (size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+      s += fmt::format(" recorded at {}:{}", file, w.at.line());
+      if (!scopes[w.scope].empty()) s += " in " + scopes[w.scope];
+      return s;
+    }
+    s += fmt::format(" {} ", doing[w.pass]);
+    id = w.origin;
+  }
+}
+
+}  // namespace whence::planner
