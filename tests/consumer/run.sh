@@ -34,7 +34,10 @@ case "$mode" in
 esac
 
 cmake --build "$consumer" -j "$(nproc)"
-"$consumer/consumer"
+# Every op that a source file registers has to be in the user's program, also those it never calls.
+mapfile -t ops < <(grep -hoP '^REGISTER_OP\(\K[a-z]\w*' "$source"/ops/*.cpp | sort -u)
+(( ${#ops[@]} )) || { echo "found no REGISTER_OP in ops/*.cpp" >&2; exit 1; }
+"$consumer/consumer" "${ops[@]}"
 
 if [[ "$mode" != subdirectory ]]; then
   # Nothing installed may name the place it was built in, and every public header is there.
