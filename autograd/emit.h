@@ -13,6 +13,8 @@ class Storage {
   /// False: only its own group reads it, so it stays in a register.
   bool in_memory(Id root) const { return stored_[root]; }
   int64_t workspace(Id position) const;
+  Id block(Id root) const { return block_[root]; }
+  bool donated(Id root) const { return donated_[root]; }  ///< a later value lives in its place
 
  private:
   void find_lifetimes();

@@ -22,6 +22,18 @@ double microseconds() {
   throw ValueError(text);
 }
 
+// Fed memory that an output is bound to would change while it is read.
+bool overwritten(const Program& p, const Instance& x, const Tensor& fed) {
+  if (p.options.bind.empty()) return false;
+  auto begin = static_cast<std::byte*>(fed.raw()), end = begin + fed.nbytes();
+  for (size_t k = 0; k < p.outputs.size(); ++k) {
+    if (!p.outputs[k].bound) continue;
+    auto at = static_cast<std::byte*>(x.results[k][0].raw());
+    if (begin < at + x.results[k][0].nbytes() && at < end) return true;
+  }
+  return false;
+}
+
 void bind_feeds(const Program& p, Instance& x, const Feeds& feeds, std::span<const std::string> ignored) {
   const size_t n = p.inputs.size();
   size_t next = 0, bound = 0;
@@ -36,11 +48,15 @@ void bind_feeds(const Program& p, Instance& x, const Feeds& feeds, std::span<con
     }
     const Id l = p.inputs[next];
     check_feed(p.leaves[l], tensor);
-    if (tensor.contiguous()) {
+    if (tensor.contiguous() && !overwritten(p, x, tensor)) {
       x.base[1 + l] = static_cast<std::byte*>(tensor.raw());
     } else {
       x.copies.push_back(tensor.contiguous_copy());
       x.base[1 + l] = static_cast<std::byte*>(x.copies.back().raw());
+    }
+    if (p.options.keep) {
+      x.inputs.resize(n);
+      x.inputs[next] = tensor.contiguous() ? tensor : x.copies.back();
     }
     bound += x.fed[next] != x.runs;
     x.fed[next] = x.runs;
@@ -106,6 +122,7 @@ void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const 
     return;
   }
   x.times.resize(p.steps.size());
+  ++x.profiled;
   double zero = microseconds();
   for (size_t i = 0; i < p.steps.size(); ++i) {
     double start = microseconds();

@@ -47,6 +47,8 @@ struct INode {
   Id out = 0, n_out = 0;             ///< values out .. out + n_out
   Id leaf = kNone;                   ///< leaves: index in Program::leaves
   Id where = kNone;
+  Id after = kNone;                  ///< runs after this node, and not in its group (recomputation waits for its reader)
+  bool recompute = false;            ///< marked by checkpoint
   bool tile = false;                 ///< runs inside a fused group (set by lower)
 };
 
@@ -78,6 +80,7 @@ struct Lowered {
   std::vector<Place> place;          ///< by value
   std::vector<Layout> layouts;
   std::vector<Id> output_root;       ///< by output: the root that is written into the output's own memory
+  std::vector<Id> value;             ///< value of the merged form -> value here
   size_t views = 0, copies = 0;
 
   View view(Id value) const;         ///< data is a pretended address: only offsets from kPretend mean anything
@@ -93,6 +96,12 @@ struct Unit {
 struct Schedule {
   std::vector<Unit> units;           ///< in execution order
   std::vector<Id> members;
+};
+
+/// Output `output` is bound to memory that leaf value `leaf` reads.
+struct Overwrite {
+  Id output, root, leaf;
+  bool same_start;
 };
 
 // ---- memory ----------------------------------------------------------------------------------------------------
@@ -121,8 +130,17 @@ struct Step {
   const Attrs* attrs = nullptr;
   Id views = 0, n_in = 0, n_out = 0; ///< kernels: range in Program::views
   Id tile = kNone;                   ///< fused groups: index in Program::tiles
+  Id members = 0, n_members = 0;     ///< fused groups: range in Program::members
   int64_t workspace = -1;            ///< arena offset
   Id where = kNone;
+};
+
+/// Where a value of the key lies. The memory of a block may have gone to others by the end of the run.
+struct Kept {
+  Id value = kNone;                  ///< of the key
+  Ref at{};
+  Id block = kNone;                  ///< kNone: not in the arena
+  Shape strides;
 };
 
 struct OutputSlot {
@@ -148,6 +166,7 @@ struct Program {
   std::vector<std::string> scopes;
   size_t hash = 0;
   Options options{};
+  std::shared_ptr<const Program> base;  ///< extensions: the program whose memory the retained leaves lie in
 
   // What runs.
   std::vector<Step> steps;
@@ -161,7 +180,10 @@ struct Program {
 
   // What can be said about it.
   std::vector<Block> blocks;
-  std::vector<Id> block_root;        ///< the root a block was made for (report)
+  std::vector<Id> block_where;       ///< by block: what it was made for
+  std::vector<Id> members;           ///< provenance of the nodes of fused groups, Step::members
+  std::vector<Id> key_value;         ///< value of the key -> value of the merged form
+  std::vector<Kept> kept;            ///< the values that are stored at all, in order
   PlanStats stats;
 
   std::string describe(Id where) const;
@@ -173,10 +195,16 @@ struct Program {
 struct Snapshot {
   Graph* graph = nullptr;
   std::vector<NodeId> live;
-  std::vector<Id> value;             ///< graph value -> canonical value, kNone when dead
+  std::vector<std::pair<ValueId, Id>> retained;  ///< extensions: graph values that the base program keeps, and their number there
+  std::shared_ptr<Program> base;
+  std::vector<Id> value;             ///< graph value -> canonical value, kNone when dead; retained ones come first
   std::vector<Id> outputs;           ///< canonical values
 };
 Snapshot take_snapshot(const std::vector<Var>& outputs);
+/// The part that is left when the values `base` retains need no computing.
+Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base, const std::shared_ptr<Program>& program);
+/// Counts of promises for an extension.
+void count_promises(const Snapshot& extension, const Snapshot& base, PlanStats& stats);
 size_t hash_of(const Snapshot&, const Options&);
 /// Same structure, attributes, leaves and options as the stored program, and its memory is still there.
 bool matches(const Snapshot&, const Options&, const Program&);
@@ -197,12 +225,16 @@ struct Instance {
   std::vector<Tensor> copies;                  ///< row-major copies of strided feeds
   std::vector<uint64_t> fed;                   ///< by input: the run that fed it last
   uint64_t runs = 0;
-  struct Span { double start = 0, last = 0, total = 0; };  ///< microseconds
+  struct Span { double start = 0, last = 0, total = 0; int thread = 0; };  ///< microseconds
   std::vector<Span> times;                     ///< by step, when profiled
+  size_t profiled = 0;                         ///< runs in `times`
+  std::vector<Tensor> inputs;                  ///< what was fed, by input; kept for extensions only
 };
 
 /// Binds feeds and outputs, runs every step; results in `out`.
 void execute(const Program&, Instance&, const Feeds&, std::span<const std::string> ignored, RunOptions, bool profile, std::vector<Tensor>& out);
+/// Extensions: points the retained leaves at the memory of the base plan's last run.
+void bind_retained(const Program&, Instance&, const Instance& base);
 /// Checks one fed tensor against its input. \throws ShapeError, DTypeError
 void check_feed(const Leaf& input, const Tensor& fed);
 
@@ -220,12 +252,29 @@ void return_instance(const Program*, std::unique_ptr<Instance>);
 
 // ---- passes ----------------------------------------------------------------------------------------------------
 
-/// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own.
-Ir merge(Program& program, bool merge_equal);
-Lowered lower(const Ir& ir, const Program& program, bool fuse);
+/// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own. \p value: value of the key ->
+/// value of the result, kNone when it has gone.
+Ir merge(Program& program, bool merge_equal, std::vector<Id>* value);
+/// By node: runs in a sweep, or needs something from one.
+std::vector<char> late_nodes(const Ir& ir, const Program& program);
+/// Values of `dropped` nodes are computed again, just before the first late node that reads them.
+/// \p value: composed with old value -> new value.
+Ir recompute(const Ir& ir, const std::vector<char>& late, const std::vector<char>& dropped, size_t* count, std::vector<Id>* value);
+/// Removes what no output needs; composes `value` likewise.
+Ir without_dead(const Ir& ir, std::vector<Id>* value);
+/// Chooses what to drop until the arena fits the budget. \throws Error with the smallest feasible number.
+void fit_budget(Program& program, const Ir& ir, const std::vector<Id>& key_value);
+/// From the merged form to steps.
+void arrange(Program& program, const Ir& ir, std::vector<Id> key_value);
+/// \p deferred by output: written by a copy at the very end.
+Lowered lower(const Ir& ir, const Program& program, const std::vector<char>& deferred);
 /// Group number per node; kernels and leaves have their own.
 std::vector<Id> fuse(const Lowered& low);
-Schedule schedule(const Lowered& low, const std::vector<Id>& group);
+std::vector<Overwrite> find_overwrites(const Lowered& low, const Program& program);
+/// True when the unit with these members may write over what it reads.
+bool may_overwrite(const Lowered& low, const Overwrite& o, std::span<const Id> writer);
+/// No units: the overwrites cannot be honoured, their outputs have to be deferred.
+Schedule schedule(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
 /// The op of planned copies: contiguous output, any input.
@@ -240,10 +289,14 @@ struct Plan::State {
   std::shared_ptr<planner::Program> program;
   std::unique_ptr<planner::Instance> instance;
   std::shared_ptr<const std::vector<Var>> outputs;
-  std::vector<Tensor> held;              ///< parameters, large constants and bound memory: alive while the plan is
+  std::vector<Tensor> held;              ///< parameters and large constants, by leaf: alive while the plan is
+  std::vector<Tensor> bound;             ///< memory that outputs are written to
   std::vector<std::string> ignored;      ///< inputs of the graph that no output needs: may be fed, are not read
-  bool profile = false;
+  bool profile = false, ran = false;
+  std::shared_ptr<State> base;           ///< extensions: the plan whose values are read
   std::mutex mutex;
+  Feeds with_base(const Feeds& feeds) const;
+  std::vector<Tensor> leaves_to_replay() const;
   ~State();
 };
 
