@@ -20,7 +20,8 @@ class Storage {
   void find_lifetimes();
   void reuse_in_group(const Unit& u, Id position);
   void reuse_in_kernel(const INode& n, Id position);
-  bool dies(Id root, Id position) const { return last_[root] == position && block_[root] != kNone; }
+  void place();
+  bool dies(Id root, Id position) const;
   void give(Id donor, Id root);
   size_t bytes(Id root) const { return size_t(low_.ir.types[root].shape.numel()) * size_of(low_.ir.types[root].dtype); }
 

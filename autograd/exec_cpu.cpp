@@ -117,21 +117,27 @@ void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const 
   }
   bind_feeds(p, x, feeds, ignored);
   bind_outputs(p, x, out);
-  if (!profile) {
-    for (const Step& s : p.steps) run_step(p, x, s, o.seed);
-    return;
+  if (profile) {
+    x.times.resize(p.steps.size());
+    ++x.profiled;
   }
-  x.times.resize(p.steps.size());
-  ++x.profiled;
-  double zero = microseconds();
-  for (size_t i = 0; i < p.steps.size(); ++i) {
-    double start = microseconds();
-    run_step(p, x, p.steps[i], o.seed);
-    double took = microseconds() - start;
-    x.times[i].start = start - zero;
-    x.times[i].last = took;
-    x.times[i].total += took;
-  }
+  const double zero = profile ? microseconds() : 0;
+  auto steps = [&](Id begin, Id end, int thread) {
+    if (!profile) {
+      for (Id i = begin; i < end; ++i) run_step(p, x, p.steps[i], o.seed);
+      return;
+    }
+    for (Id i = begin; i < end; ++i) {
+      double start = microseconds();
+      run_step(p, x, p.steps[i], o.seed);
+      double took = microseconds() - start;
+      x.times[i] = {start - zero, took, x.times[i].total + took, thread};
+    }
+  };
+  if (!p.fork.exists()) return steps(0, Id(p.steps.size()), 0);
+  steps(0, p.fork.begin, 0);
+  run_forked([&] { steps(p.fork.begin, p.fork.middle, 0); }, [&] { steps(p.fork.middle, p.fork.end, 1); });
+  steps(p.fork.end, Id(p.steps.size()), 0);
 }
 
 }  // namespace whence::planner

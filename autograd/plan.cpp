@@ -96,6 +96,7 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
   p.block_where.clear();
   p.members.clear();
   p.kept.clear();
+  p.fork = {};
   p.stats = {.merged = p.stats.merged, .dead = p.stats.dead};
   p.key_value = std::move(key_value);
 
@@ -109,6 +110,7 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
     order = schedule(low, fuse(low), find_overwrites(low, p));
     if (order.units.empty()) throw ValueError("bind: an output is bound to memory that partly overlaps what it is copied from");
   }
+  if (overwrites.empty()) order.fork = find_fork(low, p, order, cores());
   emit(p, low, order);
 }
 

@@ -5,6 +5,7 @@
 // Every pass is linear or n log n in the nodes and free of recursion.
 #pragma once
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <source_location>
@@ -93,9 +94,16 @@ struct Unit {
   Id begin = 0, end = 0;             ///< range in Schedule::members (nodes, in order)
   bool tile = false;
 };
+/// Steps [begin, middle) and [middle, end) run on two threads.
+struct Fork {
+  Id begin = 0, middle = 0, end = 0;
+  bool exists() const { return end > begin; }
+  bool second(Id step) const { return step >= middle && step < end; }
+};
 struct Schedule {
   std::vector<Unit> units;           ///< in execution order
   std::vector<Id> members;
+  Fork fork{};
 };
 
 /// Output `output` is bound to memory that leaf value `leaf` reads.
@@ -111,6 +119,7 @@ struct Block {
   size_t bytes = 0;
   Id first = 0, last = 0;
   size_t offset = 0;
+  bool second = false;               ///< belongs to the second branch of a fork, which has a part of the arena to itself
 };
 inline constexpr size_t kAlign = 256;
 /// Sets offsets by best fit in order of time; returns the arena's size. \p reuse false: every block has its own place.
@@ -170,6 +179,7 @@ struct Program {
 
   // What runs.
   std::vector<Step> steps;
+  Fork fork{};
   std::vector<View> views;
   std::vector<Ref> view_refs;
   std::deque<TileProgram> tiles;
@@ -235,6 +245,10 @@ struct Instance {
 void execute(const Program&, Instance&, const Feeds&, std::span<const std::string> ignored, RunOptions, bool profile, std::vector<Tensor>& out);
 /// Extensions: points the retained leaves at the memory of the base plan's last run.
 void bind_retained(const Program&, Instance&, const Instance& base);
+/// Runs the two halves of a fork on two threads, each with half the cores, and waits for both. When the second thread is
+/// busy with another plan, one half follows the other.
+void run_forked(const std::function<void()>& first, const std::function<void()>& second);
+int cores();
 /// Checks one fed tensor against its input. \throws ShapeError, DTypeError
 void check_feed(const Leaf& input, const Tensor& fed);
 
@@ -275,6 +289,8 @@ std::vector<Overwrite> find_overwrites(const Lowered& low, const Program& progra
 bool may_overwrite(const Lowered& low, const Overwrite& o, std::span<const Id> writer);
 /// No units: the overwrites cannot be honoured, their outputs have to be deferred.
 Schedule schedule(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites);
+/// Brings the two branches of a schedule together, when running them at the same time pays.
+Fork find_fork(const Lowered& low, const Program& program, Schedule& order, int threads);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
 /// The op of planned copies: contiguous output, any input.
