@@ -7,6 +7,7 @@
 
 #include "autograd/sweep.h"
 #include "ops/composite.h"
+#include "ops/cpu/index.h"
 #include "ops/cpu/parallel.h"
 #include "ops/ops.h"
 
@@ -105,6 +106,8 @@ void copy_rows(const View& x, const std::vector<int64_t>& at, const View& rows, 
 template <class T> void add_rows(const T* rows, const std::vector<int64_t>& at, T* y, int64_t outer, int64_t n, int64_t inner) {
   int64_t m = int64_t(at.size());
   if (m == 0) return;
+  if constexpr (std::is_floating_point_v<T>)
+    if (outer == 1) return cpu::scatter_add_rows(y, n, inner, at.data(), m, rows, false);
   parallel_for(outer * inner, std::max<int64_t>(16, kGrain / m), [&](int64_t begin, int64_t end) {
     while (begin < end) {
       int64_t o = begin / inner, first = begin % inner, last = std::min(inner, first + end - begin);

@@ -4,6 +4,7 @@
 #include "autograd/graph.h"
 #include "autograd/plan.h"
 #include "autograd/sweep.h"
+#include "ops/composite.h"
 #include "ops/ops.h"
 #include "tensor/tensor.h"
 #include "whence/version.h"

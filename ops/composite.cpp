@@ -1,0 +1,417 @@
+// Composites, and the two elementwise primitives that no composite gives exactly: atan and hardsigmoid.
+#include "ops/composite.h"
+
+#include <cmath>
+
+#include "autograd/sweep.h"
+#include "ops/cpu/parallel.h"
+
+namespace whence {
+namespace {
+
+template <class F> void map(const KernelCall& k, F f) {
+  auto run = [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    const T* x = k.in[0].as<T>();
+    T* y = k.out[0].as<T>();
+    cpu::parallel_for(k.out[0].numel(), cpu::kGrain / 4, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
+    });
+  };
+  if (k.out[0].dtype == f64) return run((double*)nullptr);
+  if (k.out[0].dtype == f32) return run((float*)nullptr);
+  throw MissingKernel("no cpu kernel for " + std::string(name_of(k.out[0].dtype)));
+}
+
+void infer_real(InferCtx& c) {
+  c.need_float(0);
+  c.out(c.shape(0), c.dtype(0));
+}
+std::vector<Sample> samples(double low, double high) {
+  auto x = [&](Shape s) { return SampleInput{.shape = s, .low = low, .high = high}; };
+  return {{{x({3, 4})}, {}, "matrix"}, {{x({})}, {}, "scalar"}, {{x({2, 0})}, {}, "empty"}, {{x({67})}, {}, "odd"}};
+}
+std::vector<ErrorSample> not_float() { return {{{{{2}, i32}}, {}, "x must be floating point"}}; }
+
+constexpr Traits kUnary{.in_place = true, .batched_sweep = true};
+
+}  // namespace
+
+REGISTER_OP(atan, {.doc = "inverse tangent", .operands = {"x"}, .infer = infer_real,
+                   .cpu = [](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); },
+                   .vjp = [](SweepCtx& c) { c.give(0, c.d() / (square(c.in()) + 1.0)); },
+                   .relevance = lrp::identity, .samples = [] { return samples(-3, 3); }, .errors = not_float, .traits = kUnary});
+
+// A primitive because of its relevance: the bias 1/2 of the written-out form would take a share of it.
+REGISTER_OP(hardsigmoid, {.doc = "x / 6 + 1/2 held to [0, 1]", .operands = {"x"}, .infer = infer_real,
+                          .cpu = [](const KernelCall& k) {
+                            map(k, [](auto x) {
+                              using T = decltype(x);
+                              return x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x * (T(1) / T(6)) + T(0.5);
+                            });
+                          },
+                          .vjp = [](SweepCtx& c) {
+                            Var inside = logical_and(greater(c.in(), -3.0), less(c.in(), 3.0));
+                            c.give(0, where(inside, c.d() * (1.0 / 6.0), 0.0));
+                          },
+                          .relevance = lrp::identity, .samples = [] { return samples(-2.9, 2.9); }, .errors = not_float, .traits = kUnary});
+
+// ---- elementwise ----------------------------------------------------------------------------------------------------
+
+Var atan(Arg x) { return record(atan_op, {x}); }
+Var hardsigmoid(Arg x) { return record(hardsigmoid_op, {x}); }
+
+namespace {
+
+// The other operand of a binary composite: a number becomes a constant.
+Var as_var(const Arg& a, const Arg& other) { return a.is_number() ? other.var.graph().constant(a.number, other.dtype()) : a.var; }
+
+}  // namespace
+
+Var atan2(Arg y, Arg x) {
+  LocationGuard at(y.is_number() ? x : y);
+  Var v = as_var(y, x), u = as_var(x, y);
+  Shape s = broadcast_shapes(v.shape(), u.shape());
+  v = broadcast_to(v, s);
+  u = broadcast_to(u, s);
+  // The quotient of the smaller by the larger, so that neither half divides by zero away from the origin.
+  Var steep = greater(abs(v), abs(u)), up = greater_equal(v, 0.0);
+  Var q = where(steep, u, v) / where(steep, v, where(equal(u, 0.0), ones_like(u), u));
+  Var turn = atan(q);
+  Var flat = where(less(u, 0.0), turn + where(up, full(v.graph(), s, M_PI, v.dtype()), -M_PI), turn);
+  return where(steep, where(up, full(v.graph(), s, M_PI / 2, v.dtype()), -M_PI / 2) - turn, flat);
+}
+
+Var logaddexp(Arg a, Arg b) {
+  LocationGuard at(a.is_number() ? b : a);
+  Var u = as_var(a, b), v = as_var(b, a);
+  Shape s = broadcast_shapes(u.shape(), v.shape());
+  return logsumexp(stack({broadcast_to(u, s), broadcast_to(v, s)}, 0), {0});
+}
+
+Var logit(Arg x) {
+  LocationGuard at(x);
+  return log(x / (1.0 - x));
+}
+Var softplus(Arg x, double beta) { return record(op_named("softplus"), {x}, {{"beta", beta}}); }
+Var elu(Arg x, double alpha) {
+  LocationGuard at(x);
+  return where(greater(x, 0.0), x, expm1(minimum(x, 0.0)) * alpha);
+}
+Var relu6(Arg x) { return clamp(x, 0, 6); }
+
+// Gates take no relevance: everything goes to x, as for one activation.
+Var hardswish(Arg x) {
+  LocationGuard at(x);
+  return x * stop_relevance(hardsigmoid(x));
+}
+Var swish(Arg x, double beta) {
+  LocationGuard at(x);
+  return x * stop_relevance(sigmoid(x * beta));
+}
+Var quick_gelu(Arg x) {
+  LocationGuard at(x);
+  return swish(x, 1.702);
+}
+Var mish(Arg x) {
+  LocationGuard at(x);
+  return x * stop_relevance(tanh(softplus(x)));
+}
+Var softsign(Arg x) {
+  LocationGuard at(x);
+  return x / (abs(x) + 1.0);
+}
+Var softshrink(Arg x, double lambda) {
+  LocationGuard at(x);
+  return x - clamp(x, -lambda, lambda);
+}
+Var softcap(Arg x, double cap) {
+  LocationGuard at(x);
+  return tanh(x * (1.0 / cap)) * cap;
+}
+Var softmin(Arg x, int64_t axis) {
+  LocationGuard at(x);
+  return softmax(-x, axis);
+}
+Var prelu(Arg x, Arg weight, int64_t axis) {
+  LocationGuard at(x);
+  Var w = weight;
+  if (w.rank() == 1) {
+    Shape s = Shape::filled(x.rank(), 1);
+    s[normalize_axis(axis, x.rank())] = w.shape()[0];
+    w = reshape(w, s);
+  }
+  return where(greater(x, 0.0), x, x * w);
+}
+
+namespace {
+std::vector<Var> halves(const Arg& x, int64_t axis) {
+  if (x.var.size(axis) % 2) throw ShapeError("[glu] axis " + std::to_string(axis) + " of " + x.shape().str() + " has no two halves");
+  return chunk(x, 2, axis);
+}
+}  // namespace
+
+Var glu(Arg x, int64_t axis) {
+  LocationGuard at(x);
+  auto h = halves(x, axis);
+  return h[0] * sigmoid(h[1]);
+}
+Var geglu(Arg x, int64_t axis) {
+  LocationGuard at(x);
+  auto h = halves(x, axis);
+  return gelu(h[0]) * h[1];
+}
+Var swiglu(Arg x, int64_t axis) {
+  LocationGuard at(x);
+  auto h = halves(x, axis);
+  return silu(h[0]) * h[1];
+}
+Var masked_fill(Arg x, Arg mask, double value) {
+  LocationGuard at(x);
+  return where(mask, x.var.graph().constant(value, x.dtype()), x);
+}
+
+// ---- creation -------------------------------------------------------------------------------------------------------
+
+Var full(Graph& g, Shape shape, double value, DType dtype) { return broadcast_to(g.constant(value, dtype), shape); }
+Var zeros_like(Arg x) {
+  LocationGuard at(x);
+  return full(x.var.graph(), x.shape(), 0, x.dtype());
+}
+Var ones_like(Arg x) {
+  LocationGuard at(x);
+  return full(x.var.graph(), x.shape(), 1, x.dtype());
+}
+
+// ---- reductions, norms ------------------------------------------------------------------------------------------------
+
+Var prod(Arg x, int64_t axis, bool keepdim) {
+  LocationGuard at(x);
+  Shape s = x.shape();
+  int a = normalize_axis(axis, s.rank());
+  if (s[a] == 0) {
+    s[a] = 1;
+    Var one = full(x.var.graph(), s, 1, x.dtype());
+    return keepdim ? one : squeeze(one, a);
+  }
+  Var last = slice(cumprod(x, a), a, s[a] - 1, s[a]);
+  return keepdim ? last : squeeze(last, a);
+}
+Var standard_deviation(Arg x, Ints axes, bool keepdim, int64_t correction) {
+  LocationGuard at(x);
+  return sqrt(variance(x, std::move(axes), keepdim, correction));
+}
+Var norm1(Arg x, Ints axes, bool keepdim) {
+  LocationGuard at(x);
+  return sum(abs(x), std::move(axes), keepdim);
+}
+Var norm2(Arg x, Ints axes, bool keepdim) {
+  LocationGuard at(x);
+  return sqrt(sum(square(x), std::move(axes), keepdim));
+}
+Var l2_normalize(Arg x, int64_t axis, double eps) {
+  LocationGuard at(x);
+  return x / maximum(norm2(x, {axis}, true), eps);
+}
+
+// ---- scans ------------------------------------------------------------------------------------------------------------
+
+namespace {
+// x one step later along axis (or one earlier), zeros entering.
+Var delayed(Var x, int axis, bool reverse) {
+  Ints pads(size_t(2 * x.rank()), 0);
+  pads[size_t(2 * axis)] = reverse ? -1 : 1;
+  pads[size_t(2 * axis + 1)] = reverse ? 1 : -1;
+  return pad(x, pads);
+}
+}  // namespace
+
+// y_t = x_t y_{t-1}, started by b_first = x_first: a linear recurrence, exact for zeros.
+Var cumprod(Arg x, int64_t axis, bool reverse) {
+  LocationGuard at(x);
+  int a = normalize_axis(axis, x.rank());
+  int64_t n = x.shape()[a], first = reverse ? n - 1 : 0;
+  if (n == 0) return x;
+  Ints pads(size_t(2 * x.rank()), 0);
+  pads[size_t(2 * a)] = first;
+  pads[size_t(2 * a + 1)] = n - 1 - first;
+  return linear_scan(x, pad(slice(x, a, first, first + 1), pads), a, reverse);
+}
+
+// s_t = e^(m_{t-1} - m_t) s_{t-1} + e^(x_t - m_t) with the running maximum m: no term is above one.
+Var logcumsumexp(Arg x, int64_t axis, bool reverse) {
+  LocationGuard at(x);
+  int a = normalize_axis(axis, x.rank());
+  Var m = stop_relevance(stop_gradient(cummax(x, a, reverse).values));
+  Var decay = exp(delayed(m, a, reverse) - m);  // the first one meets s = 0
+  decay = minimum(decay, 1.0);
+  return m + log(linear_scan(decay, exp(x - m), a, reverse));
+}
+
+Var diff(Arg x, int64_t axis) {
+  LocationGuard at(x);
+  return slice(x, axis, 1) - slice(x, axis, 0, -1);
+}
+
+// ---- order --------------------------------------------------------------------------------------------------------------
+
+TopK sort(Arg x, int64_t axis, bool descending) {
+  LocationGuard at(x);
+  Var order = argsort(x, axis, descending);
+  return {take_along_axis(x, order, axis), order};
+}
+
+// ---- indexing -------------------------------------------------------------------------------------------------------------
+
+Var segment_mean(Arg x, Arg index, int64_t axis, int64_t count) {
+  LocationGuard at(x);
+  Var total = segment_sum(x, index, axis, count);
+  Graph& g = x.var.graph();
+  Var members = segment_sum(full(g, index.shape(), 1, x.dtype()), index, 0, count);
+  Shape s = Shape::filled(total.rank(), 1);
+  s[axis < 0 ? int(axis) + x.rank() : int(axis)] = count;
+  return total / reshape(maximum(members, 1.0), s);
+}
+Var index_add(Arg base, Arg index, Arg src, int64_t axis) {
+  LocationGuard at(base);
+  int a = normalize_axis(axis, base.rank());
+  return base + segment_sum(src, index, a, base.shape()[a]);
+}
+Var put_along_axis(Arg base, Arg index, Arg src, int64_t axis) {
+  LocationGuard at(base);
+  Graph& g = base.var.graph();
+  Var hits = scatter_add(full(g, base.shape(), 0, i32), index, full(g, index.shape(), 1, i32), axis);
+  return scatter_add(where(greater(hits, 0.0), 0.0, base), index, src, axis);
+}
+
+// ---- matrices, windows, images ------------------------------------------------------------------------------------------------
+
+namespace {
+
+// [rows, columns] of j - i
+Var distance(Graph& g, int64_t rows, int64_t columns) { return arange(g, columns) - unsqueeze(arange(g, rows), -1); }
+
+// start + i * stride + j * dilation, [windows, size]
+Var window_index(Graph& g, int64_t windows, int64_t stride, int64_t size, int64_t dilation) {
+  return unsqueeze(arange(g, windows) * double(stride), -1) + arange(g, size) * double(dilation);
+}
+
+int64_t window_count(const char* op, int64_t extent, int64_t size, int64_t stride, int64_t dilation) {
+  int64_t span = (size - 1) * dilation + 1;
+  if (size < 1 || stride < 1 || dilation < 1) throw ValueError(std::string("[") + op + "] window size, stride and dilation must be positive");
+  if (span > extent) throw ShapeError(std::string("[") + op + "] a window spans " + std::to_string(span) + " elements, the axis has " + std::to_string(extent));
+  return (extent - span) / stride + 1;
+}
+
+void check_window(const char* op, const Window& w) {
+  if (w.kernel.size() != 2 || w.stride.size() != 2 || w.padding.size() != 2 || w.dilation.size() != 2)
+    throw ValueError(std::string("[") + op + "] kernel, stride, padding and dilation need two entries each");
+}
+
+}  // namespace
+
+Var tril(Arg x, int64_t diagonal) {
+  LocationGuard at(x);
+  if (x.rank() < 2) throw ShapeError("[tril] x needs two axes, got " + x.shape().str());
+  return where(less_equal(distance(x.var.graph(), x.shape()[-2], x.shape()[-1]), double(diagonal)), x, 0.0);
+}
+Var triu(Arg x, int64_t diagonal) {
+  LocationGuard at(x);
+  if (x.rank() < 2) throw ShapeError("[triu] x needs two axes, got " + x.shape().str());
+  return where(greater_equal(distance(x.var.graph(), x.shape()[-2], x.shape()[-1]), double(diagonal)), x, 0.0);
+}
+
+Var diagonal(Arg x, int64_t offset, int64_t a, int64_t b) {
+  LocationGuard at(x);
+  int rank = x.rank(), u = normalize_axis(a, rank), v = normalize_axis(b, rank);
+  if (u == v) throw ShapeError("[diagonal] needs two different axes");
+  Ints axes;
+  for (int i = 0; i < rank; ++i)
+    if (i != u && i != v) axes.push_back(i);
+  axes.push_back(u);
+  axes.push_back(v);
+  Var y = permute(x, axes);
+  int64_t rows = y.shape()[-2], columns = y.shape()[-1];
+  int64_t i0 = offset < 0 ? -offset : 0, j0 = offset > 0 ? offset : 0, n = std::max<int64_t>(0, std::min(rows - i0, columns - j0));
+  Shape flat = y.shape();
+  flat.erase(rank - 1);
+  flat[-1] = rows * columns;
+  Var at_diagonal = arange(x.var.graph(), n) * double(columns + 1) + double(i0 * columns + j0);
+  return gather(reshape(y, flat), at_diagonal, -1);
+}
+
+Var unfold(Arg x, int64_t axis, int64_t size, int64_t step) {
+  LocationGuard at(x);
+  int a = normalize_axis(axis, x.rank());
+  int64_t n = window_count("unfold", x.shape()[a], size, step, 1);
+  Var y = gather(x, window_index(x.var.graph(), n, step, size, 1), a);
+  Ints axes;
+  for (int i = 0; i < y.rank(); ++i)
+    if (i != a + 1) axes.push_back(i);
+  axes.push_back(a + 1);
+  return permute(y, axes);
+}
+
+Var im2col(Arg x, const Window& w) {
+  LocationGuard at(x);
+  check_window("im2col", w);
+  if (x.rank() != 4) throw ShapeError("[im2col] x must be [B, C, H, W], got " + x.shape().str());
+  Graph& g = x.var.graph();
+  Var y = pad(x, {0, 0, 0, 0, w.padding[0], w.padding[0], w.padding[1], w.padding[1]});
+  int64_t oh = window_count("im2col", y.shape()[2], w.kernel[0], w.stride[0], w.dilation[0]);
+  int64_t ow = window_count("im2col", y.shape()[3], w.kernel[1], w.stride[1], w.dilation[1]);
+  y = gather(y, window_index(g, oh, w.stride[0], w.kernel[0], w.dilation[0]), 2);  // [B, C, oh, kh, W]
+  y = gather(y, window_index(g, ow, w.stride[1], w.kernel[1], w.dilation[1]), 4);  // [B, C, oh, kh, ow, kw]
+  return reshape(permute(y, {0, 1, 3, 5, 2, 4}), {x.shape()[0], x.shape()[1] * w.kernel[0] * w.kernel[1], oh * ow});
+}
+
+Var col2im(Arg x, int64_t height, int64_t width, const Window& w) {
+  LocationGuard at(x);
+  check_window("col2im", w);
+  int64_t h = height + 2 * w.padding[0], v = width + 2 * w.padding[1];
+  int64_t oh = window_count("col2im", h, w.kernel[0], w.stride[0], w.dilation[0]);
+  int64_t ow = window_count("col2im", v, w.kernel[1], w.stride[1], w.dilation[1]);
+  int64_t taps = w.kernel[0] * w.kernel[1];
+  if (x.rank() != 3 || x.shape()[1] % taps || x.shape()[2] != oh * ow)
+    throw ShapeError("[col2im] x must be [B, C * " + std::to_string(taps) + ", " + std::to_string(oh * ow) + "], got " + x.shape().str());
+  Graph& g = x.var.graph();
+  Var y = permute(reshape(x, {x.shape()[0], x.shape()[1] / taps, w.kernel[0], w.kernel[1], oh, ow}), {0, 1, 4, 2, 5, 3});
+  y = segment_sum(y, window_index(g, ow, w.stride[1], w.kernel[1], w.dilation[1]), 4, v);  // [B, C, oh, kh, W]
+  y = segment_sum(y, window_index(g, oh, w.stride[0], w.kernel[0], w.dilation[0]), 2, h);
+  return pad(y, {0, 0, 0, 0, -w.padding[0], -w.padding[0], -w.padding[1], -w.padding[1]});
+}
+
+namespace {
+struct Image { Shape lead; int64_t c, h, w; };
+Image image(const char* op, const Arg& x, int64_t r) {
+  if (x.rank() < 3) throw ShapeError(std::string("[") + op + "] x needs [.., C, H, W], got " + x.shape().str());
+  if (r < 1) throw ValueError(std::string("[") + op + "] factor must be positive");
+  Image i{x.shape(), x.shape()[-3], x.shape()[-2], x.shape()[-1]};
+  for (int k = 0; k < 3; ++k) i.lead.erase(i.lead.rank() - 1);
+  return i;
+}
+Var regroup(const Arg& x, const Image& i, std::initializer_list<int64_t> split, std::initializer_list<int64_t> order, std::initializer_list<int64_t> joined) {
+  Shape s = i.lead, t = i.lead;
+  for (int64_t n : split) s.push_back(n);
+  for (int64_t n : joined) t.push_back(n);
+  Ints axes;
+  for (int a = 0; a < i.lead.rank(); ++a) axes.push_back(a);
+  for (int64_t a : order) axes.push_back(i.lead.rank() + a);
+  return reshape(permute(reshape(x, s), axes), t);
+}
+}  // namespace
+
+Var pixel_shuffle(Arg x, int64_t r) {
+  LocationGuard at(x);
+  Image i = image("pixel_shuffle", x, r);
+  if (i.c % (r * r)) throw ShapeError("[pixel_shuffle] " + std::to_string(i.c) + " channels are no multiple of " + std::to_string(r * r));
+  return regroup(x, i, {i.c / (r * r), r, r, i.h, i.w}, {0, 3, 1, 4, 2}, {i.c / (r * r), i.h * r, i.w * r});
+}
+Var pixel_unshuffle(Arg x, int64_t r) {
+  LocationGuard at(x);
+  Image i = image("pixel_unshuffle", x, r);
+  if (i.h % r || i.w % r) throw ShapeError("[pixel_unshuffle] " + x.shape().str() + " is no multiple of " + std::to_string(r));
+  return regroup(x, i, {i.c, i.h / r, r, i.w / r, r}, {0, 2, 4, 1, 3}, {i.c * r * r, i.h / r, i.w / r});
+}
+
+}  // namespace whence
