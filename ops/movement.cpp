@@ -367,6 +367,6 @@ REGISTER_OP(arange, {.doc = "0, 1, .., n - 1",
                      .errors = [] { return std::vector<ErrorSample>{{{}, {{"n", -1}, {"dtype", i64}}, "n must not be negative, got -1"}}; },
                      .traits = {.nondifferentiable = true}});
 
-Var arange(Graph& g, int64_t n, DType dtype) { return g.record(arange_op, {}, {{"n", n}, {"dtype", dtype}}); }
+Var arange(Graph& g, int64_t n, DType dtype, std::source_location where) { return g.record(arange_op, {}, {{"n", n}, {"dtype", dtype}}, where); }
 
 }  // namespace whence

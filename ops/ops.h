@@ -157,13 +157,17 @@ Var bce_with_logits(Arg logits, Arg target, Reduction reduction = Reduction::mea
 Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
 
 // ---- random: counter based (Philox); `key` names the stream, the run's seed advances it -------------------------------
-Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32);
-Var normal(Graph& g, Shape shape, int64_t key, double mean = 0, double stddev = 1, DType dtype = f32);
-Var bernoulli(Graph& g, Shape shape, int64_t key, double p, DType dtype = f32);  ///< 1 with probability p
-Var permutation(Graph& g, int64_t n, int64_t key);                               ///< i64
+Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32,
+            std::source_location where = std::source_location::current());
+Var normal(Graph& g, Shape shape, int64_t key, double mean = 0, double stddev = 1, DType dtype = f32,
+           std::source_location where = std::source_location::current());
+/// 1 with probability p.
+Var bernoulli(Graph& g, Shape shape, int64_t key, double p, DType dtype = f32,
+              std::source_location where = std::source_location::current());
+Var permutation(Graph& g, int64_t n, int64_t key, std::source_location where = std::source_location::current());  ///< i64
 /// Zeroes with probability p and scales the rest by 1 / (1 - p). Identity when p == 0.
 Var dropout(Arg x, double p, int64_t key);
-Var arange(Graph& g, int64_t n, DType dtype = i64);
+Var arange(Graph& g, int64_t n, DType dtype = i64, std::source_location where = std::source_location::current());
 
 // ---- markers -------------------------------------------------------------------------------------------------------
 Var stop_gradient(Arg x);   ///< identity; gradients end here, relevance passes
