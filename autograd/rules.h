@@ -25,17 +25,20 @@ enum class Stab : uint8_t {
 };
 
 /// Parameters of one rule. `variant` selects among the formulas an op offers; "" is the op's default (the vjp form).
-/// Every op also understands "identity" (all relevance to its first carrying operand) and "detach" (none passes).
+/// Every op also understands "identity" (all relevance to its first carrying operand) and "detach" (its result counts as a
+/// constant: nothing passes, and other operands of its readers take what would have come this way).
 struct Rule {
   std::string variant{};
   double eps = 1e-6;
   Stab stab = Stab::relative;
   double gamma = 0.25;
-  double alpha = 2, beta = 1;
-  Tensor low{}, high{};     ///< zbox: bounds, broadcastable to the input
-  bool bias = true;       ///< false: the bias takes no part in the denominator (zennit's zero_params)
+  double alpha = 2, beta = 1;   ///< alphabeta: alpha - beta must be 1
+  Tensor low{}, high{};         ///< zbox: bounds, broadcastable to the input
+  bool bias = true;             ///< false: the bias takes no part in the denominator (zennit's zero_params)
+  bool bias_abs = false;        ///< the bias takes |b| / (|z| + |b|) of R first and the rule runs without it (DynamicLRP)
   bool stab_of_double = false;  ///< bilinear: t = R / stab(2 y) instead of R / (2 stab(y))
-  bool keep_zero = false; ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)
+  bool keep_zero = false;  ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)
+  std::string describe() const;  ///< "gamma(0.25), eps 1e-06 relative, bias excluded"
 };
 
 /// An ordered list of (op pattern, scope pattern) -> Rule; the last match wins. '*' matches any run of characters.
@@ -49,6 +52,8 @@ class RuleSet {
   /// True when the op runs under the fallback, so that a fused fast path for its body is allowed.
   bool plain(std::string_view op, std::string_view scope) const { return &match(op, scope) == &fallback_; }
   bool has_overrides() const { return !entries_.empty(); }
+  /// The name, then one line per entry and one for everything else: what a report prints.
+  std::string describe() const;
 
  private:
   struct Entry { std::string op, scope; Rule rule; };
@@ -67,12 +72,18 @@ void identity(SweepCtx&);
 void reindex(SweepCtx&);
 /// Nothing passes; what arrives is booked as absorbed ("constant").
 void sink(SweepCtx&);
+/// R_i = x_i * vjp_i(share R / stab(y)); what the next three are made of.
+void by_vjp(SweepCtx&, double share);
 /// R_x = x * vjp(R / stab(y)): sums, linear maps, convolutions, scans (Euler degree 1 in the carriers).
 void linear_in_carriers(SweepCtx&);
 /// R_i = x_i * vjp_i(share R / stab(y)), share = 1 / (number of operands that carry relevance).
 void multilinear(SweepCtx&);
-/// Linear maps y = f(x, W, b): the epsilon rule by default; variants "gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare".
+/// Maps y = f(x, W, b) linear in x and W, operand 2 an optional bias: the epsilon rule by default; variants "gamma",
+/// "zplus", "alphabeta", "zbox", "flat", "wsquare" when exactly one of the operands 0 and 1 carries. When both carry (a
+/// product of data): half to each; variants "first" and "second" give all to that operand.
 void linear_rule(SweepCtx&);
+/// What linear_rule holds back, per category: bias, stabiliser, zero output (gamma). A value for OpDef::absorbed.
+void linear_absorbed(SweepCtx&);
 /// Closed form of what linear_in_carriers and multilinear hold back: R (1 - y / stab(y)). A value for OpDef::absorbed.
 void absorbed_by_stabiliser(SweepCtx&);
 

@@ -75,8 +75,11 @@ Var SweepCtx::reduce_to(Var v, int i) const {
 
 int SweepCtx::carriers() const { return int(std::count(carries_.begin(), carries_.end(), char(1))); }
 
-std::vector<Var> SweepCtx::frozen_vjp(Var t) const {
-  SweepCtx inner(graph, node_id, kind_);
+Var SweepCtx::apply(std::span<const Var> operands) const { return graph.record(op, operands, attrs); }
+
+std::vector<Var> SweepCtx::frozen_vjp_at(std::span<const Var> operands, Var t) const {
+  bool same = std::equal(operands.begin(), operands.end(), in_.begin(), in_.end());
+  SweepCtx inner(graph, same ? node_id : graph.producer_id(apply(operands).id()), kind_);
   inner.d_[0] = t;
   inner.needs_ = needs_;
   inner.carries_ = carries_;
@@ -167,12 +170,17 @@ class Sweeper {
     return v == "identity" || v == "detach";
   }
 
+  // Under the rule "detach" a result is a constant, as under stop_relevance.
+  bool detached(const Node& n) const {
+    return relevance_ && !n.op->traits.leaf && pass_.rules->has_overrides() && pass_.rules->match(n.op->name, g_.scope_name(n)).variant == "detach";
+  }
+
   void extend_masks(NodeId begin, NodeId end) {
     needs_.resize(g_.value_count());
     carry_.resize(g_.value_count());
     for (NodeId i = begin; i < end; ++i) {
       const Node& n = g_.node(i);
-      bool passes = !blocks(*n.op);
+      bool passes = !blocks(*n.op) && !detached(n);
       bool need = passes && any_input(g_, n, needs_);
       bool carry = relevance_ && (starts_relevance(g_, n) || (passes && any_input(g_, n, carry_)));
       if (pass_.observe) need = need || carry;  // a ledger follows every carrier, also to inputs nobody asked for
@@ -230,11 +238,11 @@ class Sweeper {
     return nullptr;
   }
 
-  // A fused fast path speaks only for the default rules: no op of its body may be overridden.
+  // A fused fast path speaks only for the default rules: no op of its body may be overridden. A rule set for the fused
+  // op by its name governs the fast path as a whole.
   bool plain(const SweepCtx& c) {
     const std::string& scope = g_.scope_name(g_.node(c.node_id));
     if (!pass_.rules->has_overrides()) return true;
-    if (!pass_.rules->plain(c.op.name, scope)) return false;
     auto [it, fresh] = body_ops_.emplace(&c.op, std::set<std::string>());
     if (fresh) {
       Graph scratch;

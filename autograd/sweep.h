@@ -73,7 +73,11 @@ class SweepCtx {
   /// (rstd, softmax denominators where the body says stop_relevance) are frozen.
   bool frozen() const { return frozen_; }
   /// The op's own vjp at cotangent t (for output 0), with this context's masks and everything else frozen.
-  std::vector<Var> frozen_vjp(Var t) const;
+  std::vector<Var> frozen_vjp(Var t) const { return frozen_vjp_at(in_, t); }
+  /// The op applied to other operands of the same shapes (modified inputs and parameters of a rule).
+  Var apply(std::span<const Var> operands) const;
+  /// Its vjp there.
+  std::vector<Var> frozen_vjp_at(std::span<const Var> operands, Var t) const;
   /// share * R / stab(y) with the active rule's stabiliser.
   Var stabilised_share(Var relevance, Var y, double share) const;
   /// Closed forms (OpDef::absorbed) book here: elementwise or scalar, summed by the ledger.

@@ -150,12 +150,6 @@ void linear_vjp(SweepCtx& c) {
   if (c.n_in() == 3 && c.needs(2)) c.give(2, sum(flat_rows(d, c.lead()), {c.lead()}));
 }
 
-void linear_absorbed(SweepCtx& c) {
-  Var t = c.stabilised_share(c.d(), c.out(), 1.0);
-  if (c.n_in() == 3 && !c.carries(2)) c.absorb("bias", t * c.in(2));
-  c.absorb("stabiliser", c.d() - t * c.out());
-}
-
 std::vector<Sample> linear_samples() {
   SampleInput w{.shape = {4, 5}, .parameter = true}, b{.shape = {4}, .parameter = true};
   return {{{{.shape = {3, 5}}, w, b}, {}, "bias"}, {{{.shape = {2, 3, 5}}, w}, {}, "batch"}, {{{.shape = {5}}, w, b}, {}, "vector"},
@@ -165,7 +159,7 @@ std::vector<Sample> linear_samples() {
 }  // namespace
 
 REGISTER_OP(matmul, {.doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading axes broadcast", .operands = {"a", "b"}, .infer = infer_matmul, .cpu = matmul_kernel,
-                     .vjp = matmul_vjp, .relevance = lrp::multilinear, .absorbed = lrp::absorbed_by_stabiliser, .samples = matmul_samples,
+                     .vjp = matmul_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = matmul_samples,
                      .errors = [] { return std::vector<ErrorSample>{{{{{32, 768}, f32}, {{512, 64}, f32}}, {}, "inner dimensions differ: 768 vs 512"},
                                                                      {{{{3, 4}, f32}, {{5, 4}, f32}}, {}, "transpose(b) would fit"},
                                                                      {{{{4}, f32}, {{4, 5}, f32}}, {}, "must have rank 2 or more"},
@@ -174,7 +168,7 @@ REGISTER_OP(matmul, {.doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading ax
 
 REGISTER_OP(linear, {.doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent", .operands = {"x", "weight", "bias"}, .infer = infer_linear,
                      .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_linear<double>(k) : run_linear<float>(k); },
-                     .vjp = linear_vjp, .relevance = lrp::linear_rule, .absorbed = linear_absorbed, .samples = linear_samples,
+                     .vjp = linear_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = linear_samples,
                      .errors = [] { return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"}, {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}}; },
                      .traits = {.compute_bound = true, .batched_sweep = true}});
 

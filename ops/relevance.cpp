@@ -147,7 +147,7 @@ void reindex(SweepCtx& c) { c.op.vjp(c); }
 
 void sink(SweepCtx&) {}
 
-static void by_vjp(SweepCtx& c, double share) {
+void by_vjp(SweepCtx& c, double share) {
   bool inside = c.rule().stab_of_double && share == 0.5;
   Var t = inside ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share);
   std::vector<Var> g = c.frozen_vjp(t);
@@ -157,8 +157,6 @@ static void by_vjp(SweepCtx& c, double share) {
 
 void linear_in_carriers(SweepCtx& c) { by_vjp(c, 1.0); }
 void multilinear(SweepCtx& c) { by_vjp(c, 1.0 / std::max(1, c.carriers())); }
-
-void linear_rule(SweepCtx& c) { by_vjp(c, c.carries(0) && c.carries(1) ? 0.5 : 1.0); }
 
 void absorbed_by_stabiliser(SweepCtx& c) { c.absorb("stabiliser", c.d() - c.stabilised_share(c.d(), c.out(), 1.0) * c.out()); }
 
