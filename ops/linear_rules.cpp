@@ -92,7 +92,7 @@ std::vector<Branch> branches(SweepCtx& c, const Map& f) {
     Var size = abs(z), total = size + abs(c.out() - z);
     r = where(equal(total, 0.0), r * 0.5, r * (size / maximum(total, 1e-300)));
   }
-  if (v.empty() || v == "epsilon") return {b.defined() || !f.has_bias() ? Branch{1, r, c.out(), {{1, x, w, b}}} : branch(f, 1, r, {{1, x, w, b}})};
+  if (v.empty() || v == "epsilon" || v == "first" || v == "second") return {b.defined() || !f.has_bias() ? Branch{1, r, c.out(), {{1, x, w, b}}} : branch(f, 1, r, {{1, x, w, b}})};
 
   Var xp = positive(x), xn = negative(x);
   if (v == "zplus") return {branch(f, 1, r, {{1, xp, positive(w), positive(b)}, {1, xn, negative(w), {}}})};
@@ -126,11 +126,15 @@ void bilinear(SweepCtx& c) {
   if (g.defined()) c.give(i, c.in(i) * g);
 }
 
+// "first" or "second" names an operand that does not carry: nothing passes.
+bool aside(const SweepCtx& c, const Map& f) { return !f.bilinear() && (c.rule().variant == "first" || c.rule().variant == "second") && f.x_index() != (c.rule().variant == "second"); }
+
 }  // namespace
 
 void linear_rule(SweepCtx& c) {
   Map f(c);
   if (f.bilinear()) return bilinear(c);
+  if (aside(c, f)) return;
   std::array<Var, 3> total;
   for (const Branch& br : branches(c, f)) {
     Var t = c.stabilised_share(br.r, br.z, br.weight);
@@ -157,6 +161,7 @@ void linear_absorbed(SweepCtx& c) {
     Var t = inside ? c.stabilised_share(c.d(), c.out() * 2.0, 2.0) : c.stabilised_share(c.d(), c.out(), 1.0);
     return c.absorb("stabiliser", c.d() - t * c.out());
   }
+  if (aside(c, f)) return c.absorb("detached", c.d());
   bool with_bias = f.has_bias() && !c.carries(2), gamma = c.rule().variant == "gamma", alphabeta = c.rule().variant == "alphabeta";
   Var left = c.d();
   for (const Branch& br : branches(c, f)) {

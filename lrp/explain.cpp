@@ -1,0 +1,119 @@
+#include "lrp/explain.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "nn/io/atomic_file.h"
+#include "ops/ops.h"
+
+namespace whence::lrp {
+namespace {
+
+Tensor batched(const Tensor& sample) {
+  Shape s = sample.shape();
+  s.insert(0, 1);
+  return sample.contiguous_tensor().reshaped(s);
+}
+
+std::vector<double> softmax_of(const std::vector<double>& z) {
+  double top = *std::max_element(z.begin(), z.end()), total = 0;
+  std::vector<double> p(z.size());
+  for (size_t i = 0; i < z.size(); ++i) total += p[i] = std::exp(z[i] - top);
+  for (double& v : p) v /= total;
+  return p;
+}
+
+// What the ids select: the results of embedding ops that read them.
+std::vector<Var> embedded(Graph& g, Var ids) {
+  std::vector<Var> rows;
+  for (size_t i = 0; i < g.node_count(); ++i) {
+    const Node& n = g.node(NodeId(i));
+    if (n.op->name == "embedding" && n.pass == 0 && g.inputs(n)[0] == ids.id()) rows.push_back(g.var(n.out_begin));
+  }
+  return rows;
+}
+
+// Probability of the class for copies of the sample with some positions replaced.
+ScoreBatch token_scores(const ModelFn& model, const Tensor& sample, int64_t target, int64_t removed) {
+  struct Traced {
+    Graph g;
+    Var p;
+    Plan plan;
+  };
+  auto cache = std::make_shared<std::map<int64_t, std::shared_ptr<Traced>>>();
+  return [=](const Tensor& keep) {
+    int64_t B = keep.shape()[0], T = keep.shape()[1];
+    auto& t = (*cache)[B];
+    if (!t) {
+      t = std::make_shared<Traced>();
+      Var ids = t->g.input("sample", {B, T}, sample.dtype());
+      t->p = select(softmax(model(ids), -1), 1, target);
+      t->plan = compile({t->p});
+    }
+    Tensor ids = Tensor::empty({B, T}, i64);
+    std::vector<int64_t> original = sample.to_vector<int64_t>();
+    for (int64_t b = 0; b < B; ++b)
+      for (int64_t i = 0; i < T; ++i) ids.data<int64_t>()[b * T + i] = keep.data<uint8_t>()[b * T + i] ? original[size_t(i)] : removed;
+    return t->plan.run({{"sample", ids.to(sample.dtype())}})[0].to_vector<double>();
+  };
+}
+
+}  // namespace
+
+Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o) {
+  Explanation e;
+  e.title = o.title;
+  e.subtitle = o.subtitle;
+  e.sample = sample;
+  e.tokens = o.tokens;
+  e.classes = o.classes;
+  e.rules = o.rules.describe();
+  bool tokens = !is_float(sample.dtype());
+  if (!e.tokens.empty() && int64_t(e.tokens.size()) != sample.numel())
+    throw ValueError("explain: " + std::to_string(e.tokens.size()) + " token texts for a sample of " + std::to_string(sample.numel()));
+
+  Graph g;
+  Tensor batch = batched(sample);
+  Var x = g.input("sample", batch.shape(), batch.dtype());
+  Var y = model(x);
+  if (y.rank() != 2 || y.shape()[0] != 1) throw ShapeError("explain: the model must give scores (1, classes) for one sample, got " + y.shape().str());
+  Feeds feeds{{"sample", batch}};
+  e.scores = evaluate({y}, feeds)[0].to_vector<double>();
+  e.probabilities = softmax_of(e.scores);
+  e.predicted = std::max_element(e.scores.begin(), e.scores.end()) - e.scores.begin();
+  e.target = o.target < 0 ? e.predicted : o.target;
+  if (e.target >= int64_t(e.scores.size())) throw ValueError("explain: class " + std::to_string(e.target) + " of a model with " + std::to_string(e.scores.size()));
+
+  Var start = seed(y, e.target, {.form = o.form});
+  Ledger ledger(o.rules);
+  Var r = ledger.relevance(y, x, start);
+  // Gradient x input, on the embedded rows for token ids.
+  Var logit = sum(select(y, 1, e.target)), product;
+  if (!tokens) product = x * grad(logit, x);
+  for (Var rows : tokens ? embedded(g, x) : std::vector<Var>{}) {
+    Var part = sum(rows * grad(logit, rows), {-1});
+    product = product.defined() ? product + part : part;
+  }
+  std::vector<Var> wanted{r};
+  if (product.defined()) wanted.push_back(product);
+  Results out = compile({wanted, ledger.outputs()}).run(feeds);
+  e.ledger = ledger.read(out);
+  e.relevance = {"relevance (" + o.rules.name() + ")", out[r].to_vector<double>(), {}};
+  e.baseline.name = "gradient x input";
+  if (product.defined()) e.baseline.relevance = out[product].to_vector<double>();
+
+  if (tokens && o.removed_token >= 0 && sample.rank() == 1) {
+    ScoreBatch score = token_scores(model, sample, e.target, o.removed_token);
+    for (Method* m : {&e.relevance, &e.baseline})
+      if (!m->relevance.empty()) m->curves = faithfulness(m->relevance, score, o.curves);
+  }
+  return e;
+}
+
+void Explanation::write_html(const std::string& path) const {
+  AtomicFile file(path);
+  file.write(html());
+  file.commit();
+}
+
+}  // namespace whence::lrp
