@@ -35,8 +35,10 @@ Runner runner_of(const File& f) {
 
 std::string family(const File& f, const fs::path& path) {
   std::string place = path.parent_path().filename().string();
-  auto first = f.name.find("_");
-  return place + "/" + (first == f.name.npos ? f.name : f.name.substr(0, first));
+  auto parts = f.name.find("__");  // GROUP__FAMILY__CASE, or family_case
+  if (parts == f.name.npos) return place + "/" + f.name.substr(0, f.name.find('_'));
+  auto second = f.name.find("__", parts + 2);
+  return place + "/" + f.name.substr(0, second == f.name.npos ? parts : second);
 }
 
 struct Totals {
@@ -79,5 +81,8 @@ void run_folder(const fs::path& folder) {
 }
 
 TEST(Goldens, Relevance) { run_folder("lrp"); }
+TEST(Goldens, OperatorsScansOptimisers) { run_folder("hf/core"); }
+TEST(Goldens, DecoderModels) { run_folder("hf/hf_decoder"); }
+TEST(Goldens, EncoderModels) { run_folder("hf/hf_encoder"); }
 
 }  // namespace
