@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lrp/report.h"
 #include "nn/io/atomic_file.h"
 #include "ops/ops.h"
 
@@ -108,6 +109,55 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
       if (!m->relevance.empty()) m->curves = faithfulness(m->relevance, score, o.curves);
   }
   return e;
+}
+
+std::vector<Bar> absorbed_by_op(const LedgerReport& ledger, size_t most) {
+  std::vector<Bar> bars;
+  for (auto& [op, row] : ledger.by_op())
+    if (std::fabs(row.all_absorbed()) > 1e-3 * std::fabs(ledger.seed)) bars.push_back({op, row.all_absorbed()});
+  std::stable_sort(bars.begin(), bars.end(), [](auto& a, auto& b) { return std::fabs(a.value) > std::fabs(b.value); });
+  if (bars.size() > most) bars.resize(most);
+  return bars;
+}
+
+std::vector<Bar> absorbed_by_scope(const LedgerReport& ledger) {
+  std::vector<Bar> bars;
+  for (auto& [scope, row] : ledger.by_scope()) bars.push_back({scope.empty() ? "(top)" : scope, row.all_absorbed()});
+  return bars;
+}
+
+void book(const LedgerReport& ledger, ReportSample& s) {
+  s.seed = ledger.seed;
+  s.inputs = ledger.leaves;
+  s.residual = ledger.residual();
+  for (auto& [category, v] : ledger.absorbed) s.absorbed.push_back({category, v});
+}
+
+std::string Explanation::html() const {
+  Report page;
+  page.title = title;
+  page.subtitle = subtitle;
+  page.method = rules;
+  page.layers_caption = "Absorbed, by scope";
+  page.ops_caption = "Absorbed, by operation";
+  ReportSample s;
+  auto name = [&](int64_t c) { return size_t(c) < classes.size() ? classes[size_t(c)] : "class " + std::to_string(c); };
+  s.title = "explained: " + name(target);
+  s.predicted = name(predicted);
+  std::vector<int64_t> order = by_relevance(probabilities);
+  for (size_t k = 0; k < std::min<size_t>(4, order.size()); ++k) s.probabilities.push_back({name(order[k]), probabilities[size_t(order[k])]});
+  for (size_t i = 0; i < relevance.relevance.size(); ++i) {
+    std::string text = i < tokens.size() ? tokens[i] : is_float(sample.dtype()) ? "\u25a0" : std::to_string(sample.to(i64).item(int64_t(i))) + " ";
+    s.pieces.push_back({text, relevance.relevance[i], text + " at " + std::to_string(i) + ": " + std::to_string(relevance.relevance[i])});
+  }
+  s.layers = absorbed_by_scope(ledger);
+  s.ops = absorbed_by_op(ledger, 10);
+  book(ledger, s);
+  page.samples.push_back(std::move(s));
+  for (const Method* m : {&relevance, &baseline})
+    if (!m->curves.morf.score.empty()) page.curves.push_back({m->name, m->curves.morf, m->curves.lerf, m->curves.random});
+  if (!page.curves.empty()) page.curve_note = "Probability of the explained class while positions are replaced in the order of their relevance.";
+  return whence::lrp::html(page);
 }
 
 void Explanation::write_html(const std::string& path) const {

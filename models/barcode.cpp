@@ -1,0 +1,98 @@
+#include "models/barcode.h"
+
+#include <algorithm>
+
+namespace whence::models {
+
+static BertConfig bert(const BarcodeConfig& c, int64_t hidden, int64_t layers, int64_t heads) {
+  return {.vocab_size = c.vocab(), .hidden_size = hidden, .layers = layers, .heads = heads, .intermediate_size = 4 * hidden,
+          .max_positions = std::max<int64_t>(512, 1536 / c.k), .dropout = c.dropout, .padding_idx = -1};
+}
+BertConfig BarcodeConfig::encoder() const { return bert(*this, hidden, layers, heads); }
+BertConfig BarcodeConfig::decoder() const { return bert(*this, decoder_hidden, decoder_layers, decoder_heads); }
+
+// ---- BarcodeBERT ----------------------------------------------------------------------------------------------------
+
+BarcodeBert::BarcodeBert(const BarcodeConfig& c)
+    : config(c), encoder(*this, "encoder", c.encoder()), predictor(*this, "predictor", c.hidden, c.classes(), true, nn::Init::normal(0.02)) {}
+
+Var BarcodeBert::loss(Var ids, Var labels, const BertInputs& in) const { return cross_entropy(predictor(encoder(ids, in)), labels); }
+
+// ---- BarcodeMAE -----------------------------------------------------------------------------------------------------
+
+PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width) {
+  int64_t B = ids.size(0), T = ids.size(1);
+  if (int64_t(hidden.size()) != B * T || !(seen.shape() == ids.shape()))
+    throw ShapeError("pack: ids " + ids.shape().str() + ", attention mask " + seen.shape().str() + ", " + std::to_string(hidden.size()) + " marks");
+  const int32_t* id = ids.data<int32_t>();
+  const uint8_t* live = seen.data<uint8_t>();
+  auto visible = [&](int64_t i) { return live[i] && !hidden[size_t(i)]; };
+  int64_t widest = 1;
+  for (int64_t b = 0; b < B; ++b) {
+    int64_t n = 0;
+    for (int64_t t = 0; t < T; ++t) n += visible(b * T + t);
+    widest = std::max(widest, n);
+  }
+  int64_t P = width ? width : widest;
+  if (widest > P) throw ShapeError("pack: " + std::to_string(widest) + " visible tokens do not fit a width of " + std::to_string(P));
+  PackedTokens out{Tensor::full({B, P}, 1, i32), Tensor::zeros({B, P}, i32), Tensor::zeros({B, P}, u8), Tensor::empty({B * T}, i32), Tensor::full({B, T}, -100, i32)};
+  for (int64_t b = 0; b < B; ++b) {
+    int64_t at = 0;
+    for (int64_t t = 0; t < T; ++t) {
+      int64_t i = b * T + t;
+      out.restore.data<int32_t>()[i] = int32_t(b * (P + 1) + P);
+      if (visible(i)) {
+        int64_t p = b * P + at;
+        out.ids.data<int32_t>()[p] = id[i];
+        out.positions.data<int32_t>()[p] = int32_t(t);
+        out.mask.data<uint8_t>()[p] = 1;
+        out.restore.data<int32_t>()[i] = int32_t(b * (P + 1) + at++);
+      } else if (live[i] && id[i] >= 2) {
+        out.labels.data<int32_t>()[i] = id[i] - 2;
+      }
+    }
+  }
+  return out;
+}
+
+BarcodeMae::BarcodeMae(const BarcodeConfig& c)
+    : config(c), encoder(*this, "encoder", c.encoder()), bridge(*this, "bridge", c.hidden, c.decoder_hidden, true, nn::Init::normal(0.02)),
+      decoder(*this, "decoder", c.decoder()), predictor(*this, "predictor", c.decoder_hidden, c.classes(), true, nn::Init::normal(0.02)) {}
+
+Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, bool training) const {
+  Graph& g = ids.graph();
+  int64_t B = ids.size(0), P = ids.size(1), T = labels.size(1), C = config.decoder_hidden;
+  Var visible = bridge(encoder(ids, {.positions = positions, .token_types = {}, .mask = mask, .training = training}));           // (B, P, C)
+  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});   // the [MASK] row
+  Var rows = reshape(concat({visible, hidden}, 1), {B * (P + 1), C});
+  Var all = reshape(gather(rows, restore, 0), {B, T, C});                                        // every place again
+  BertInputs in{.positions = {}, .token_types = {}, .mask = decoder_mask, .training = training};
+  return cross_entropy(predictor(decoder.encode(decoder.embeddings.embed(all, in), in).back()), labels);
+}
+
+// ---- classifier -----------------------------------------------------------------------------------------------------
+
+BarcodeClassifier::BarcodeClassifier(const BarcodeConfig& c, int64_t classes)
+    : config(c), encoder(*this, "encoder", c.encoder()), head(*this, "head", c.hidden, classes) {}
+
+Var BarcodeClassifier::embed(Var ids, Var mask, bool training) const {
+  return masked_mean(encoder(ids, {.positions = {}, .token_types = {}, .mask = mask, .training = training}), mask);
+}
+
+Var BarcodeClassifier::operator()(Var ids, Var mask, bool training) const {
+  Var e = embed(ids, mask, training);
+  Scope scope(ids.graph(), "head");
+  return head(e);
+}
+
+void load_encoder(nn::Module& m, const std::map<std::string, Tensor>& state) {
+  std::map<std::string, Tensor> encoder;
+  for (auto& [name, t] : state)
+    if (name.starts_with("encoder.")) encoder[name] = t;
+  if (encoder.empty()) throw ValueError("the file holds no encoder.* weights");
+  for (auto& [name, t] : m.state_dict())
+    if (name.starts_with("encoder.") && !encoder.contains(name)) throw ValueError("the file lacks " + name);
+  m.load_state_dict(encoder, false);
+}
+
+}  // namespace whence::models

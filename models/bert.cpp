@@ -1,0 +1,121 @@
+#include "models/bert.h"
+
+namespace whence::models {
+
+using nn::Init;
+
+nn::FeedForward::Activation activation_named(const std::string& name) {
+  if (name == "gelu") return gelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return gelu_tanh;
+  if (name == "relu") return relu;
+  if (name == "silu" || name == "swish") return silu;
+  throw ValueError("no activation is named '" + name + "' (gelu, gelu_new, relu, silu)");
+}
+
+// One random stream per place, told apart by its name.
+static nn::Dropout dropout_at(const nn::Module& m, const char* place, double p) {
+  uint64_t h = 1469598103934665603ull;
+  for (char c : m.name() + "." + place) h = (h ^ uint8_t(c)) * 1099511628211ull;
+  return {p, int64_t(h >> 1)};
+}
+
+BertEmbeddings::BertEmbeddings(Module& parent, const std::string& name, const BertConfig& c)
+    : Module(parent, name),
+      word(*this, "word_embeddings", c.vocab_size, c.hidden_size, Init::normal(c.initializer_range), c.padding_idx),
+      position(*this, "position_embeddings", c.max_positions, c.hidden_size, Init::normal(c.initializer_range)),
+      token_type(*this, "token_type_embeddings", c.type_vocab_size, c.hidden_size, Init::normal(c.initializer_range)),
+      norm(*this, "LayerNorm", c.hidden_size, c.layer_norm_eps), dropout(dropout_at(*this, "dropout", c.dropout)) {}
+
+Var BertEmbeddings::embed(Var words, const BertInputs& in) const {
+  Graph& g = words.graph();
+  int64_t T = words.size(1);
+  if (T > position.weight.shape()[0] && !in.positions.defined())
+    throw ShapeError("a sequence of " + std::to_string(T) + " tokens is longer than the " + std::to_string(position.weight.shape()[0]) + " positions of '" + name() + "'");
+  Var where = in.positions.defined() ? position(in.positions) : slice(position.weight.in(g), 0, 0, T);       // (T, C) or (B, T, C)
+  Var type = in.token_types.defined() ? token_type(in.token_types) : slice(token_type.weight.in(g), 0, 0, 1);  // (1, C) or (B, T, C)
+  return dropout(norm(words + type + where), in.training);
+}
+
+BertLayer::BertLayer(Module& parent, const std::string& name, const BertConfig& c)
+    : Module(parent, name), heads(c.heads),
+      query(*this, "attention.self.query", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      key(*this, "attention.self.key", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      value(*this, "attention.self.value", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      attention_out(*this, "attention.output.dense", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      attention_norm(*this, "attention.output.LayerNorm", c.hidden_size, c.layer_norm_eps),
+      up(*this, "intermediate.dense", c.hidden_size, c.intermediate_size, true, Init::normal(c.initializer_range)),
+      down(*this, "output.dense", c.intermediate_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      output_norm(*this, "output.LayerNorm", c.hidden_size, c.layer_norm_eps), activation(activation_named(c.activation)),
+      attention_dropout(dropout_at(*this, "attention", c.dropout)), output_dropout(dropout_at(*this, "output", c.dropout)) {
+  if (c.hidden_size % c.heads) throw ValueError(this->name() + ": hidden size " + std::to_string(c.hidden_size) + " does not divide into " + std::to_string(c.heads) + " heads");
+}
+
+Var BertLayer::operator()(Var x, const BertInputs& in) const {
+  AttentionOptions options;
+  if (in.mask.defined()) options.mask = in.mask;
+  Graph& g = x.graph();
+  {
+    Scope scope(g, "attention");
+    Var seen = attention(nn::split_heads(query(x), heads), nn::split_heads(key(x), heads), nn::split_heads(value(x), heads), options);
+    x = attention_norm(x + attention_dropout(attention_out(nn::merge_heads(seen)), in.training));
+  }
+  Scope scope(g, "ffn");
+  return output_norm(x + output_dropout(down(activation(up(x))), in.training));
+}
+
+BertModel::BertModel(Module& parent, const std::string& name, const BertConfig& c, bool with_pooler)
+    : Module(parent, name), config(c), embeddings(*this, "embeddings", c) {
+  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, "encoder.layer." + std::to_string(i), c);
+  if (with_pooler) pooler.emplace(*this, "pooler.dense", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range));
+}
+
+std::vector<Var> BertModel::encode(Var embedded, const BertInputs& in) const {
+  std::vector<Var> states{embedded};
+  for (size_t i = 0; i < layers.size(); ++i) {
+    Scope scope(embedded.graph(), "layer" + std::to_string(i));
+    states.push_back(layers[i](states.back(), in));
+  }
+  return states;
+}
+
+Var BertModel::pool(Var hidden) const {
+  if (!pooler) throw ValueError("'" + name() + "' was made without a pooler");
+  Scope scope(hidden.graph(), "pooler");
+  return tanh((*pooler)(select(hidden, 1, 0)));
+}
+
+BertForMaskedLM::BertForMaskedLM(const BertConfig& c, bool is_tied)
+    : tied(is_tied), bert(*this, "bert", c), transform(*this, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      transform_norm(*this, "cls.predictions.transform.LayerNorm", c.hidden_size, c.layer_norm_eps),
+      decoder_weight(is_tied ? nullptr : &parameter("cls.predictions.decoder.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_range))),
+      bias(parameter("cls.predictions.bias", {c.vocab_size}, Init::zeros())),
+      decoder_bias(is_tied ? nullptr : &parameter("cls.predictions.decoder.bias", {c.vocab_size}, Init::zeros())) {}
+
+Var BertForMaskedLM::logits(Var hidden) const {
+  Graph& g = hidden.graph();
+  Scope scope(g, "predictions");
+  Var h = transform_norm(bert.layers[0].activation(transform(hidden)));
+  return tied ? linear(h, bert.embeddings.word.weight.in(g), bias.in(g)) : linear(h, decoder_weight->in(g), decoder_bias->in(g));
+}
+
+BertForSequenceClassification::BertForSequenceClassification(const BertConfig& c, int64_t classes)
+    : bert(*this, "bert", c, true), classifier(*this, "classifier", c.hidden_size, classes, true, Init::normal(c.initializer_range)) {}
+BertForTokenClassification::BertForTokenClassification(const BertConfig& c, int64_t classes)
+    : bert(*this, "bert", c), classifier(*this, "classifier", c.hidden_size, classes, true, Init::normal(c.initializer_range)) {}
+
+void load_huggingface(nn::Module& model, std::map<std::string, Tensor> state) {
+  auto own = model.state_dict();
+  std::erase_if(state, [&](auto& entry) {
+    const std::string& name = entry.first;
+    bool alias = name == "cls.predictions.decoder.weight" || name == "cls.predictions.decoder.bias";
+    return !own.contains(name) && (alias || name.ends_with("position_ids") || name.ends_with("token_type_ids"));
+  });
+  model.load_state_dict(state);
+}
+
+Var masked_mean(Var x, Var mask) {
+  Var m = unsqueeze(cast(mask, x.dtype()), -1);  // (B, T, 1)
+  return sum(x * m, {1}) / maximum(sum(m, {1}), 1.0);
+}
+
+}  // namespace whence::models

@@ -1,0 +1,79 @@
+// Layers: small structs with named parameters and operator(). Weight layouts are HuggingFace's.
+#pragma once
+#include <deque>
+#include <optional>
+
+#include "nn/module.h"
+#include "ops/ops.h"
+
+namespace whence::nn {
+
+/// y = x W^T + b; weight [out, in], bias [out]. Initialised as PyTorch does: uniform(+-1/sqrt(in)).
+struct Linear : Module {
+  Linear(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias = true, std::optional<Init> init = {});
+  Var operator()(Var x) const;
+  Parameter& weight;
+  Parameter* bias;
+};
+
+/// weight [rows, features]; ids of any shape -> [.., features]. padding_idx >= 0: that row gets no gradient.
+struct Embedding : Module {
+  Embedding(Module& parent, const std::string& name, int64_t rows, int64_t features, Init init = Init::normal(1), int64_t padding_idx = -1);
+  Var operator()(Var ids) const;
+  Parameter& weight;
+  int64_t padding_idx;
+};
+
+/// Over the last axis; weight and bias [features].
+struct LayerNorm : Module {
+  LayerNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-5);
+  Var operator()(Var x) const;
+  Parameter &weight, &bias;
+  double eps;
+};
+
+struct RMSNorm : Module {
+  RMSNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-6);
+  Var operator()(Var x) const;
+  Parameter& weight;
+  double eps;
+};
+
+/// Zeroes with probability p while training. Each instance is its own random stream, advanced by the run's seed.
+struct Dropout {
+  double p = 0;
+  int64_t key = 0;
+  Var operator()(Var x, bool training) const { return training && p > 0 ? dropout(x, p, key) : x; }
+};
+
+/// q, k, v, out projections around attention(). kv_heads < heads gives grouped-query attention.
+struct MultiHeadAttention : Module {
+  MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t heads, int64_t kv_heads = 0, bool bias = true);
+  /// x [B, T, C] -> [B, T, C]; memory [B, S, C] for cross attention.
+  Var operator()(Var x, AttentionOptions options = {}, std::optional<Var> memory = {}) const;
+  int64_t heads, kv_heads;
+  Linear q, k, v, out;
+};
+
+/// down(act(up(x))).
+struct FeedForward : Module {
+  using Activation = Var (*)(Arg);
+  FeedForward(Module& parent, const std::string& name, int64_t features, int64_t hidden, Activation act = gelu, bool bias = true);
+  Var operator()(Var x) const { return down(act(up(x))); }
+  Linear up, down;
+  Activation act;
+};
+
+/// Causal depthwise convolution over time: x [B, T, C], kernel width K.
+struct Conv1d : Module {
+  Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool bias = true);
+  Var operator()(Var x, std::optional<Var> state = {}) const;
+  Parameter& weight;
+  Parameter* bias;
+};
+
+/// [B, T, H*D] <-> [B, H, T, D].
+Var split_heads(Var x, int64_t heads);
+Var merge_heads(Var x);
+
+}  // namespace whence::nn

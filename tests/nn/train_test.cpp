@@ -1,0 +1,159 @@
+// TrainStep: learning, accumulation, resuming bitwise after a kill at a random moment.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "nn/checkpoint.h"
+#include "nn/data/random_stream.h"
+#include "nn/layers.h"
+#include "nn/train.h"
+
+using namespace whence;
+using namespace whence::nn;
+
+namespace {
+
+struct Net : Module {
+  Linear a{*this, "a", 8, 16}, b{*this, "b", 16, 4};
+  Dropout drop{0.1, 77};
+  Var operator()(Var x) const { return b(drop(tanh(a(x)), true)); }
+};
+
+Dataset blobs() {
+  return {96, [](std::span<const int64_t> samples, std::span<RandomStream> random) {
+            int64_t n = int64_t(samples.size());
+            Tensor x = Tensor::empty({n, 8}), y = Tensor::empty({n}, i32);
+            for (int64_t i = 0; i < n; ++i) {
+              int label = int(samples[size_t(i)] % 4);
+              y.data<int32_t>()[i] = label;
+              for (int k = 0; k < 8; ++k) x.data<float>()[i * 8 + k] = float(random[size_t(i)].uniform(-0.5, 0.5) + (k % 4 == label));
+            }
+            return std::map<std::string, Tensor>{{"x", x}, {"y", y}};
+          }};
+}
+
+struct Training {
+  Net net;
+  DataLoader loader{blobs(), {.batch_size = 16, .seed = 5}};
+  std::unique_ptr<TrainStep> step;
+  explicit Training(TrainOptions o = {}) {
+    net.init(2);
+    o.clip_norm = 1;
+    o.schedule = cosine_schedule(60, 5);
+    o.ema_decay = 0.9;
+    o.seed = 9;
+    step = std::make_unique<TrainStep>(net, AdamW{.lr = 0.02}, [this](Graph& g, const Batch& b) { return cross_entropy(net(g.input("x", b["x"])), g.input("y", b["y"])); }, o);
+  }
+};
+
+TEST(TrainStep, Learns) {
+  Training r;
+  float first = (*r.step)(r.loader.next()), last = 0;
+  for (int i = 1; i < 60; ++i) last = (*r.step)(r.loader.next());
+  EXPECT_NEAR(first, std::log(4.0), 0.6);
+  EXPECT_LT(last, 0.5 * first);
+}
+
+TEST(TrainStep, TwoHalfBatchesEqualOneBatch) {
+  // Without dropout the mean gradient of two halves is the gradient of the whole.
+  struct Plain : Module {
+    Linear a{*this, "a", 8, 4};
+  } one, two;
+  one.init(1, f64);
+  two.init(1, f64);
+  auto loss = [](Plain& m) {
+    return [&m](Graph& g, const Batch& b) { return mean(square(m.a(g.input("x", b["x"])))); };
+  };
+  TrainStep whole(one, SGD{.lr = 0.1}, loss(one)), halves(two, SGD{.lr = 0.1}, loss(two), {.accumulate = 2});
+  Tensor x = Tensor::empty({6, 8}, f64);
+  for (int64_t i = 0; i < 48; ++i) x.data<double>()[i] = std::sin(double(i));
+  Batch all, first, second;
+  all.tensors["x"] = x;
+  first.tensors["x"] = x.slice(0, 0, 3).contiguous_copy();
+  second.tensors["x"] = x.slice(0, 3, 6).contiguous_copy();
+  whole(all);
+  halves(first);
+  EXPECT_EQ(halves.steps(), 0);
+  halves(second);
+  EXPECT_EQ(halves.steps(), 1);
+  EXPECT_LT(max_abs_diff(one.flat(), two.flat()), 1e-15);
+}
+
+TEST(TrainStep, NamesTheOpThatMadeTheLossInfinite) {
+  struct Bad : Module {
+    Parameter& w = parameter("w", {2}, Init::zeros());
+  } m;
+  TrainStep step(m, SGD{}, [&](Graph& g, const Batch&) { return sum(log(m.w.in(g))); });
+  Tensor before = m.flat().contiguous_copy();
+  try {
+    step(Batch{});
+    FAIL() << "accepted";
+  } catch (const NumericError& e) {
+    EXPECT_NE(std::string(e.what()).find("log recorded at train_test.cpp"), std::string::npos) << e.what();
+  }
+  EXPECT_TRUE(bitwise_equal(before, m.flat()));
+}
+
+// Trains `steps` batches in all, saving after each; goes on from what is in the folder.
+void train(const std::string& folder, int64_t steps) {
+  Training r({.accumulate = 2});
+  CheckpointFolder saved(folder, 2);
+  if (auto found = saved.latest()) {
+    Checkpoint c = load_checkpoint(found->path);
+    r.step->load_state(c.tensors);
+    r.loader.restore({.epoch = std::stoll(c.metadata.at("epoch")), .position = std::stoll(c.metadata.at("position")), .seed = 5});
+  }
+  while (r.step->batches() < steps) {
+    (*r.step)(r.loader.next());
+    LoaderState s = r.loader.state();
+    saved.save(r.step->batches(), r.step->state(), {{"epoch", std::to_string(s.epoch)}, {"position", std::to_string(s.position)}});
+  }
+}
+
+TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
+  namespace fs = std::filesystem;
+  fs::path base = fs::temp_directory_path() / ("whence_resume_" + std::to_string(getpid()));
+  std::string whole = base / "whole", broken = base / "broken";
+  constexpr int64_t kSteps = 41;
+  // Both in children: this process must not start OpenMP threads before it forks.
+  auto child = [&](const std::string& folder) {
+    pid_t pid = fork();
+    if (pid == 0) {
+      try {
+        train(folder, kSteps);
+        _exit(0);
+      } catch (const std::exception& e) {
+        fprintf(stderr, "%s\n", e.what());
+        _exit(1);
+      }
+    }
+    return pid;
+  };
+  int status = 0;
+  waitpid(child(whole), &status, 0);
+  ASSERT_EQ(status, 0);
+  RandomStream random{uint64_t(getpid())};
+  int kills = 0;
+  for (int attempt = 0; attempt < 200; ++attempt) {
+    pid_t pid = child(broken);
+    usleep(useconds_t(1000 + random.below(attempt < 12 ? 60000 : 3000000)));
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
+    if (WIFEXITED(status)) break;
+    ++kills;
+  }
+  ASSERT_TRUE(WIFEXITED(status));
+  ASSERT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_GT(kills, 0);
+  Checkpoint a = load_checkpoint(CheckpointFolder(whole).path_of(kSteps)), b = load_checkpoint(CheckpointFolder(broken).path_of(kSteps));
+  ASSERT_EQ(a.tensors.size(), b.tensors.size());
+  for (auto& [name, t] : a.tensors) EXPECT_TRUE(bitwise_equal(t, b.tensors.at(name))) << name;
+  fs::remove_all(base);
+}
+
+}  // namespace
