@@ -28,6 +28,9 @@ using std::abs, std::cos, std::erf, std::exp, std::expm1, std::floor, std::fma, 
 WHENCE_SCALAR float select(bool c, float a, float b) { return c ? a : b; }
 WHENCE_SCALAR double select(bool c, double a, double b) { return c ? a : b; }
 
+/// log(1 + t) for t in [0, 1]; registers have a shorter one.
+template <class T> WHENCE_SCALAR T log1p_unit(T t) { return log1p(t); }
+
 // ---- one operand -------------------------------------------------------------------------------------------------------------
 
 template <class T> WHENCE_SCALAR T neg(T x) { return -x; }
@@ -49,9 +52,9 @@ template <class T> WHENCE_SCALAR T gelu_tanh(T x) {
 // log(1 + e^(beta x)) / beta with the large part taken out, so it neither overflows nor needs a threshold.
 template <class T> WHENCE_SCALAR T softplus(T x, T beta) {
   T z = beta * x;
-  return (select(z < T(0), T(0), z) + log1p(exp(-abs(z)))) / beta;
+  return (select(z < T(0), T(0), z) + log1p_unit(exp(-abs(z)))) / beta;
 }
-template <class T> WHENCE_SCALAR T log_sigmoid(T x) { return select(x > T(0), T(0), x) - log1p(exp(-abs(x))); }
+template <class T> WHENCE_SCALAR T log_sigmoid(T x) { return select(x > T(0), T(0), x) - log1p_unit(exp(-abs(x))); }
 
 // ---- two operands ------------------------------------------------------------------------------------------------------------
 

@@ -186,6 +186,22 @@ Vec<T> log1p(Vec<T> x) {
   return select(x == Vec<T>(std::numeric_limits<T>::infinity()), x, y);
 }
 
+/// log(1 + t) for t in [0, 1]: with s = t / (2 + t), 2 atanh(s) = t - s (t - s^2 R(s^2)); R is a fit on [0, 1/9].
+template <class T>
+Vec<T> log1p_unit(Vec<T> t) {
+  Vec<T> s = t / (Vec<T>(T(2)) + t), z = s * s, r;
+  if constexpr (std::is_same_v<T, float>) {
+    static constexpr float c[] = {0.6666667489f, 0.3999893053f, 0.286156118f, 0.2144019349f, 0.2425745602f};
+    r = detail::horner(z, c);
+  } else {
+    static constexpr double c[] = {0.6666666666666667, 0.3999999999999414, 0.28571428572489277, 0.22222222126831898, 0.18181823150071855,
+                                   0.15384453226897213, 0.1333678524779471, 0.11716162281389787, 0.10971206510836029, 0.06999214387507849,
+                                   0.16459767874239942};
+    r = detail::horner(z, c);
+  }
+  return fma(-s, fma(-z, r, t), t);
+}
+
 template <class T>
 Vec<T> copysign(Vec<T> magnitude, Vec<T> sign) {
   using Int = typename Vec<T>::Int;
@@ -229,9 +245,22 @@ inline Vec<double> erf(Vec<double> x) {
 template <class T> Vec<T> sin(Vec<T> x) { return xsimd::sin(x.v); }
 template <class T> Vec<T> cos(Vec<T> x) { return xsimd::cos(x.v); }
 
-/// x^y with the C library's special cases. Lane by lane: exact powers are the business of the plan (square, sqrt, reciprocal).
+/// x^y with the C library's special cases, lane by lane; for float and positive finite x as exp(y log x) in double.
 template <class T>
 Vec<T> pow(Vec<T> x, Vec<T> y) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<T, float>) {
+    constexpr float inf = std::numeric_limits<float>::infinity();
+    Mask<float> plain = (x > Vec<float>(0.0f)) & (x < Vec<float>(inf)) & (abs(y) < Vec<float>(inf));
+    if (xsimd::all(plain.m)) {
+      using D = xsimd::batch<double>;
+      auto half = [](__m256 a, __m256 b) { return _mm512_cvtpd_ps(exp(Vec<double>(D(_mm512_cvtps_pd(b))) * log(Vec<double>(D(_mm512_cvtps_pd(a))))).v); };
+      __m256 lo = half(_mm512_castps512_ps256(x.v), _mm512_castps512_ps256(y.v));
+      __m256 hi = half(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x.v), 1)), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(y.v), 1)));
+      return xsimd::batch<float>(_mm512_castpd_ps(_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(lo)), _mm256_castps_pd(hi), 1)));
+    }
+  }
+#endif
   alignas(64) T a[Vec<T>::size], b[Vec<T>::size];
   x.v.store_aligned(a);
   y.v.store_aligned(b);
