@@ -67,14 +67,28 @@ std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const
 
 namespace whence {
 
+// Extensions replay from what the base plan holds.
+std::vector<Tensor> Plan::State::leaves_to_replay() const {
+  std::vector<Tensor> tensors;
+  for (const planner::Leaf& l : program->leaves) {
+    if (l.kind != planner::Leaf::retained) continue;
+    const planner::Kept& k = *std::find_if(program->base->kept.begin(), program->base->kept.end(), [&](auto& k) { return k.value == l.slot; });
+    Tensor t = Tensor::empty(l.type.shape, l.type.dtype);
+    copy({base->instance->base[k.at.base] + k.at.offset, l.type.dtype, l.type.shape, l.strides}, t.view());
+    tensors.push_back(t);
+  }
+  tensors.insert(tensors.end(), held.begin(), held.end());
+  return tensors;
+}
+
 std::string Plan::diagnose(const Feeds& feeds, RunOptions o) const {
   std::string bad;
-  planner::replay(*state_->program, state_->held, feeds, o, &bad);
+  planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o, &bad);
   return bad;
 }
 
 Results Plan::reference(const Feeds& feeds, RunOptions o) const {
-  return {state_->outputs, planner::replay(*state_->program, state_->held, feeds, o, nullptr)};
+  return {state_->outputs, planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o, nullptr)};
 }
 
 }  // namespace whence

@@ -23,8 +23,10 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       for (Id v = node.out; v < node.out + node.n_out; ++v) {
         if (!stored_[v] || base_[v] != kNone) continue;
         block_[v] = Id(p.blocks.size());
-        p.blocks.push_back({bytes(v), at, std::max(at, last_[v])});
-        p.block_root.push_back(node.where);
+        bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
+        if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
+        p.blocks.push_back({.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .second = order.fork.second(at)});
+        p.block_where.push_back(node.where);
         p.stats.unplanned_bytes += bytes(v);
       }
     }
@@ -38,8 +40,8 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       for (Id v : low.ir.in(head)) in.push_back(low.ir.types[v]);
       for (Id k = 0; k < head.n_out; ++k) out.push_back(low.ir.types[head.out + k]);
       work_[at] = Id(p.blocks.size());
-      p.blocks.push_back({head.op->workspace(in, out, *head.attrs), at, at});
-      p.block_root.push_back(head.where);
+      p.blocks.push_back({.bytes = head.op->workspace(in, out, *head.attrs), .first = at, .last = at, .second = order.fork.second(at)});
+      p.block_where.push_back(head.where);
     }
   }
   // Blocks that were given away are dropped: their root points at the donor's.
@@ -49,13 +51,29 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
     if (p.blocks[b].first == kNone) continue;
     number[b] = kept;
     p.blocks[kept] = p.blocks[b];
-    p.block_root[kept++] = p.block_root[b];
+    p.block_where[kept++] = p.block_where[b];
   }
   p.blocks.resize(kept);
-  p.block_root.resize(kept);
+  p.block_where.resize(kept);
   for (Id& b : block_) if (b != kNone) b = number[b];
   for (Id& b : work_) if (b != kNone) b = number[b];
-  p.arena_bytes = place_blocks(p.blocks, p.options.reuse_memory);
+  place();
+}
+
+// A fork's second branch allocates in its own part of the arena, so that reuse never orders one branch after the other. In
+// the first part, what the second branch reads stays until its step, which counts as later than all of the first branch.
+void Storage::place() {
+  std::vector<Block> parts[2];
+  for (const Block& b : p_.blocks) parts[b.second].push_back(b);
+  size_t begin = place_blocks(parts[0], p_.options.reuse_memory);
+  p_.arena_bytes = begin + place_blocks(parts[1], p_.options.reuse_memory);
+  size_t next[2] = {};
+  for (Block& b : p_.blocks) b.offset = parts[b.second][next[b.second]++].offset + (b.second ? begin : 0);
+}
+
+bool Storage::dies(Id root, Id at) const {
+  if (last_[root] != at || block_[root] == kNone) return false;
+  return p_.blocks[block_[root]].second == order_.fork.second(at) || !order_.fork.second(at);
 }
 
 void Storage::find_lifetimes() {
@@ -162,7 +180,8 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     const Unit& u = order.units[at];
     const INode& n = low.ir.nodes[order.members[u.begin]];
     if (u.tile) {
-      p.steps.push_back({.tile = Id(p.tiles.size()), .where = n.where});
+      p.steps.push_back({.tile = Id(p.tiles.size()), .members = Id(p.members.size()), .n_members = u.end - u.begin, .where = n.where});
+      for (Id m = u.begin; m < u.end; ++m) p.members.push_back(low.ir.nodes[order.members[m]].where);
       p.tiles.push_back(make_tile(p, low, storage, {order.members.data() + u.begin, u.end - u.begin}));
       p.stats.fused_groups += u.end - u.begin > 1;
       p.stats.fused_nodes += u.end - u.begin > 1 ? u.end - u.begin : 0;
@@ -177,6 +196,14 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     for (Id k = 0; k < n.n_out; ++k) add(n.out + k);
     p.steps.push_back(s);
   }
+  // For extensions: what of the key can be read back.
+  for (Id v = 0; v < p.key_value.size(); ++v) {
+    if (p.key_value[v] == kNone) continue;
+    Id value = low.value[p.key_value[v]], root = low.place[value].root;
+    if (low.ir.nodes[low.ir.producer[root]].leaf != kNone || !storage.in_memory(root) || storage.donated(root)) continue;
+    p.kept.push_back({v, storage.at(value), storage.block(root), low.view(value).strides});
+  }
+  p.fork = order.fork;
   p.stats.steps = p.steps.size();
   p.stats.views = low.views;
   p.stats.arena_bytes = p.arena_bytes;

@@ -13,12 +13,15 @@ class Storage {
   /// False: only its own group reads it, so it stays in a register.
   bool in_memory(Id root) const { return stored_[root]; }
   int64_t workspace(Id position) const;
+  Id block(Id root) const { return block_[root]; }
+  bool donated(Id root) const { return donated_[root]; }  ///< a later value lives in its place
 
  private:
   void find_lifetimes();
   void reuse_in_group(const Unit& u, Id position);
   void reuse_in_kernel(const INode& n, Id position);
-  bool dies(Id root, Id position) const { return last_[root] == position && block_[root] != kNone; }
+  void place();
+  bool dies(Id root, Id position) const;
   void give(Id donor, Id root);
   size_t bytes(Id root) const { return size_t(low_.ir.types[root].shape.numel()) * size_of(low_.ir.types[root].dtype); }
 

@@ -22,6 +22,18 @@ double microseconds() {
   throw ValueError(text);
 }
 
+// Fed memory that an output is bound to would change while it is read.
+bool overwritten(const Program& p, const Instance& x, const Tensor& fed) {
+  if (p.options.bind.empty()) return false;
+  auto begin = static_cast<std::byte*>(fed.raw()), end = begin + fed.nbytes();
+  for (size_t k = 0; k < p.outputs.size(); ++k) {
+    if (!p.outputs[k].bound) continue;
+    auto at = static_cast<std::byte*>(x.results[k][0].raw());
+    if (begin < at + x.results[k][0].nbytes() && at < end) return true;
+  }
+  return false;
+}
+
 void bind_feeds(const Program& p, Instance& x, const Feeds& feeds, std::span<const std::string> ignored) {
   const size_t n = p.inputs.size();
   size_t next = 0, bound = 0;
@@ -36,11 +48,15 @@ void bind_feeds(const Program& p, Instance& x, const Feeds& feeds, std::span<con
     }
     const Id l = p.inputs[next];
     check_feed(p.leaves[l], tensor);
-    if (tensor.contiguous()) {
+    if (tensor.contiguous() && !overwritten(p, x, tensor)) {
       x.base[1 + l] = static_cast<std::byte*>(tensor.raw());
     } else {
       x.copies.push_back(tensor.contiguous_copy());
       x.base[1 + l] = static_cast<std::byte*>(x.copies.back().raw());
+    }
+    if (p.options.keep) {
+      x.inputs.resize(n);
+      x.inputs[next] = tensor.contiguous() ? tensor : x.copies.back();
     }
     bound += x.fed[next] != x.runs;
     x.fed[next] = x.runs;
@@ -101,20 +117,27 @@ void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const 
   }
   bind_feeds(p, x, feeds, ignored);
   bind_outputs(p, x, out);
-  if (!profile) {
-    for (const Step& s : p.steps) run_step(p, x, s, o.seed);
-    return;
+  if (profile) {
+    x.times.resize(p.steps.size());
+    ++x.profiled;
   }
-  x.times.resize(p.steps.size());
-  double zero = microseconds();
-  for (size_t i = 0; i < p.steps.size(); ++i) {
-    double start = microseconds();
-    run_step(p, x, p.steps[i], o.seed);
-    double took = microseconds() - start;
-    x.times[i].start = start - zero;
-    x.times[i].last = took;
-    x.times[i].total += took;
-  }
+  const double zero = profile ? microseconds() : 0;
+  auto steps = [&](Id begin, Id end, int thread) {
+    if (!profile) {
+      for (Id i = begin; i < end; ++i) run_step(p, x, p.steps[i], o.seed);
+      return;
+    }
+    for (Id i = begin; i < end; ++i) {
+      double start = microseconds();
+      run_step(p, x, p.steps[i], o.seed);
+      double took = microseconds() - start;
+      x.times[i] = {start - zero, took, x.times[i].total + took, thread};
+    }
+  };
+  if (!p.fork.exists()) return steps(0, Id(p.steps.size()), 0);
+  steps(0, p.fork.begin, 0);
+  run_forked([&] { steps(p.fork.begin, p.fork.middle, 0); }, [&] { steps(p.fork.middle, p.fork.end, 1); });
+  steps(p.fork.end, Id(p.steps.size()), 0);
 }
 
 }  // namespace whence::planner

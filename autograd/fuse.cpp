@@ -47,8 +47,10 @@ class Fusion {
 
   void early() {
     level_.assign(n_, 0);
-    for (Id i = 0; i < n_; ++i)
+    for (Id i = 0; i < n_; ++i) {
+      if (Id a = ir_.nodes[i].after; a != kNone) level_[i] = level_[a] + 1;
       for (Id v : ir_.in(ir_.nodes[i])) level_[i] = std::max(level_[i], level_[source(v)] + rise(v, i));
+    }
   }
 
   void late() {
@@ -66,6 +68,10 @@ class Fusion {
           if (!leaf(ir_.producer[root]) && readers[root] == 1) freed += bytes(root);
         }
         if (freed <= bytes(n.out)) level_[i] = bound[i];
+      }
+      if (n.after != kNone) {
+        bound[n.after] = std::min(bound[n.after], level_[i] - 1);
+        joins[n.after] = 0;
       }
       for (Id v : ir_.in(n)) {
         Id p = source(v), at = level_[i] - rise(v, i);

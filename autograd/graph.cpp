@@ -185,6 +185,11 @@ std::vector<Var> record_all(const OpDef& op, std::span<const Var> in, Attrs attr
   return out;
 }
 
+void Graph::mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep) {
+  for (NodeId i = begin; i < end; ++i) nodes_[i].recompute = !nodes_[i].op->traits.leaf;
+  for (const Var& v : keep) nodes_[producer_[v.id()]].recompute = false;
+}
+
 // ---- description ----------------------------------------------------------------------------------------------
 
 ScopeGuard::ScopeGuard(Graph& g, std::string_view name) : graph_(g), before_(g.scope_) {

@@ -65,6 +65,7 @@ struct Node {
   uint32_t location = 0;
   NodeId origin = kNone;                  ///< for nodes made by a sweep or an inlined body: the node they serve
   uint8_t pass = 0;                       ///< 0 forward, 1 gradient, 2 relevance
+  bool recompute = false;                 ///< inside a checkpoint: later sweeps compute it again instead of keeping it
 };
 
 struct InputOptions {
@@ -95,6 +96,9 @@ class Graph {
   /// Appends a node; shapes and dtypes are checked here. Returns its first result; result k is at id + k.
   Var record(const OpDef& op, std::span<const Var> in, Attrs attrs = {},
              std::source_location where = std::source_location::current());
+
+  /// Values of nodes [begin, end) are dropped after forward and recomputed for later sweeps, but for `keep` (checkpoint.h).
+  void mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep);
 
   // ---- structure
   size_t node_count() const { return nodes_.size(); }

@@ -42,7 +42,7 @@ bool has_loop(const INode& n, const Ir& ir) {
 
 class Lowering {
  public:
-  Lowering(const Ir& from, const Program& p, bool fuse) : from_(from), p_(p), fuse_(fuse) {}
+  Lowering(const Ir& from, const Program& p, const std::vector<char>& deferred) : from_(from), p_(p), fuse_(p.options.fuse), deferred_(deferred) {}
 
   Lowered run() {
     value_.assign(from_.producer.size(), kNone);
@@ -59,6 +59,7 @@ class Lowering {
       throw MissingKernel(text);
     }
     outputs();
+    low_.value = std::move(value_);
     return std::move(low_);
   }
 
@@ -115,6 +116,7 @@ class Lowering {
 
   void compute(INode n, std::span<Id> in) {
     n.tile = !in.empty() && has_loop(n, from_);
+    if (n.after != kNone) n.after = low_.ir.producer[value_[from_.nodes[n.after].out]];
     if (!n.tile && !n.op->cpu) missing_.insert(fmt::format("{} {}", p_.describe(n.where), from_.types[n.out].str()));
     if (n.tile && !fuse_ && n.op->cpu && !is_copy(n.op)) n.tile = false;
     if (!n.tile && !n.op->traits.strided)
@@ -139,12 +141,13 @@ class Lowering {
   // Results are values: no two share memory, none is a leaf.
   void outputs() {
     std::vector<char> taken(low_.ir.types.size() + from_.outputs.size());
-    for (Id o : from_.outputs) {
-      Id v = value_[o];
+    for (size_t k = 0; k < from_.outputs.size(); ++k) {
+      Id v = value_[from_.outputs[k]];
       Id root = low_.place[v].root;
       bool leaf = low_.ir.nodes[low_.ir.producer[root]].leaf != kNone;
-      if (leaf || !low_.whole(v) || taken[root]) {
+      if (leaf || !low_.whole(v) || taken[root] || deferred_[k]) {
         v = copy_of(v);
+        low_.ir.nodes.back().tile = !deferred_[k];  // a step of its own, that can wait until the end
         root = v;
       }
       if (root >= taken.size()) taken.resize(root + 1);
@@ -157,6 +160,7 @@ class Lowering {
   const Ir& from_;
   const Program& p_;
   const bool fuse_;
+  const std::vector<char>& deferred_;
   Lowered low_;
   std::vector<Id> value_;   // merged value -> lowered value
   std::vector<Id> copies_;  // lowered value -> its row-major copy
@@ -165,6 +169,6 @@ class Lowering {
 
 }  // namespace
 
-Lowered lower(const Ir& ir, const Program& program, bool fuse) { return Lowering(ir, program, fuse).run(); }
+Lowered lower(const Ir& ir, const Program& program, const std::vector<char>& deferred) { return Lowering(ir, program, deferred).run(); }
 
 }  // namespace whence::planner

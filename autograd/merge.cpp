@@ -16,9 +16,10 @@ class Merger {
  public:
   Merger(Program& p, bool equal) : p_(p), equal_(equal) {}
 
-  Ir run() {
+  Ir run(std::vector<Id>* map) {
     const Ir& key = p_.key;
-    std::vector<Id> value(key.producer.size(), kNone);  // key value -> merged value
+    std::vector<Id>& value = *map;  // key value -> merged value
+    value.assign(key.producer.size(), kNone);
     std::vector<Id> in;
     for (const INode& n : key.nodes) {
       in.clear();
@@ -26,7 +27,9 @@ class Merger {
       place(n, in, {key.types.data() + n.out, n.n_out}, {value.data() + n.out, n.n_out});
     }
     for (Id v : key.outputs) ir_.outputs.push_back(value[v]);
-    return without_dead();
+    Ir lean = without_dead(ir_, map);
+    p_.stats.dead = ir_.nodes.size() - lean.nodes.size();
+    return lean;
   }
 
  private:
@@ -62,8 +65,8 @@ class Merger {
     for (NodeId id = begin; id < scratch.node_count(); ++id) {
       const Node& inner = scratch.node(id);
       p_.attrs.push_back(scratch.attrs(inner));
-      INode m{.op = inner.op, .attrs = &p_.attrs.back(), .n_out = inner.out_count, .where = Id(p_.wheres.size())};
-      p_.wheres.push_back({inner.op, p_.wheres[n.where].at, p_.wheres[n.where].scope, n.where, 0});
+      INode m{.op = inner.op, .attrs = &p_.attrs.back(), .n_out = inner.out_count, .where = Id(p_.wheres.size()), .recompute = n.recompute};
+      p_.wheres.push_back({inner.op, p_.wheres[n.where].at, p_.wheres[n.where].scope, n.where, p_.wheres[n.where].pass});
       if (inner.op->traits.leaf) {  // a constant of the body
         const Tensor& t = m.attrs->tensor("tensor");
         m.leaf = Id(p_.leaves.size());
@@ -113,33 +116,6 @@ class Merger {
     }
   }
 
-  // Merging and inlining leave nodes that nobody reads.
-  Ir without_dead() {
-    std::vector<char> live(ir_.nodes.size());
-    for (Id v : ir_.outputs) live[ir_.producer[v]] = 1;
-    for (size_t i = ir_.nodes.size(); i-- > 0;)
-      if (live[i])
-        for (Id v : ir_.in(ir_.nodes[i])) live[ir_.producer[v]] = 1;
-    Ir r;
-    std::vector<Id> value(ir_.producer.size(), kNone), in;
-    for (size_t i = 0; i < ir_.nodes.size(); ++i) {
-      const INode& n = ir_.nodes[i];
-      if (!live[i]) {
-        ++p_.stats.dead;
-        continue;
-      }
-      in.clear();
-      for (Id v : ir_.in(n)) in.push_back(value[v]);
-      const INode& made = r.add(n, in);
-      for (Id k = 0; k < n.n_out; ++k) {
-        value[n.out + k] = made.out + k;
-        r.types.push_back(ir_.types[n.out + k]);
-      }
-    }
-    for (Id v : ir_.outputs) r.outputs.push_back(value[v]);
-    return r;
-  }
-
   Program& p_;
   const bool equal_;
   Ir ir_;
@@ -149,6 +125,32 @@ class Merger {
 
 }  // namespace
 
-Ir merge(Program& program, bool merge_equal) { return Merger(program, merge_equal).run(); }
+Ir without_dead(const Ir& ir, std::vector<Id>* map) {
+  std::vector<char> live(ir.nodes.size());
+  for (Id v : ir.outputs) live[ir.producer[v]] = 1;
+  for (size_t i = ir.nodes.size(); i-- > 0;)
+    if (live[i])
+      for (Id v : ir.in(ir.nodes[i])) live[ir.producer[v]] = 1;
+  Ir r;
+  std::vector<Id> value(ir.producer.size(), kNone), in;
+  for (size_t i = 0; i < ir.nodes.size(); ++i) {
+    if (!live[i]) continue;
+    INode n = ir.nodes[i];
+    in.clear();
+    for (Id v : ir.in(n)) in.push_back(value[v]);
+    if (n.after != kNone) n.after = live[n.after] ? r.producer[value[ir.nodes[n.after].out]] : kNone;
+    for (Id k = 0; k < n.n_out; ++k) {
+      value[n.out + k] = Id(r.producer.size()) + k;
+      r.types.push_back(ir.types[n.out + k]);
+    }
+    r.add(n, in);
+  }
+  for (Id v : ir.outputs) r.outputs.push_back(value[v]);
+  for (Id& v : *map)
+    if (v != kNone) v = value[v];
+  return r;
+}
+
+Ir merge(Program& program, bool merge_equal, std::vector<Id>* value) { return Merger(program, merge_equal).run(value); }
 
 }  // namespace whence::planner

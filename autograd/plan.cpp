@@ -36,28 +36,28 @@ std::shared_ptr<Program> build(const Snapshot& s, const Options& o, size_t hash)
   p->hash = hash;
   p->options = o;
   store(s, *p);
-  Ir ir = merge(*p, o.merge);
-  Lowered low = lower(ir, *p, o.fuse);
-  emit(*p, low, schedule(low, fuse(low)));
+  std::vector<Id> key_value;
+  Ir ir = merge(*p, o.merge, &key_value);
+  fit_budget(*p, ir, key_value);
   return p;
 }
 
-}  // namespace
-}  // namespace planner
-
-Plan::State::~State() {
-  if (instance) planner::return_instance(program.get(), std::move(instance));
+std::vector<Var> flatten(std::initializer_list<OutputGroup> groups) {
+  std::vector<Var> outputs;
+  for (const OutputGroup& g : groups) outputs.insert(outputs.end(), g.vars.begin(), g.vars.end());
+  return outputs;
 }
 
-Plan compile(const std::vector<Var>& outputs, const CompileOptions& options) {
-  using namespace planner;
+void check_outputs(const std::vector<Var>& outputs, const CompileOptions& options) {
   if (outputs.empty()) throw ValueError("compile needs at least one output");
   for (const Var& v : outputs) {
     if (!v.defined()) throw ValueError("an output of compile is undefined");
     if (&v.graph() != &outputs[0].graph()) throw ValueError("the outputs of compile belong to different graphs");
   }
   if (options.device.kind != Device::Kind::cpu) throw DeviceError("no kernels for device " + options.device.str() + " in this build");
-  Snapshot s = take_snapshot(outputs);
+}
+
+std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>& outputs, const CompileOptions& options) {
   Options key = key_options(outputs, options);
   size_t hash = hash_of(s, key);
   auto state = std::make_shared<Plan::State>();
@@ -72,21 +72,65 @@ Plan compile(const std::vector<Var>& outputs, const CompileOptions& options) {
   state->held = leaf_tensors(s);
   state->profile = options.profile;
   for (auto& [v, place] : options.bind) {
-    state->held.push_back(place);
+    state->bound.push_back(place);
     size_t k = size_t(std::find(outputs.begin(), outputs.end(), v) - outputs.begin());
     state->instance->results[k] = {place};
     state->instance->base[state->program->outputs[k].base] = static_cast<std::byte*>(place.raw());
   }
   for (auto& [name, id] : s.graph->named_inputs())
     if (s.value[id] == kNone) state->ignored.push_back(name);
-  return Plan(state);
+  return state;
 }
 
-Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) {
-  std::vector<Var> outputs;
-  for (const OutputGroup& g : groups) outputs.insert(outputs.end(), g.vars.begin(), g.vars.end());
-  return compile(outputs, options);
+}  // namespace
+
+void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
+  // Budgets try several arrangements: leave nothing of the last one.
+  p.steps.clear();
+  p.views.clear();
+  p.view_refs.clear();
+  p.tiles.clear();
+  p.outputs.clear();
+  p.inputs.clear();
+  p.blocks.clear();
+  p.block_where.clear();
+  p.members.clear();
+  p.kept.clear();
+  p.fork = {};
+  p.stats = {.merged = p.stats.merged, .dead = p.stats.dead};
+  p.key_value = std::move(key_value);
+
+  std::vector<char> deferred(ir.outputs.size());
+  Lowered low = lower(ir, p, deferred);
+  std::vector<Overwrite> overwrites = find_overwrites(low, p);
+  Schedule order = schedule(low, fuse(low), overwrites);
+  if (order.units.empty()) {  // somebody still reads what an output is bound to: write at the end
+    for (const Overwrite& o : overwrites) deferred[o.output] = 1;
+    low = lower(ir, p, deferred);
+    order = schedule(low, fuse(low), find_overwrites(low, p));
+    if (order.units.empty()) throw ValueError("bind: an output is bound to memory that partly overlaps what it is copied from");
+  }
+  if (overwrites.empty()) order.fork = find_fork(low, p, order, cores());
+  emit(p, low, order);
 }
+
+}  // namespace planner
+
+Plan::State::~State() {
+  if (!instance) return;
+  instance->inputs.clear();
+  instance->copies.clear();
+  instance->times.clear();
+  instance->profiled = 0;
+  planner::return_instance(program.get(), std::move(instance));
+}
+
+Plan compile(const std::vector<Var>& outputs, const CompileOptions& options) {
+  planner::check_outputs(outputs, options);
+  return Plan(planner::plan_for(planner::take_snapshot(outputs), outputs, options));
+}
+
+Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) { return compile(planner::flatten(groups), options); }
 
 Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds, const CompileOptions& options) {
   return compile(outputs, options).run(feeds);
@@ -95,14 +139,46 @@ Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds,
 Results Plan::run(const Feeds& feeds, RunOptions o) {
   State& s = *state_;
   std::vector<Tensor> out;
-  std::lock_guard lock(s.mutex);
-  planner::execute(*s.program, *s.instance, feeds, s.ignored, o, s.profile, out);
+  if (!s.base) {
+    std::lock_guard lock(s.mutex);
+    planner::execute(*s.program, *s.instance, feeds, s.ignored, o, s.profile, out);
+    s.ran = true;
+    return {s.outputs, std::move(out)};
+  }
+  std::scoped_lock lock(s.mutex, s.base->mutex);
+  planner::bind_retained(*s.program, *s.instance, *s.base->instance);
+  planner::execute(*s.program, *s.instance, s.with_base(feeds), s.ignored, o, s.profile, out);
   return {s.outputs, std::move(out)};
 }
 
-Plan Plan::extend(std::initializer_list<OutputGroup> outputs, CompileOptions options) { return compile(outputs, options); }
+// Inputs that are not fed again keep the tensor that the base plan was fed, where it has kept it.
+Feeds Plan::State::with_base(const Feeds& feeds) const {
+  Feeds all = feeds;
+  const planner::Program& b = *base->program;
+  for (size_t i = 0; i < base->instance->inputs.size(); ++i) {
+    const std::string& name = b.leaves[b.inputs[i]].name;
+    bool wanted = std::any_of(program->inputs.begin(), program->inputs.end(), [&](planner::Id l) { return program->leaves[l].name == name; });
+    bool given = std::any_of(feeds.begin(), feeds.end(), [&](auto& f) { return f.first == name; });
+    if (wanted && !given && base->instance->inputs[i].defined()) all.emplace_back(name, base->instance->inputs[i]);
+  }
+  return all;
+}
+
+Plan Plan::extend(std::initializer_list<OutputGroup> groups, CompileOptions options) {
+  if (state_->base) return Plan(state_->base).extend(groups, std::move(options));
+  std::vector<Var> outputs = planner::flatten(groups);
+  planner::check_outputs(outputs, options);
+  if (&outputs[0].graph() != &(*state_->outputs)[0].graph()) throw ValueError("extend needs outputs that were recorded on the plan's graph");
+  std::lock_guard lock(state_->mutex);
+  if (!state_->ran) throw ValueError("extend reads values of the plan's last run: run it first");
+  planner::Snapshot base = planner::take_snapshot(*state_->outputs);
+  planner::Snapshot s = planner::take_extension(outputs, base, state_->program);
+  auto state = planner::plan_for(s, outputs, options);
+  state->base = state_;
+  if (state->program->stats.promises == 0) planner::count_promises(s, base, state->program->stats);
+  return Plan(state);
+}
+
 const PlanStats& Plan::stats() const { return state_->program->stats; }
-std::string Plan::report() const { return fmt::format("{} steps\n", state_->program->stats.steps); }
-void Plan::trace(const std::string&) const {}
 
 }  // namespace whence

@@ -60,9 +60,11 @@ struct PlanStats {
   size_t arena_bytes = 0;       ///< intermediates after reuse
   size_t unplanned_bytes = 0;   ///< the same values without reuse
   size_t output_bytes = 0;
-  // Promises (DynamicLRP, table 4): forward values a relevance rule reads and the plan does not retain.
-  size_t promises = 0, promise_nodes = 0, promise_depth = 0;
-  double promise_density = 0;   ///< promise nodes per graph node
+  // Promises of an extension (DynamicLRP, table 4): forward values that its nodes read and the plan has not kept.
+  size_t promises = 0;
+  size_t promise_nodes = 0;     ///< internal nodes: recomputed on the way, their results read by no rule directly
+  size_t promise_depth = 0;     ///< sum over the promises of the longest chain of recomputed nodes (one at least)
+  double promise_density = 0;   ///< promises per forward node of the plan
 };
 
 class Plan {
@@ -89,6 +91,7 @@ class Plan {
 
   struct State;
   explicit Plan(std::shared_ptr<State> s) : state_(std::move(s)) {}
+  const State* state() const { return state_.get(); }  ///< for tests of the planner
 
  private:
   std::shared_ptr<State> state_;

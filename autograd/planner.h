@@ -5,6 +5,7 @@
 // Every pass is linear or n log n in the nodes and free of recursion.
 #pragma once
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <source_location>
@@ -47,6 +48,8 @@ struct INode {
   Id out = 0, n_out = 0;             ///< values out .. out + n_out
   Id leaf = kNone;                   ///< leaves: index in Program::leaves
   Id where = kNone;
+  Id after = kNone;                  ///< runs after this node, and not in its group (recomputation waits for its reader)
+  bool recompute = false;            ///< marked by checkpoint
   bool tile = false;                 ///< runs inside a fused group (set by lower)
 };
 
@@ -78,6 +81,7 @@ struct Lowered {
   std::vector<Place> place;          ///< by value
   std::vector<Layout> layouts;
   std::vector<Id> output_root;       ///< by output: the root that is written into the output's own memory
+  std::vector<Id> value;             ///< value of the merged form -> value here
   size_t views = 0, copies = 0;
 
   View view(Id value) const;         ///< data is a pretended address: only offsets from kPretend mean anything
@@ -90,9 +94,22 @@ struct Unit {
   Id begin = 0, end = 0;             ///< range in Schedule::members (nodes, in order)
   bool tile = false;
 };
+/// Steps [begin, middle) and [middle, end) run on two threads.
+struct Fork {
+  Id begin = 0, middle = 0, end = 0;
+  bool exists() const { return end > begin; }
+  bool second(Id step) const { return step >= middle && step < end; }
+};
 struct Schedule {
   std::vector<Unit> units;           ///< in execution order
   std::vector<Id> members;
+  Fork fork{};
+};
+
+/// Output `output` is bound to memory that leaf value `leaf` reads.
+struct Overwrite {
+  Id output, root, leaf;
+  bool same_start;
 };
 
 // ---- memory ----------------------------------------------------------------------------------------------------
@@ -102,6 +119,7 @@ struct Block {
   size_t bytes = 0;
   Id first = 0, last = 0;
   size_t offset = 0;
+  bool second = false;               ///< belongs to the second branch of a fork, which has a part of the arena to itself
 };
 inline constexpr size_t kAlign = 256;
 /// Sets offsets by best fit in order of time; returns the arena's size. \p reuse false: every block has its own place.
@@ -121,8 +139,17 @@ struct Step {
   const Attrs* attrs = nullptr;
   Id views = 0, n_in = 0, n_out = 0; ///< kernels: range in Program::views
   Id tile = kNone;                   ///< fused groups: index in Program::tiles
+  Id members = 0, n_members = 0;     ///< fused groups: range in Program::members
   int64_t workspace = -1;            ///< arena offset
   Id where = kNone;
+};
+
+/// Where a value of the key lies. The memory of a block may have gone to others by the end of the run.
+struct Kept {
+  Id value = kNone;                  ///< of the key
+  Ref at{};
+  Id block = kNone;                  ///< kNone: not in the arena
+  Shape strides;
 };
 
 struct OutputSlot {
@@ -148,9 +175,11 @@ struct Program {
   std::vector<std::string> scopes;
   size_t hash = 0;
   Options options{};
+  std::shared_ptr<const Program> base;  ///< extensions: the program whose memory the retained leaves lie in
 
   // What runs.
   std::vector<Step> steps;
+  Fork fork{};
   std::vector<View> views;
   std::vector<Ref> view_refs;
   std::deque<TileProgram> tiles;
@@ -161,7 +190,10 @@ struct Program {
 
   // What can be said about it.
   std::vector<Block> blocks;
-  std::vector<Id> block_root;        ///< the root a block was made for (report)
+  std::vector<Id> block_where;       ///< by block: what it was made for
+  std::vector<Id> members;           ///< provenance of the nodes of fused groups, Step::members
+  std::vector<Id> key_value;         ///< value of the key -> value of the merged form
+  std::vector<Kept> kept;            ///< the values that are stored at all, in order
   PlanStats stats;
 
   std::string describe(Id where) const;
@@ -173,10 +205,16 @@ struct Program {
 struct Snapshot {
   Graph* graph = nullptr;
   std::vector<NodeId> live;
-  std::vector<Id> value;             ///< graph value -> canonical value, kNone when dead
+  std::vector<std::pair<ValueId, Id>> retained;  ///< extensions: graph values that the base program keeps, and their number there
+  std::shared_ptr<Program> base;
+  std::vector<Id> value;             ///< graph value -> canonical value, kNone when dead; retained ones come first
   std::vector<Id> outputs;           ///< canonical values
 };
 Snapshot take_snapshot(const std::vector<Var>& outputs);
+/// The part that is left when the values `base` retains need no computing.
+Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base, const std::shared_ptr<Program>& program);
+/// Counts of promises for an extension.
+void count_promises(const Snapshot& extension, const Snapshot& base, PlanStats& stats);
 size_t hash_of(const Snapshot&, const Options&);
 /// Same structure, attributes, leaves and options as the stored program, and its memory is still there.
 bool matches(const Snapshot&, const Options&, const Program&);
@@ -197,12 +235,20 @@ struct Instance {
   std::vector<Tensor> copies;                  ///< row-major copies of strided feeds
   std::vector<uint64_t> fed;                   ///< by input: the run that fed it last
   uint64_t runs = 0;
-  struct Span { double start = 0, last = 0, total = 0; };  ///< microseconds
+  struct Span { double start = 0, last = 0, total = 0; int thread = 0; };  ///< microseconds
   std::vector<Span> times;                     ///< by step, when profiled
+  size_t profiled = 0;                         ///< runs in `times`
+  std::vector<Tensor> inputs;                  ///< what was fed, by input; kept for extensions only
 };
 
 /// Binds feeds and outputs, runs every step; results in `out`.
 void execute(const Program&, Instance&, const Feeds&, std::span<const std::string> ignored, RunOptions, bool profile, std::vector<Tensor>& out);
+/// Extensions: points the retained leaves at the memory of the base plan's last run.
+void bind_retained(const Program&, Instance&, const Instance& base);
+/// Runs the two halves of a fork on two threads, each with half the cores, and waits for both. When the second thread is
+/// busy with another plan, one half follows the other.
+void run_forked(const std::function<void()>& first, const std::function<void()>& second);
+int cores();
 /// Checks one fed tensor against its input. \throws ShapeError, DTypeError
 void check_feed(const Leaf& input, const Tensor& fed);
 
@@ -220,12 +266,31 @@ void return_instance(const Program*, std::unique_ptr<Instance>);
 
 // ---- passes ----------------------------------------------------------------------------------------------------
 
-/// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own.
-Ir merge(Program& program, bool merge_equal);
-Lowered lower(const Ir& ir, const Program& program, bool fuse);
+/// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own. \p value: value of the key ->
+/// value of the result, kNone when it has gone.
+Ir merge(Program& program, bool merge_equal, std::vector<Id>* value);
+/// By node: runs in a sweep, or needs something from one.
+std::vector<char> late_nodes(const Ir& ir, const Program& program);
+/// Values of `dropped` nodes are computed again, just before the first late node that reads them.
+/// \p value: composed with old value -> new value.
+Ir recompute(const Ir& ir, const std::vector<char>& late, const std::vector<char>& dropped, size_t* count, std::vector<Id>* value);
+/// Removes what no output needs; composes `value` likewise.
+Ir without_dead(const Ir& ir, std::vector<Id>* value);
+/// Chooses what to drop until the arena fits the budget. \throws Error with the smallest feasible number.
+void fit_budget(Program& program, const Ir& ir, const std::vector<Id>& key_value);
+/// From the merged form to steps.
+void arrange(Program& program, const Ir& ir, std::vector<Id> key_value);
+/// \p deferred by output: written by a copy at the very end.
+Lowered lower(const Ir& ir, const Program& program, const std::vector<char>& deferred);
 /// Group number per node; kernels and leaves have their own.
 std::vector<Id> fuse(const Lowered& low);
-Schedule schedule(const Lowered& low, const std::vector<Id>& group);
+std::vector<Overwrite> find_overwrites(const Lowered& low, const Program& program);
+/// True when the unit with these members may write over what it reads.
+bool may_overwrite(const Lowered& low, const Overwrite& o, std::span<const Id> writer);
+/// No units: the overwrites cannot be honoured, their outputs have to be deferred.
+Schedule schedule(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites);
+/// Brings the two branches of a schedule together, when running them at the same time pays.
+Fork find_fork(const Lowered& low, const Program& program, Schedule& order, int threads);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
 /// The op of planned copies: contiguous output, any input.
@@ -240,10 +305,14 @@ struct Plan::State {
   std::shared_ptr<planner::Program> program;
   std::unique_ptr<planner::Instance> instance;
   std::shared_ptr<const std::vector<Var>> outputs;
-  std::vector<Tensor> held;              ///< parameters, large constants and bound memory: alive while the plan is
+  std::vector<Tensor> held;              ///< parameters and large constants, by leaf: alive while the plan is
+  std::vector<Tensor> bound;             ///< memory that outputs are written to
   std::vector<std::string> ignored;      ///< inputs of the graph that no output needs: may be fed, are not read
-  bool profile = false;
+  bool profile = false, ran = false;
+  std::shared_ptr<State> base;           ///< extensions: the plan whose values are read
   std::mutex mutex;
+  Feeds with_base(const Feeds& feeds) const;
+  std::vector<Tensor> leaves_to_replay() const;
   ~State();
 };
 

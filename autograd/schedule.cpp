@@ -18,11 +18,16 @@ struct Lists {
 
 class Scheduler {
  public:
-  Scheduler(const Lowered& low, const std::vector<Id>& group) : low_(low), ir_(low.ir) { make_units(group); make_edges(); }
+  Scheduler(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites) : low_(low), ir_(low.ir) {
+    make_units(group);
+    make_edges();
+    possible_ = make_waits(overwrites);
+  }
 
   Schedule run() {
+    if (!possible_) return {};
     std::vector<Id> recorded = order(false), saving = order(true);
-    if (recorded.size() != units_.size()) throw Error("the planner made a cycle");  // a defect of fuse.cpp, never the user's
+    if (recorded.size() != units_.size()) return {};
     const std::vector<Id>& best = peak(saving) < peak(recorded) ? saving : recorded;
     Schedule s;
     s.members = std::move(members_);
@@ -84,6 +89,31 @@ class Scheduler {
       if (low_.place[v].root == v && unit_of_[ir_.producer[v]] != kNone && outlives(v)) bytes_[v] = int64_t(ir_.types[v].shape.numel()) * int64_t(size_of(ir_.types[v].dtype));
     for (Id v : low_.output_root) bytes_[v] = 0;
   }
+  // Order without data: readers of a leaf run before the unit that writes over it, nodes with `after` after that node.
+  bool make_waits(std::span<const Overwrite> overwrites) {
+    std::vector<std::pair<Id, Id>> waits;  // first, then
+    for (const Overwrite& o : overwrites) {
+      Id writer = unit_of_[ir_.producer[o.root]];
+      if (!may_overwrite(low_, o, {members_.data() + units_[writer].begin, units_[writer].end - units_[writer].begin})) return false;
+      for (Id i = 0; i < ir_.nodes.size(); ++i)
+        for (Id v : ir_.in(ir_.nodes[i]))
+          if (low_.place[v].root == o.leaf && unit_of_[i] != writer) waits.emplace_back(unit_of_[i], writer);
+    }
+    for (Id i = 0; i < ir_.nodes.size(); ++i)
+      if (Id a = ir_.nodes[i].after; a != kNone && unit_of_[i] != unit_of_[a] && unit_of_[a] != kNone) waits.emplace_back(unit_of_[a], unit_of_[i]);
+    std::sort(waits.begin(), waits.end());
+    waits.erase(std::unique(waits.begin(), waits.end()), waits.end());
+    waiting_.assign(units_.size(), 0);
+    then_.begin.assign(units_.size() + 1, 0);
+    for (auto& [first, next] : waits) {
+      ++then_.begin[first + 1];
+      ++waiting_[next];
+      then_.items.push_back(next);
+    }
+    for (size_t u = 1; u < then_.begin.size(); ++u) then_.begin[u] += then_.begin[u - 1];
+    return true;
+  }
+
   // Values of a group that only the group reads stay in registers.
   bool outlives(Id v) const { return !ir_.nodes[ir_.producer[v]].tile || !readers_[v].empty(); }
 
@@ -96,7 +126,7 @@ class Scheduler {
 
   std::vector<Id> order(bool save) const {
     const Id n = Id(units_.size());
-    std::vector<Id> waiting(n), left(ir_.producer.size()), result;
+    std::vector<Id> waiting = waiting_, left(ir_.producer.size()), result;
     std::vector<uint64_t> reader_sum(ir_.producer.size());  // the sum of those still to read: the last one's number, at the end
     std::vector<char> ready(n), done(n);
     std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> queue;  // class, then recording order
@@ -113,12 +143,14 @@ class Scheduler {
         ++left[r];
         reader_sum[r] += u;
       }
-    for (Id u = 0; u < n; ++u) waiting[u] = Id(reads_[u].size());
+    auto arrive = [&](Id u, Id count) {
+      if ((waiting[u] -= count) > 0) return;
+      ready[u] = 1;
+      push(u);
+    };
+    for (Id u = 0; u < n; ++u) waiting[u] += Id(reads_[u].size());
     for (Id u = 0; u < n; ++u)
-      if (waiting[u] == 0) {
-        ready[u] = 1;
-        push(u);
-      }
+      if (waiting[u] == 0) arrive(u, 0);
     result.reserve(n);
     while (!queue.empty()) {
       Id u = Id(queue.top());
@@ -131,12 +163,9 @@ class Scheduler {
         if (--left[r] == 1 && save && ready[reader_sum[r]]) push(Id(reader_sum[r]));
       }
       written(u, [&](Id v) {
-        for (Id reader : readers_[v])
-          if (--waiting[reader] == 0) {
-            ready[reader] = 1;
-            push(reader);
-          }
+        for (Id reader : readers_[v]) arrive(reader, 1);
       });
+      for (Id next : then_[u]) arrive(next, 1);
     }
     return result;
   }
@@ -159,12 +188,16 @@ class Scheduler {
   const Ir& ir_;
   std::vector<Unit> units_;
   std::vector<Id> members_, unit_of_;
-  Lists reads_, readers_;
+  Lists reads_, readers_, then_;
+  std::vector<Id> waiting_;  // by unit: how many units of then_ come before it
+  bool possible_ = true;
   std::vector<int64_t> bytes_;  // by root: arena bytes
 };
 
 }  // namespace
 
-Schedule schedule(const Lowered& low, const std::vector<Id>& group) { return Scheduler(low, group).run(); }
+Schedule schedule(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites) {
+  return Scheduler(low, group, overwrites).run();
+}
 
 }  // namespace whence::planner

@@ -1,6 +1,7 @@
 // The live part of a graph in canonical numbering: hashed and compared by the plan cache, copied into the program.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "autograd/planner.h"
@@ -88,6 +89,8 @@ size_t hash_of(const Snapshot& s, const Options& o) {
   const Graph& g = *s.graph;
   size_t h = mix(s.live.size(), o.budget * 32 + o.fuse + o.merge * 2 + o.reuse_memory * 4 + o.concurrent * 8 + o.keep * 16);
   for (auto& [k, raw] : o.bind) h = mix(mix(h, k), std::hash<const void*>()(raw));
+  h = mix(h, std::hash<const void*>()(s.base.get()));
+  for (auto& [v, slot] : s.retained) h = mix(h, slot);
   for (NodeId id : s.live) {
     const Node& n = g.node(id);
     h = mix(h, std::hash<const void*>()(n.op));
@@ -104,11 +107,14 @@ size_t hash_of(const Snapshot& s, const Options& o) {
 
 bool matches(const Snapshot& s, const Options& o, const Program& p) {
   const Graph& g = *s.graph;
-  if (s.live.size() != p.key.nodes.size() || s.outputs != p.key.outputs || !(o == p.options)) return false;
+  const size_t first = s.retained.size();
+  if (s.base != p.base || first + s.live.size() != p.key.nodes.size() || s.outputs != p.key.outputs || !(o == p.options)) return false;
+  for (size_t i = 0; i < first; ++i)
+    if (const Leaf* l = p.key.nodes[i].leaf == kNone ? nullptr : &p.leaves[p.key.nodes[i].leaf]; !l || l->kind != Leaf::retained || l->slot != s.retained[i].second) return false;
   for (size_t i = 0; i < s.live.size(); ++i) {
     const Node& n = g.node(s.live[i]);
-    const INode& k = p.key.nodes[i];
-    if (n.op != k.op || n.in_count != k.n_in || n.out_count != k.n_out) return false;
+    const INode& k = p.key.nodes[first + i];
+    if (n.op != k.op || n.in_count != k.n_in || n.out_count != k.n_out || n.recompute != k.recompute) return false;
     if (n.op->traits.leaf) {
       if (!same_leaf(p.leaves[k.leaf], n, g.attrs(n), g.type(n.out_begin))) return false;
       continue;
@@ -170,11 +176,18 @@ void store(const Snapshot& s, Program& p) {
       p.wheres.push_back({n.op, g.location(n), scope[n.scope], n.origin == kNone ? kNone : where[n.origin], n.pass});
     }
   }
-  p.key.nodes.reserve(s.live.size());
+  p.key.nodes.reserve(s.retained.size() + s.live.size());
+  p.base = s.base;
+  for (auto& [v, slot] : s.retained) {
+    auto kept = std::lower_bound(p.base->kept.begin(), p.base->kept.end(), slot, [](const Kept& a, Id x) { return a.value < x; });
+    p.key.add({.op = &op_named("input"), .attrs = &none, .n_out = 1, .leaf = Id(p.leaves.size())}, {});
+    p.key.types.push_back(g.type(v));
+    p.leaves.push_back({.kind = Leaf::retained, .type = g.type(v), .strides = kept->strides, .slot = slot});
+  }
   std::vector<Id> in;
   for (NodeId id : s.live) {
     const Node& n = g.node(id);
-    INode k{.op = n.op, .attrs = &none, .n_out = n.out_count, .where = where[id]};
+    INode k{.op = n.op, .attrs = &none, .n_out = n.out_count, .where = where[id], .recompute = n.recompute};
     in.clear();
     for (ValueId v : g.inputs(n)) in.push_back(s.value[v]);
     if (n.op->traits.leaf) {

@@ -1,0 +1,69 @@
+#include "autograd/function.h"
+
+#include <list>
+#include <mutex>
+
+namespace whence {
+
+namespace {
+constexpr size_t kMaxSignatures = 64;  // the oldest trace goes first
+
+struct Trace {
+  std::vector<TensorType> types;
+  std::vector<std::string> names;
+  std::unique_ptr<Graph> graph;
+  Plan plan;
+  bool fits(std::span<const Tensor> in) const {
+    if (in.size() != types.size()) return false;
+    for (size_t i = 0; i < in.size(); ++i)
+      if (in[i].dtype() != types[i].dtype || !(in[i].shape() == types[i].shape)) return false;
+    return true;
+  }
+};
+}  // namespace
+
+struct TraceCache::State {
+  CompileOptions options;
+  std::mutex mutex;
+  std::list<std::shared_ptr<Trace>> traces;
+};
+
+TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>()) { state_->options = std::move(options); }
+
+std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& body, RunOptions options) const {
+  std::shared_ptr<Trace> trace;
+  {
+    std::lock_guard lock(state_->mutex);
+    for (auto& t : state_->traces)
+      if (t->fits(inputs)) {
+        trace = t;
+        break;
+      }
+    if (!trace) {
+      trace = std::make_shared<Trace>();
+      trace->graph = std::make_unique<Graph>();
+      std::vector<Var> vars;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        if (!inputs[i].defined()) throw ValueError("argument " + std::to_string(i) + " of the function is an undefined tensor");
+        trace->types.push_back({inputs[i].shape(), inputs[i].dtype()});
+        trace->names.push_back("argument " + std::to_string(i));
+        vars.push_back(trace->graph->input(trace->names[i], inputs[i].shape(), inputs[i].dtype()));
+      }
+      trace->plan = compile(body(vars), state_->options);
+      state_->traces.push_back(trace);
+      if (state_->traces.size() > kMaxSignatures) state_->traces.pop_front();
+    }
+  }
+  Feeds feeds;
+  feeds.reserve(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) feeds.emplace_back(trace->names[i], inputs[i]);
+  Results r = trace->plan.run(feeds, options);
+  return {r.begin(), r.end()};
+}
+
+size_t TraceCache::signatures() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->traces.size();
+}
+
+}  // namespace whence

@@ -1,0 +1,274 @@
+// The life of plans: cache, functions, reports, bound memory that is read, very long graphs, many cycles, several threads.
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "autograd/function.h"
+#include "autograd/planner.h"
+#include "autograd/sweep.h"
+#include "planner_test_ops.h"
+
+using namespace whence;
+using namespace planner_test;
+
+namespace {
+
+Var model(Graph& g, const Tensor& w, double factor, Shape shape = {4, 4}) {
+  Var x = g.input("x", shape);
+  return tanh(x * g.parameter("w", w) * factor) + 1.0;
+}
+
+TEST(PlanCache, EqualStructureIsFoundAgain) {
+  clear_plan_cache();
+  Tensor w = random_tensor({4, 4}, 1), w2 = random_tensor({4, 4}, 2);
+  auto misses = [](auto&& f) {
+    size_t before = plan_cache_stats().misses;
+    f();
+    return plan_cache_stats().misses - before;
+  };
+  auto make = [&](const Tensor& t, double factor, CompileOptions o = {}) {
+    Graph g;
+    compile({model(g, t, factor)}, o);
+  };
+  EXPECT_EQ(misses([&] { make(w, 2); }), 1u);
+  EXPECT_EQ(misses([&] { make(w, 2); }), 0u);
+  EXPECT_EQ(misses([&] { make(w, 3); }), 1u);                      // another constant
+  EXPECT_EQ(misses([&] { make(w2, 2); }), 1u);                     // another parameter
+  EXPECT_EQ(misses([&] { make(w, 2, {.fuse = false}); }), 1u);     // other options
+  EXPECT_EQ(misses([&] { make(w, 2); }), 0u);
+  Tensor place = Tensor::zeros({4, 4});
+  EXPECT_EQ(misses([&] { Graph g; Var y = model(g, w, 2); compile({y}, {.bind = {{y, place}}}); }), 1u);
+}
+
+TEST(PlanCache, MemoryThatWasFreedAndComesBackIsAnotherParameter) {
+  Tensor w = Tensor::full({4, 4}, 1);
+  { Graph g; compile({model(g, w, 5)}); }
+  w = {};
+  w = Tensor::full({4, 4}, 2);  // may get the same address
+  Graph g;
+  Var y = model(g, w, 5);
+  Plan p = compile({y});
+  Feeds f{{"x", Tensor::full({4, 4}, 1)}};
+  expect_same_bits(p.run(f), p.reference(f));
+}
+
+TEST(PlanCache, IsBounded) {
+  for (int i = 0; i < 400; ++i) {
+    Graph g;
+    Var x = g.input("x", {4});
+    compile({x * double(i)}).run({{"x", Tensor::full({4}, 1)}});
+  }
+  EXPECT_LE(plan_cache_stats().programs, 128u);
+}
+
+TEST(PlanCache, TwoPlansOfOneProgramDoNotShareMemory) {
+  Graph g, h;
+  Tensor w = random_tensor({4, 4}, 1);
+  Plan a = compile({model(g, w, 2)}), b = compile({model(h, w, 2)});
+  Feeds fa{{"x", Tensor::full({4, 4}, 1)}}, fb{{"x", Tensor::full({4, 4}, 2)}};
+  Results ra = a.run(fa), rb = b.run(fb);
+  expect_same_bits(ra, a.reference(fa));
+  expect_same_bits(rb, b.reference(fb));
+}
+
+TEST(Plan, ManyCyclesLeakNothing) {
+  auto resident = [] {
+    std::ifstream f("/proc/self/statm");
+    size_t total = 0, pages = 0;
+    f >> total >> pages;
+    return pages * 4096;
+  };
+  Tensor w = random_tensor({4, 4}, 1);
+  auto cycle = [&] {
+    Graph g;
+    Var x = g.input("x", {4, 4});
+    Var y = mm(tanh(x), g.parameter("w", w)) * 2.0;
+    compile({y, tanh(y)}).run({{"x", w}});
+  };
+  for (int i = 0; i < 1000; ++i) cycle();
+  size_t before = resident();
+  for (int i = 0; i < 10000; ++i) cycle();
+  EXPECT_LT(resident(), before + (size_t(4) << 20));
+}
+
+TEST(Plan, VeryLongGraphs) {
+  constexpr int kNodes = 100000;  // and as many again for the sweep
+  Graph g;
+  Var x = g.input("x", {4}), y = x;
+  for (int i = 0; i < kNodes; ++i) y = i % 2 ? y * 0.999 : y + x;
+  Var d = grad(y, x, g.constant(Tensor::full({4}, 1)));
+  EXPECT_GT(g.node_count(), 2u * kNodes);
+  Plan p = compile({y, d});
+  Feeds f{{"x", Tensor::full({4}, 0.5)}};
+  expect_same_bits(p.run(f), p.reference(f));
+}
+
+TEST(Plan, LongChainsOfKernels) {
+  Graph g;
+  Var x = g.input("x", {2, 2}), y = x;
+  for (int i = 0; i < 20000; ++i) y = mm(y, x);
+  Plan p = compile({y});
+  EXPECT_LE(p.stats().arena_bytes, 8 * planner::kAlign);
+  Feeds f{{"x", random_tensor({2, 2}, 1)}};
+  expect_same_bits(p.run(f), p.reference(f));
+}
+
+// ---- bound memory that the program reads ------------------------------------------------------------------------------
+
+TEST(Bind, AnOptimiserWritesItsWeightsInPlace) {
+  Graph g;
+  Tensor w = random_tensor({8, 8}, 1), m = random_tensor({8, 8}, 2);
+  Var x = g.input("x", {8, 8}), wv = g.parameter("w", w), mv = g.parameter("m", m);
+  Var y = mm(x, wv);                     // another reader: must run before the update
+  Var m2 = mv * 0.9 + y * 0.1, w2 = wv - m2 * 0.01;
+  Var late = mm(swap_axes(wv), y);       // recorded after the update, reads the old weight
+  Plan p = compile({y, m2, w2, late}, {.bind = {{w2, w}, {m2, m}}});
+  Feeds f{{"x", random_tensor({8, 8}, 3)}};
+  for (int step = 0; step < 3; ++step) {
+    Results want = p.reference(f);
+    Results got = p.run(f);
+    expect_same_bits(got, want);
+    EXPECT_EQ(got[w2].raw(), w.raw());
+  }
+  EXPECT_LE(p.stats().arena_bytes, planner::kAlign * 3);  // workspaces and a transposed copy: no weight is copied
+}
+
+TEST(Bind, OldContentThatIsStillReadIsWrittenLast) {
+  Graph g;
+  Tensor w = random_tensor({8, 8}, 1);
+  Var x = g.input("x", {8, 8}), wv = g.parameter("w", w);
+  Var w2 = wv * 0.5 + swap_axes(wv);     // not element by element
+  Var z = mm(w2, wv);                    // reads both
+  Plan p = compile({w2, z}, {.bind = {{w2, w}}});
+  Feeds f{{"x", random_tensor({8, 8}, 3)}};
+  (void)x;
+  Results want = p.reference(f);
+  expect_same_bits(p.run(f), want);
+}
+
+TEST(Bind, FedMemoryMayBeOverwritten) {
+  Graph g;
+  Var x = g.input("x", {4, 4});
+  Var y = swap_axes(x) + x, z = mm(y, x);
+  Tensor xs = random_tensor({4, 4}, 1);
+  Plan p = compile({y, z}, {.bind = {{y, xs}}});
+  Feeds f{{"x", xs}};
+  Results want = p.reference(f);
+  expect_same_bits(p.run(f), want);
+}
+
+// ---- function ----------------------------------------------------------------------------------------------------------
+
+// ---- two branches at the same time --------------------------------------------------------------------------------------
+
+TEST(Fork, IndependentSweepsRunOnTwoThreadsWithTheSameBits) {
+  bool forked = false;
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    SCOPED_TRACE(seed);
+    RandomGraph r(seed, 20, 40);
+    NodeId last = NodeId(r.g.node_count() - 1);
+    std::vector<Var> full, outputs;
+    for (const Var& v : r.outputs)
+      if (v.shape() == Shape{40, 40}) full.push_back(v);
+    for (uint8_t pass : {1, 2}) {
+      OriginGuard sweep(r.g, last, pass);
+      Var d = full[0] * double(pass);
+      for (int i = 0; i < 12; ++i) d = tanh(mm(d, full[size_t(i) % full.size()]) + swap_axes(d));
+      outputs.push_back(d);
+    }
+    outputs.push_back(outputs[0] * outputs[1]);
+    Plan p = compile(outputs), sequential = compile(outputs, {.concurrent = false});
+    forked |= p.state()->program->fork.exists();
+    EXPECT_FALSE(sequential.state()->program->fork.exists());
+    EXPECT_EQ(planner::find_overlap(p.state()->program->blocks), "");
+    Results want = sequential.run(r.feeds());
+    for (int i = 0; i < 5; ++i) expect_same_bits(p.run(r.feeds()), want);
+  }
+  EXPECT_TRUE(forked || planner::cores() < 2);
+}
+
+TEST(Function, TracesOncePerSignature) {
+  int traced = 0;
+  auto f = function([&](Var x) {
+    ++traced;
+    return tanh(x) * 2.0;
+  });
+  Tensor a = random_tensor({3}, 1), b = random_tensor({5}, 2);
+  Tensor ya = f(a), yb = f(b), yc = f(random_tensor({3}, 3));
+  EXPECT_EQ(traced, 2);
+  EXPECT_EQ(f.signatures(), 2u);
+  EXPECT_EQ(ya.shape(), (Shape{3}));
+  Graph g;
+  EXPECT_TRUE(bitwise_equal(yb, evaluate({tanh(g.input("x", {5})) * 2.0}, {{"x", b}})[0]));
+  Tensor yd = f(a);
+  EXPECT_TRUE(bitwise_equal(ya, yd));
+}
+
+TEST(Function, SeveralInputsAndOutputs) {
+  auto f = function([](Var a, Var b) { return std::vector<Var>{a + b, a * b}; });
+  std::vector<Tensor> r = f(Tensor::full({2}, 3), Tensor::full({2}, 4));
+  ASSERT_EQ(r.size(), 2u);
+  EXPECT_EQ(r[0].item(), 7);
+  EXPECT_EQ(r[1].item(), 12);
+}
+
+TEST(Function, FromSeveralThreads) {
+  auto f = function([](Var a) { return tanh(a * 2.0); });
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 50; ++i) {
+        Tensor x = Tensor::full({8 + i % 3}, t * 0.1);
+        if (std::abs(f(x).item() - std::tanh(float(t * 0.1) * 2.0)) > 1e-6) ++wrong;
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+TEST(Plan, CompileAndRunFromSeveralThreads) {
+  Tensor w = random_tensor({16, 16}, 1);
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 30; ++i) {
+        Graph g;
+        Plan p = compile({model(g, w, 1 + (i + t) % 3, {16, 16})});
+        Feeds f{{"x", w}};
+        if (!bitwise_equal(p.run(f)[0], p.reference(f)[0])) ++wrong;
+      }
+    });
+  for (auto& t : threads) t.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+// ---- reports -----------------------------------------------------------------------------------------------------------
+
+TEST(Report, NamesMemoryGroupsAndTimes) {
+  Graph g;
+  Var x = g.input("x", {64, 64}), y;
+  {
+    Scope s(g, "encoder");
+    y = tanh(mm(x, x) * 2.0 + 1.0);
+  }
+  Plan p = compile({mm(y, y)}, {.profile = true});
+  Feeds f{{"x", random_tensor({64, 64}, 1)}};
+  p.run(f);
+  p.run(f);
+  std::string r = p.report();
+  for (const char* part : {"steps", "arena", "encoder", "mul add tanh", "test_mm", "2 profiled runs", "16.0 KiB"}) EXPECT_THAT(r, ::testing::HasSubstr(part));
+  auto path = std::filesystem::temp_directory_path() / "whence_plan_trace.json";
+  p.trace(path.string());
+  std::ifstream file(path);
+  auto json = nlohmann::json::parse(file);
+  EXPECT_EQ(json["traceEvents"].size(), p.stats().steps);
+  EXPECT_THAT(json["traceEvents"][0]["args"]["where"].get<std::string>(), ::testing::HasSubstr("recorded at planner_test_ops.cpp"));
+  std::filesystem::remove(path);
+  EXPECT_THROW(compile({y}).trace(path.string()), ValueError);
+  EXPECT_THROW(p.trace("/nonexistent/folder/t.json"), IoError);
+}
+
+}  // namespace
