@@ -20,13 +20,16 @@ namespace {
 
 Options key_options(const std::vector<Var>& outputs, const CompileOptions& o) {
   Options k{o.fuse, o.merge, o.reuse_memory, o.concurrent, o.keep_for_extend, o.memory_budget, {}};
+  std::vector<char> taken(outputs.size());  // a Var that is an output twice may be bound twice
   for (auto& [v, place] : o.bind) {
-    auto at = std::find(outputs.begin(), outputs.end(), v);
-    if (at == outputs.end()) throw ValueError("bind names a value that is not an output");
+    size_t at = 0;
+    while (at < outputs.size() && (taken[at] || !(outputs[at] == v))) ++at;
+    if (at == outputs.size()) throw ValueError("bind names a value that is not an output, or one more often than it is an output");
+    taken[at] = 1;
     if (!(place.shape() == v.shape())) throw ShapeError(fmt::format("bind: the output is {}, the memory {}", v.shape().str(), place.shape().str()));
     if (place.dtype() != v.dtype()) throw DTypeError(fmt::format("bind: the output is {}, the memory {}", name_of(v.dtype()), name_of(place.dtype())));
     if (!place.contiguous()) throw ValueError("bind needs contiguous memory");
-    k.bind.emplace_back(Id(at - outputs.begin()), place.raw());
+    k.bind.emplace_back(Id(at), place.raw());
   }
   return k;
 }
@@ -71,11 +74,11 @@ std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>&
   state->outputs = std::make_shared<std::vector<Var>>(outputs);
   state->held = leaf_tensors(s);
   state->profile = options.profile;
-  for (auto& [v, place] : options.bind) {
+  for (size_t i = 0; i < key.bind.size(); ++i) {
+    const Tensor& place = options.bind[i].second;
     state->bound.push_back(place);
-    size_t k = size_t(std::find(outputs.begin(), outputs.end(), v) - outputs.begin());
-    state->instance->results[k] = {place};
-    state->instance->base[state->program->outputs[k].base] = static_cast<std::byte*>(place.raw());
+    state->instance->results[key.bind[i].first] = {place};
+    state->instance->base[state->program->outputs[key.bind[i].first].base] = static_cast<std::byte*>(place.raw());
   }
   for (auto& [name, id] : s.graph->named_inputs())
     if (s.value[id] == kNone) state->ignored.push_back(name);

@@ -17,7 +17,7 @@ Var chain(Var x, int64_t ops) {
 }
 
 void per_op(benchmark::State& state, double ops) {
-  state.counters["ns/op"] = benchmark::Counter(ops * 1e-9, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.counters["s/op"] = benchmark::Counter(ops, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
 // range 0: ops, range 1: elements
@@ -84,6 +84,27 @@ void fused_chain(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * rows * cols * 8);
 }
 BENCHMARK(fused_chain)->ArgNames({"bias", "fuse"})->Args({0, 1})->Args({1, 1})->Args({0, 0})->Unit(benchmark::kMillisecond)->UseRealTime();
+
+// Forward, gradient and relevance of a multilayer perceptron in one plan; the two sweeps on one or two threads.
+void two_sweeps(benchmark::State& state) {
+  const int64_t batch = state.range(0), width = state.range(1);
+  Graph g;
+  Var x = g.input("x", {batch, width}), h = x;
+  std::vector<Tensor> weights;
+  std::vector<Var> parameters;
+  for (int i = 0; i < 8; ++i) {
+    weights.push_back(Tensor::full({width, width}, 0.01));
+    parameters.push_back(g.parameter("w" + std::to_string(i), weights.back()));
+    h = gelu(matmul(h, parameters.back()) + x);
+  }
+  lrp::RuleSet rules("plain");
+  Var r = relevance(h, x, rules);
+  Plan p = compile({grad(sum(h), parameters), r}, {.concurrent = state.range(2) != 0});
+  Feeds feeds{{"x", Tensor::full({batch, width}, 0.5)}};
+  for (auto _ : state) benchmark::DoNotOptimize(p.run(feeds));
+}
+BENCHMARK(two_sweeps)->ArgNames({"batch", "width", "fork"})
+    ->ArgsProduct({{8}, {64, 128, 256}, {0, 1}})->ArgsProduct({{64}, {256, 512}, {0, 1}})->Unit(benchmark::kMicrosecond)->UseRealTime();
 
 }  // namespace
 

@@ -147,6 +147,17 @@ TEST(Bind, OldContentThatIsStillReadIsWrittenLast) {
   expect_same_bits(p.run(f), want);
 }
 
+TEST(Bind, OneValueMayBeBoundAsOftenAsItIsAnOutput) {  // two biases with one gradient
+  Graph g;
+  Var x = g.input("x", {4}), y = x * 2.0;
+  Tensor a = Tensor::zeros({4}), b = Tensor::zeros({4});
+  Plan p = compile({y, y}, {.bind = {{y, a}, {y, b}}});
+  p.run({{"x", Tensor::full({4}, 3)}});
+  EXPECT_EQ(a.item(3), 6);
+  EXPECT_EQ(b.item(3), 6);
+  EXPECT_THROW(compile({y}, {.bind = {{y, a}, {y, b}}}), ValueError);
+}
+
 TEST(Bind, FedMemoryMayBeOverwritten) {
   Graph g;
   Var x = g.input("x", {4, 4});
