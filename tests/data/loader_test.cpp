@@ -132,17 +132,18 @@ TEST(DataLoader, BatchesDoNotDependOnWorkers) {
     }
 }
 
-TEST(DataLoader, RandomnessBelongsToSampleAndEpochNotToTheBatch) {
-  auto per_sample = [](int64_t batch_size) {
-    DataLoader loader(numbers(20), {.batch_size = batch_size, .seed = 4});
+TEST(DataLoader, RandomnessBelongsToSampleAndEpochNotToItsPlace) {
+  auto per_sample = [](int64_t batch_size, bool shuffle) {
+    DataLoader loader(numbers(20), {.batch_size = batch_size, .shuffle = shuffle, .seed = 4});
     std::map<std::pair<int64_t, int64_t>, double> out;
     for (int e = 0; e < 2; ++e)
       for (Batch& b : loader.epoch())
         for (int64_t i = 0; i < b["x"].numel(); ++i) out[{b.epoch, b.samples[size_t(i)]}] = b["r"].item(i * 2);
     return out;
   };
-  auto a = per_sample(3), b = per_sample(7);
-  EXPECT_EQ(a, b);
+  auto a = per_sample(3, true);
+  EXPECT_EQ(a, per_sample(7, true));
+  EXPECT_EQ(a, per_sample(7, false));
   std::set<double> distinct;
   for (auto& [k, v] : a) distinct.insert(v);
   EXPECT_EQ(distinct.size(), 40u);
@@ -174,6 +175,18 @@ TEST(DataLoader, ResumingContinuesExactly) {
   EXPECT_THROW(again.restore({0, 9, 11}), ValueError);
   EXPECT_THROW(again.restore({-1, 0, 11}), ValueError);
   EXPECT_THROW(again.restore({INT64_MAX, 0, 11}), ValueError);
+}
+
+TEST(DataLoader, RestoringWhileWorkersAreBusyDropsTheirBatches) {
+  DataLoader plain(numbers(40), {.batch_size = 4, .seed = 2, .workers = 0});
+  plain.next();
+  auto want = take(plain, 12);
+  for (int round = 0; round < 5; ++round) {
+    DataLoader loader(numbers(40, 2000), {.batch_size = 4, .seed = 1, .workers = 3, .prefetch = 6});
+    loader.next();  // the workers now make batches 1 to 3 of the other seed
+    loader.restore({0, 1, 2});
+    ASSERT_EQ(take(loader, 12), want);
+  }
 }
 
 TEST(DataLoader, ShardsSplitAnEpoch) {
@@ -229,7 +242,8 @@ TEST(DataLoader, StaysWithinItsPrefetch) {
   data.fill = [&](std::span<const int64_t> s, std::span<RandomStream> r) { ++made; return good(s, r); };
   DataLoader loader(data, {.batch_size = 2, .workers = 2, .prefetch = 3});
   take(loader, 5);
-  std::this_thread::sleep_for(std::chrono::milliseconds(60));
+  for (int i = 0; i < 5000 && made < 8; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // would it go on?
   EXPECT_EQ(made, 8);
 }
 

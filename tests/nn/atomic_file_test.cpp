@@ -90,12 +90,19 @@ TEST(AtomicFile, AKilledWriterNeverLeavesHalfAFile) {
   auto version = [](int i) { return std::string(size_t(50'000 + i % 7 * 30'000), char('a' + i % 26)); };
   write_file_atomically(path, version(0));
   int leftovers = 0;
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < 25 || (leftovers == 0 && round < 500); ++round) {
     pid_t child = ::fork();
     if (child == 0) {
       for (int i = round;; ++i) write_file_atomically(path, version(i));
     }
-    ::usleep(useconds_t(500 + round * 700));
+    auto inode = [&] {
+      struct stat st;
+      return ::stat(path.c_str(), &st) == 0 ? st.st_ino : 0;
+    };
+    // Once it is seen writing, however busy the machine, a moment longer.
+    for (auto first = inode(); inode() == first;) ::usleep(100);
+    if (round % 2) ::usleep(useconds_t(round % 25 * 300));
+    else while (files_in(tmp.path) == 1) {}  // the moment a temporary is there
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
