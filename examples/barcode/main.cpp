@@ -5,9 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <exception>
 
-#include "explain.h"
-#include "probe.h"
-#include "training.h"
+#include "demo.h"
 
 using namespace barcode;
 
@@ -88,6 +86,18 @@ int main(int argc, char** argv) {
   e->add_option("--evaluate", ex.evaluate, "test barcodes for the deletion curves; 0 leaves them out")->capture_default_str();
   e->add_option("--out", ex.out, "the page")->capture_default_str();
   e->callback([&] { explain(ex); });
+
+  DemoOptions all;
+  auto* d = app.add_subcommand("demo", "pretrain, finetune, probe and explain in one go, with one table");
+  add_data(d, all.data);
+  add_model(d, all.model);
+  d->add_option("--label", all.label, "label column")->capture_default_str();
+  d->add_option("--hold-out", all.hold_out, "column whose equals do not count as neighbours")->capture_default_str();
+  d->add_option("--pretrain-epochs", all.pretrain_epochs)->capture_default_str();
+  d->add_option("--finetune-epochs", all.finetune_epochs)->capture_default_str();
+  d->add_option("--seed", all.seed)->capture_default_str();
+  d->add_option("--out", all.out, "folder for everything; a run found there goes on")->capture_default_str();
+  d->callback([&] { all.model.max_tokens = all.data.length / all.model.k; demo(all); });
 
   try {
     app.parse(argc, argv);

@@ -1,0 +1,18 @@
+// The whole job in one go, and its table.
+#pragma once
+#include "explain.h"
+#include "probe.h"
+
+namespace barcode {
+
+struct DemoOptions {
+  DataOptions data;
+  std::string label = "family", hold_out = "genus", out = "out/demo";
+  whence::models::BarcodeConfig model;
+  int64_t pretrain_epochs = 4, finetune_epochs = 8;
+  uint64_t seed = 0;
+};
+/// Pretrain, fine-tune, probe, explain; prints one table and where the page is.
+void demo(const DemoOptions& options);
+
+}  // namespace barcode
