@@ -195,7 +195,7 @@ int main(int argc, char** argv) {
   add("layer_norm", norm_rows, false)->Args({5280, 256})->Args({4096, 768});
   add("layer_norm_backward", norm_rows, true)->Args({5280, 256})->Args({4096, 768});
   for (auto [way, name] : {std::pair{Way::tiled, "attention"}, {Way::backward, "attention_backward"}, {Way::unfused, "attention_unfused"}})
-    add(name, attention_case, way)->Args({32, 4, 165, 64, 0})->Args({32, 4, 165, 64, 1})->Args({1, 12, 1024, 64, 0})->Args({1, 12, 1024, 64, 1})->Args({4, 4, 32, 32, 0});
+    add(name, attention_case, way)->Args({32, 4, 165, 64, 0})->Args({32, 4, 165, 64, 1})->Args({1, 12, 1024, 64, 0})->Args({1, 12, 1024, 64, 1})->Args({1, 1, 165, 64, 0})->Args({4, 4, 32, 32, 0});
   // nn, nt (linear forward), tn (weight gradient): 0, 1, 2. The library second, so that the two stand side by side.
   auto* g = add("gemm", gemm_case);
   for (int64_t blas = 0; blas <= (gemm_has_blas() ? 1 : 0); ++blas)

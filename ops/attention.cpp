@@ -2,8 +2,12 @@
 // neither sweep ever stores a T x S matrix.
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <optional>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/attention.h"
+#include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
 
@@ -58,6 +62,9 @@ void infer_attention_backward(InferCtx& c) {
   c.need_shape(4, {e.B, e.H, e.T});
   c.need_shape(5, {e.B, e.H, e.T, e.E});
   for (int i = 0; i < 3; ++i) c.out(c.shape(i), c.dtype(0));
+  if (!c.attrs.flag("bias_gradient")) return;
+  if (c.n() < 8) c.value_error("bias_gradient needs a bias");
+  c.out(c.shape(7), c.dtype(0));
 }
 
 // ---- the definition ---------------------------------------------------------------------------------------------------
@@ -128,18 +135,93 @@ std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& a
   Var s = scores_of(q, k, in.size() > 7 ? in[7] : Var(), attrs);
   Var p = weights_of(s, visible_keys(q, k, in.size() > 6 ? in[6] : Var(), attrs), lse);
   Var dp = matmul(d, transpose(repeat_heads(v, H)));
-  Var ds = p * (dp - sum(d * o, {-1}, true)) * attrs.real("scale");
-  return {matmul(ds, repeat_heads(k, H)), sum_heads(matmul(transpose(ds), q), G), sum_heads(matmul(transpose(p), d), G)};
+  Var db = p * (dp - sum(d * o, {-1}, true)), ds = db * attrs.real("scale");
+  std::vector<Var> out{matmul(ds, repeat_heads(k, H)), sum_heads(matmul(transpose(ds), q), G), sum_heads(matmul(transpose(p), d), G)};
+  if (attrs.flag("bias_gradient")) out.push_back(sum_to(db, in[7].shape()));
+  return out;
+}
+
+// ---- kernels: operands of any strides but along the last axis; the others are copied --------------------------------------
+
+// A view that owns its memory when it had to be copied.
+struct Held {
+  View view;
+  std::shared_ptr<Buffer> copied;
+  Held(const View& v, bool usable) : view(v) {
+    if (usable) return;
+    copied = Buffer::allocate(std::max<size_t>(1, size_t(v.numel()) * size_of(v.dtype)));
+    view = {copied->data(), v.dtype, v.shape, contiguous_strides(v.shape)};
+    copy(v, view);
+  }
+  cpu::HeadStrides heads() const { return {view.strides[0], view.strides[1], view.strides[2]}; }
+};
+Held rows_held(const View& v) { return Held(v, v.strides[-1] == 1 || v.shape[-1] == 1); }
+Held whole_held(const View& v) { return Held(v, v.contiguous()); }
+
+struct Scene {  // what forward and backward have in common
+  cpu::AttentionDims dims;
+  Held q, k, v;
+  std::vector<uint8_t> seen;  // [B, S] or empty
+  std::optional<Held> bias;
+  Shape bias_strides{0, 0, 0, 0};
+
+  Scene(const KernelCall& c, size_t mask) : q(rows_held(c.in[0])), k(rows_held(c.in[1])), v(rows_held(c.in[2])) {
+    Extents e(q.view.shape, k.view.shape, v.view.shape);
+    dims = {e.B, e.H, e.G, e.T, e.S, e.D, e.E, c.attrs.real("scale"), c.attrs.flag("causal")};
+    if (c.in.size() > mask) {
+      const View& m = c.in[mask];
+      bool all = m.numel() == 1 && *m.as<uint8_t>() != 0;
+      Shape strides = broadcast_strides(m.shape, m.strides, {e.B, e.S});
+      if (!all) seen.resize(size_t(std::max<int64_t>(1, e.B * e.S)));
+      for (int64_t b = 0; b < e.B && !all; ++b)
+        for (int64_t s = 0; s < e.S; ++s) seen[size_t(b * e.S + s)] = m.as<uint8_t>()[b * strides[0] + s * strides[1]] != 0;
+    }
+    if (c.in.size() > mask + 1) {
+      bias.emplace(whole_held(c.in[mask + 1]));
+      bias_strides = broadcast_strides(bias->view.shape, bias->view.strides, {e.B, e.H, e.T, e.S});
+    }
+  }
+  const uint8_t* keys() const { return seen.empty() ? nullptr : seen.data(); }
+  template <class T> cpu::AttentionBias<T> additive() const {
+    if (!bias) return {};
+    return {bias->view.as<T>(), bias_strides[0], bias_strides[1], bias_strides[2], bias_strides[3]};
+  }
+};
+
+cpu::HeadStrides heads_of(const View& v) { return {v.strides[0], v.strides[1], v.strides[2]}; }
+
+void attention_kernel(const KernelCall& c) {
+  Scene s(c, 3);
+  over_floats("attention", c.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), heads_of(c.out[0]),
+                      c.out[1].as<T>());
+  });
+}
+
+void attention_backward_kernel(const KernelCall& c) {
+  Scene s(c, 6);
+  Held o = rows_held(c.in[3]), lse = whole_held(c.in[4]), d = rows_held(c.in[5]);
+  over_floats("attention_backward", c.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), o.heads(),
+                               lse.view.as<T>(), d.view.as<T>(), d.heads(), c.out[0].as<T>(), heads_of(c.out[0]), c.out[1].as<T>(), heads_of(c.out[1]), c.out[2].as<T>(),
+                               heads_of(c.out[2]), c.out.size() > 3 ? c.out[3].as<T>() : nullptr);
+  });
 }
 
 // ---- sweeps -----------------------------------------------------------------------------------------------------------
 
 void attention_vjp(SweepCtx& c) {
-  if (c.has(1) || (c.n_in() > 4 && c.needs(4))) return vjp_through_body(c);
+  if (c.has(1)) return vjp_through_body(c);
+  bool bias = c.n_in() > 4 && c.needs(4);
   std::vector<Var> in{c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.d()};
   for (int i = 3; i < c.n_in(); ++i) in.push_back(c.in(i));
-  std::vector<Var> d = record_all(op_named("attention_backward"), in, c.attrs, c.graph.location(c.graph.node(c.node_id)));
+  Attrs attrs = c.attrs;
+  attrs.set({"bias_gradient", bias});
+  std::vector<Var> d = record_all(op_named("attention_backward"), in, attrs, c.graph.location(c.graph.node(c.node_id)));
   for (int i = 0; i < 3; ++i) c.give(i, d[size_t(i)]);
+  if (bias) c.give(4, d[3]);
 }
 
 // Shares of the two products: half to each operand that is data.
@@ -153,7 +235,8 @@ struct Shares {
 // Linear maps telescope: R_q = q dq / 2, R_k = k dk / 2, R_v = v dv with (dq, dk, dv) = vjp(R_O / (2 stab(O))).
 void attention_relevance(SweepCtx& c) {
   Shares share(c);
-  std::vector<Var> g = c.frozen_vjp(c.stabilised_share(c.d(), c.out(), share.output));
+  bool doubled = c.rule().stab_of_double && share.output == 0.5;
+  std::vector<Var> g = c.frozen_vjp(doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share.output));
   for (int i = 0; i < c.n_in(); ++i)
     if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)] * (i < 2 ? share.scores : 1.0));
 }
@@ -162,7 +245,8 @@ void attention_relevance(SweepCtx& c) {
 // Taylor rule passes on, sum S P (G V^T - G O).
 void attention_absorbed(SweepCtx& c) {
   Shares share(c);
-  Var g = c.stabilised_share(c.d(), c.out(), share.output), arrived = g * c.out();
+  bool doubled = c.rule().stab_of_double && share.output == 0.5;
+  Var g = doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share.output), arrived = g * c.out();
   c.absorb("stabiliser", c.d() - arrived * ((share.weights ? 1.0 : 0.0) + (share.values ? 1.0 : 0.0)));
   if (!share.weights) return;
   Var q = c.in(0), k = c.in(1), bias = c.n_in() > 4 ? c.in(4) : Var();
@@ -192,7 +276,11 @@ std::vector<SampleInput> inputs(const Case& n, bool backward) {
   return in;
 }
 std::vector<Sample> attention_samples(bool backward) {
-  auto one = [&](const Case& n, const char* name) { return Sample{inputs(n, backward), {{"causal", n.causal}, {"scale", 0.6}}, name}; };
+  auto one = [&](const Case& n, const char* name) {
+    Attrs attrs{{"causal", n.causal}, {"scale", 0.6}};
+    if (backward) attrs.set({"bias_gradient", n.bias});
+    return Sample{inputs(n, backward), attrs, name};
+  };
   return {one({}, "plain"),
           one({.T = 5, .S = 5, .causal = true}, "causal"),
           one({.T = 2, .S = 5, .causal = true}, "causal, keys before"),
@@ -201,6 +289,7 @@ std::vector<Sample> attention_samples(bool backward) {
           one({.H = 3, .G = 1, .S = 7, .mask = true}, "masked"),
           one({.B = 1, .mask = true, .blind = true}, "nothing to see"),
           one({.T = 4, .S = 4, .causal = true, .bias = true}, "bias"),
+          one({.H = 4, .G = 2, .S = 5, .mask = true, .bias = true}, "bias and mask"),
           one({.B = 1, .H = 1, .T = 1, .D = 1, .G = 1, .S = 1, .E = 1}, "tiny"),
           one({.B = 1, .H = 1, .T = 33, .D = 5, .G = 1, .S = 67, .E = 5}, "odd"),
           one({.T = 0}, "no queries"),
@@ -221,15 +310,15 @@ std::vector<ErrorSample> attention_errors() {
 }  // namespace
 
 REGISTER_OP(attention, {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, H, T, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
-                        .infer = infer_attention, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
-                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .sinks = 1u << 3}});
+                        .infer = infer_attention, .cpu = attention_kernel, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
+                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 3}});
 REGISTER_OP(attention_backward, {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
-                                 .infer = infer_attention_backward, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
+                                 .infer = infer_attention_backward, .cpu = attention_backward_kernel, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
                                  .errors = [] {
                                    TensorType q{{2, 4, 3, 8}, f32};
                                    return std::vector<ErrorSample>{{{q, q, q, q, q, q}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
                                  },
-                                 .traits = {.compute_bound = true, .sinks = 1u << 6, .backward = true}});
+                                 .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true}});
 
 Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
   LocationGuard at(q);

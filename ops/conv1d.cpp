@@ -1,9 +1,10 @@
 // Causal depthwise convolution over [B, T, C], channels innermost: y_t = bias + sum_k weight[:, k] x_{t - (K-1) + k}.
 // `reverse` looks ahead instead of back; each direction is the other's adjoint.
-#include <vector>
+#include <algorithm>
 
 #include "autograd/sweep.h"
-#include "ops/cpu/parallel.h"
+#include "ops/cpu/scan.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -26,27 +27,11 @@ void infer_conv(InferCtx& c) {
 // Tap k reads x at t + offset.
 int64_t offset_of(int64_t k, int64_t taps, bool reverse) { return reverse ? taps - 1 - k : k - (taps - 1); }
 
-template <class T> void run_conv(const KernelCall& k) {
-  const View &x = k.in[0], &w = k.in[1];
-  int64_t B = x.shape[0], len = x.shape[1], C = x.shape[2], K = w.shape[1];
-  bool reverse = k.attrs.flag("reverse");
-  std::vector<T> taps(size_t(C * K));  // [K, C]: a tap's channels side by side
-  for (int64_t c = 0; c < C; ++c)
-    for (int64_t i = 0; i < K; ++i) taps[size_t(i * C + c)] = w.as<T>()[c * K + i];
-  const T *px = x.as<T>(), *bias = k.in.size() > 2 ? k.in[2].as<T>() : nullptr;
-  T* py = k.out[0].as<T>();
-  cpu::parallel_for(B * len, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, C * K)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      int64_t t = row % len;
-      T* y = py + row * C;
-      for (int64_t c = 0; c < C; ++c) y[c] = bias ? bias[c] : T(0);
-      for (int64_t i = 0; i < K; ++i) {
-        int64_t at = offset_of(i, K, reverse);
-        if (t + at < 0 || t + at >= len) continue;
-        const T *from = px + (row + at) * C, *tap = taps.data() + i * C;
-        for (int64_t c = 0; c < C; ++c) y[c] += tap[c] * from[c];
-      }
-    }
+void conv_kernel(const KernelCall& k) {
+  const Shape &x = k.in[0].shape, &w = k.in[1].shape;
+  over_floats("causal_conv1d", k.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::conv1d(k.in[0].as<T>(), k.in[1].as<T>(), k.in.size() > 2 ? k.in[2].as<T>() : nullptr, k.out[0].as<T>(), x[0], x[1], x[2], w[1], k.attrs.flag("reverse"));
   });
 }
 
@@ -67,34 +52,13 @@ void infer_taps(InferCtx& c) {
   c.out(s, c.dtype(0));
 }
 
-template <class T> void run_taps(const KernelCall& k) {
-  const View& x = k.in[0];
-  int64_t B = x.shape[0], len = x.shape[1], C = x.shape[2], K = k.attrs.integer("taps"), leads = k.out[0].numel() / std::max<int64_t>(1, C * K);
-  bool reverse = k.attrs.flag("reverse");
-  constexpr int64_t kChannels = 64, kRows = 256;  // rows are summed in runs, so that the error grows slowly
-  int64_t blocks = (C + kChannels - 1) / kChannels;
-  cpu::parallel_for(leads * blocks, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, B * len * K * kChannels)), [&](int64_t begin, int64_t end) {
-    std::vector<T> run(size_t(K * kChannels)), total(size_t(K * kChannels));
-    for (int64_t job = begin; job < end; ++job) {
-      int64_t lead = job / blocks, c0 = job % blocks * kChannels, n = std::min(kChannels, C - c0);
-      const T *px = x.as<T>() + c0, *pd = k.in[1].as<T>() + lead * B * len * C + c0;
-      std::fill(total.begin(), total.end(), T(0));
-      for (int64_t row0 = 0; row0 < B * len; row0 += kRows) {
-        std::fill(run.begin(), run.end(), T(0));
-        for (int64_t row = row0; row < std::min(row0 + kRows, B * len); ++row)
-          for (int64_t i = 0; i < K; ++i) {
-            int64_t at = offset_of(i, K, reverse), t = row % len + at;
-            if (t < 0 || t >= len) continue;
-            const T *from = px + (row + at) * C, *d = pd + row * C;
-            T* r = run.data() + i * kChannels;
-            for (int64_t c = 0; c < n; ++c) r[c] += d[c] * from[c];
-          }
-        for (size_t j = 0; j < total.size(); ++j) total[j] += run[j];
-      }
-      T* out = k.out[0].as<T>() + (lead * C + c0) * K;
-      for (int64_t c = 0; c < n; ++c)
-        for (int64_t i = 0; i < K; ++i) out[c * K + i] = total[size_t(i * kChannels + c)];
-    }
+void taps_kernel(const KernelCall& k) {
+  const Shape& x = k.in[0].shape;
+  int64_t taps = k.attrs.integer("taps"), size = x.numel(), one = x[2] * taps, leads = one ? k.out[0].numel() / one : 0;
+  over_floats("causal_conv1d_taps", k.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t l = 0; l < leads; ++l)
+      cpu::conv1d_taps(k.in[0].as<T>(), k.in[1].as<T>() + l * size, k.out[0].as<T>() + l * one, static_cast<T*>(nullptr), x[0], x[1], x[2], taps, k.attrs.flag("reverse"));
   });
 }
 
@@ -153,7 +117,7 @@ std::vector<Sample> taps_samples() {
 }  // namespace
 
 REGISTER_OP(causal_conv1d, {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}", .operands = {"x", "weight", "bias"},
-                            .infer = infer_conv, .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_conv<double>(k) : run_conv<float>(k); },
+                            .infer = infer_conv, .cpu = conv_kernel,
                             .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = conv_absorbed, .samples = conv_samples,
                             .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
                                                                             {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
@@ -161,7 +125,7 @@ REGISTER_OP(causal_conv1d, {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k
                                                                             {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}}, direction(false), "bias must have shape [5]"}}; },
                             .traits = {.batched_sweep = true}});
 REGISTER_OP(causal_conv1d_taps, {.doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]", .operands = {"x", "d"}, .infer = infer_taps,
-                                 .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_taps<double>(k) : run_taps<float>(k); }, .body = taps_body, .samples = taps_samples,
+                                 .cpu = taps_kernel, .body = taps_body, .samples = taps_samples,
                                  .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{2, 8, 5}, f32}}, {{"taps", 4}, {"reverse", 0}}, "d must end in"}}; },
                                  .traits = {.backward = true}});
 

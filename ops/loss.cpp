@@ -1,7 +1,11 @@
 // Losses. Cross entropy with integer targets is fused: neither sweep stores probabilities or one-hot rows.
+#include <algorithm>
 #include <numeric>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/loss.h"
+#include "ops/cpu/reduce.h"
+#include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
 
@@ -77,6 +81,44 @@ std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attr
   return {where(unsqueeze(valid, -1), g, number(x, 0))};
 }
 
+// Calls f(T{}, label pointer) for the dtypes at hand.
+template <class F> void over_labels(const char* op, const KernelCall& k, F&& f) {
+  over_floats(op, k.in[0].dtype, [&](auto zero) { k.in[1].dtype == i64 ? f(zero, k.in[1].as<const int64_t>()) : f(zero, k.in[1].as<const int32_t>()); });
+}
+
+template <class I> int64_t count_labels(const I* target, int64_t rows, int64_t ignore) {
+  return rows - std::count(target, target + rows, I(ignore));
+}
+
+void cross_entropy_kernel(const KernelCall& k) {
+  int64_t classes = k.in[0].shape[-1], rows = k.in[1].numel(), ignore = k.attrs.integer("ignore_index");
+  Reduction r = Reduction(k.attrs.integer("reduction"));
+  over_labels("cross_entropy", k, [&](auto zero, const auto* target) {
+    using T = decltype(zero);
+    T *out = k.out[0].as<T>(), *loss = r == Reduction::none ? out : reinterpret_cast<T*>(k.workspace);
+    int64_t bad = cpu::cross_entropy(k.in[0].as<T>(), target, loss, k.out[1].as<T>(), rows, classes, ignore, k.attrs.real("label_smoothing"));
+    if (bad >= 0)
+      throw ValueError("[cross_entropy] label " + std::to_string(target[bad]) + " of row " + std::to_string(bad) + " is neither a class, 0 to " + std::to_string(classes - 1) +
+                       ", nor ignore_index " + std::to_string(ignore));
+    if (r == Reduction::none) return;
+    int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
+    cpu::reduce_sum(loss, out, 1, rows, 1, 1.0 / double(n));
+  });
+}
+
+void cross_entropy_backward_kernel(const KernelCall& k) {
+  int64_t classes = k.in[0].shape[-1], rows = k.in[1].numel(), ignore = k.attrs.integer("ignore_index");
+  Reduction r = Reduction(k.attrs.integer("reduction"));
+  over_labels("cross_entropy_backward", k, [&](auto zero, const auto* target) {
+    using T = decltype(zero);
+    int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
+    cpu::cross_entropy_backward(k.in[0].as<T>(), k.in[2].as<T>(), target, k.in[3].as<T>(), r == Reduction::none ? 1 : 0, T(1.0 / double(n)), k.out[0].as<T>(), rows, classes, ignore,
+                                k.attrs.real("label_smoothing"));
+  });
+}
+
+size_t row_losses(std::span<const TensorType> in, std::span<const TensorType>, const Attrs&) { return size_t(in[1].shape.numel()) * size_of(in[0].dtype); }
+
 void cross_entropy_vjp(SweepCtx& c) {
   if (c.has(1)) return vjp_through_body(c);
   c.give(0, record(op_named("cross_entropy_backward"), {c.in(0), c.in(1), c.out(1), c.d()}, c.attrs));
@@ -106,10 +148,10 @@ std::vector<ErrorSample> cross_entropy_errors() {
 }  // namespace
 
 REGISTER_OP(cross_entropy, {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
-                            .infer = infer_cross_entropy, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .samples = [] { return cross_entropy_samples(false); },
+                            .infer = infer_cross_entropy, .cpu = cross_entropy_kernel, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .workspace = row_losses, .samples = [] { return cross_entropy_samples(false); },
                             .errors = cross_entropy_errors, .traits = {.sinks = 1u << 1}});
 REGISTER_OP(cross_entropy_backward, {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
-                                     .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
+                                     .cpu = cross_entropy_backward_kernel, .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
                                      .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
                                      .traits = {.sinks = 1u << 1, .backward = true}});
 

@@ -1,6 +1,8 @@
 // layer_norm and rms_norm over the last axis. The reciprocal spread is a normaliser: in relevance sweeps it is frozen,
 // which leaves the epsilon rule over (x - mu) rstd w + b (AttnLRP's detach-eps).
 #include "autograd/sweep.h"
+#include "ops/cpu/norm.h"
+#include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
 
@@ -92,6 +94,51 @@ std::vector<Var> rms_norm_backward_body(std::span<const Var> in, const Attrs& at
   return out;
 }
 
+// ---- kernels --------------------------------------------------------------------------------------------------------------
+
+template <class T> const T* pointer(const KernelCall& k, size_t i) { return i < k.in.size() ? k.in[i].as<T>() : nullptr; }
+
+void layer_norm_kernel(const KernelCall& k) {
+  int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
+  over_floats("layer_norm", k.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::layer_norm(k.in[0].as<T>(), pointer<T>(k, 1), pointer<T>(k, 2), k.out[0].as<T>(), k.out[1].as<T>(), k.out[2].as<T>(), rows, n, k.attrs.real("eps"));
+  });
+}
+
+void rms_norm_kernel(const KernelCall& k) {
+  int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
+  over_floats("rms_norm", k.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::rms_norm(k.in[0].as<T>(), pointer<T>(k, 1), k.out[0].as<T>(), k.out[1].as<T>(), rows, n, k.attrs.real("eps"));
+  });
+}
+
+// Once per target; results of target l lie behind those of target l - 1.
+void layer_norm_backward_kernel(const KernelCall& k) {
+  int64_t n = k.in[0].shape[-1], rows = k.in[1].numel(), size = rows * n;
+  bool params = k.attrs.flag("params"), frozen = k.attrs.flag("frozen");
+  int64_t leads = params && n ? k.out[1].numel() / n : size ? k.in[3].numel() / size : 0;
+  over_floats("layer_norm_backward", k.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t l = 0; l < leads; ++l)
+      cpu::layer_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), k.in[2].as<T>(), pointer<T>(k, 4), k.in[3].as<T>() + l * size, k.out[0].as<T>() + l * size,
+                               params ? k.out[1].as<T>() + l * n : nullptr, params ? k.out[2].as<T>() + l * n : nullptr, rows, n, frozen);
+  });
+}
+
+void rms_norm_backward_kernel(const KernelCall& k) {
+  int64_t n = k.in[0].shape[-1], rows = k.in[1].numel(), size = rows * n;
+  bool params = k.attrs.flag("params"), frozen = k.attrs.flag("frozen");
+  int64_t leads = params && n ? k.out[1].numel() / n : size ? k.in[2].numel() / size : 0;
+  over_floats("rms_norm_backward", k.in[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    for (int64_t l = 0; l < leads; ++l)
+      cpu::rms_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), pointer<T>(k, 3), k.in[2].as<T>() + l * size, k.out[0].as<T>() + l * size,
+                             params ? k.out[1].as<T>() + l * n : nullptr, rows, n, frozen);
+  });
+}
+
 // ---- sweeps, shared: op's inputs are x, weight, bias; STATS saved statistics follow output 0 --------------------------------
 
 template <int STATS> void norm_vjp(SweepCtx& c) {
@@ -155,17 +202,17 @@ std::vector<ErrorSample> norm_errors() {
 }  // namespace
 
 REGISTER_OP(layer_norm, {.doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)", .operands = {"x", "weight", "bias"},
-                         .infer = [](InferCtx& c) { infer_norm(c, true); }, .vjp = norm_vjp<2>, .body = layer_norm_body, .fast_relevance = norm_relevance,
+                         .infer = [](InferCtx& c) { infer_norm(c, true); }, .cpu = layer_norm_kernel, .vjp = norm_vjp<2>, .body = layer_norm_body, .fast_relevance = norm_relevance,
                          .absorbed = norm_absorbed, .samples = [] { return norm_samples(2); }, .errors = norm_errors, .traits = {.batched_sweep = true}});
 REGISTER_OP(layer_norm_backward, {.doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant", .operands = {"x", "mean", "rstd", "dy", "weight"},
-                                  .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); }, .body = layer_norm_backward_body, .samples = [] { return backward_samples(2); },
+                                  .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); }, .cpu = layer_norm_backward_kernel, .body = layer_norm_backward_body, .samples = [] { return backward_samples(2); },
                                   .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}}; },
                                   .traits = {.backward = true}});
 REGISTER_OP(rms_norm, {.doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)", .operands = {"x", "weight"},
-                       .infer = [](InferCtx& c) { infer_norm(c, false); }, .vjp = norm_vjp<1>, .body = rms_norm_body, .fast_relevance = norm_relevance,
+                       .infer = [](InferCtx& c) { infer_norm(c, false); }, .cpu = rms_norm_kernel, .vjp = norm_vjp<1>, .body = rms_norm_body, .fast_relevance = norm_relevance,
                        .absorbed = norm_absorbed, .samples = [] { return norm_samples(1); }, .errors = norm_errors, .traits = {.batched_sweep = true}});
 REGISTER_OP(rms_norm_backward, {.doc = "dx, and dweight when `params`; `frozen` holds rstd constant", .operands = {"x", "rstd", "dy", "weight"},
-                                .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); }, .body = rms_norm_backward_body, .samples = [] { return backward_samples(1); },
+                                .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); }, .cpu = rms_norm_backward_kernel, .body = rms_norm_backward_body, .samples = [] { return backward_samples(1); },
                                 .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}}; },
                                 .traits = {.backward = true}});
 

@@ -134,6 +134,8 @@ struct Problem {
   }
 };
 
+constexpr int64_t kTurned = 4096;  // elements of a turned B on the stack, one tile of 4 registers wide
+
 /// A handful of multiplications: no packing, no calls.
 template <class T>
 void multiply_tiny(const Problem<T>& p) {
@@ -200,23 +202,29 @@ void multiply_dots(const Problem<T>& p) {
   });
 }
 
-/// Few rows of A times B as it lies (not tb): M rows by NV registers of columns, KU values of k in flight.
+/// Rows [i, i + M) of A, read as they lie, times columns [j, j + w) of a k-major B: NV registers of columns, KU values of k in flight.
 template <class T, int M, int NV, int KU>
-void axpys(const Problem<T>& p, int64_t i, int64_t j, int64_t w) {
+void axpys(const Problem<T>& p, const T* b, int64_t ldb, int64_t i, int64_t j, int64_t w) {
   using V = Vec<T>;
   constexpr int64_t W = V::size;
   const int64_t ai = p.ta ? 1 : p.lda, ak = p.ta ? p.lda : 1;
-  const T *a = p.a + i * ai, *b = p.b + j;
+  const T* a = p.a + i * ai;
   V acc[KU][M][NV];
-  for (auto& u : acc)
-    for (auto& r : u)
-      for (V& v : r) v = V(T(0));
-  auto step = [&](V (&to)[M][NV], int64_t q, auto load) {
-#pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) {
-      V bv = load(b + q * p.ldb + v * W, v);
 #pragma GCC unroll 4
-      for (int r = 0; r < M; ++r) to[r][v] = fma(V(a[r * ai + q * ak]), bv, to[r][v]);
+  for (int u = 0; u < KU; ++u)
+#pragma GCC unroll 8
+    for (int r = 0; r < M; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[u][r][v] = V(T(0));
+  auto step = [&](V (&to)[M][NV], int64_t q, auto load) {
+    V bv[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) bv[v] = load(b + q * ldb + v * W, v);
+#pragma GCC unroll 8
+    for (int r = 0; r < M; ++r) {
+      V x(a[r * ai + q * ak]);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) to[r][v] = fma(x, bv[v], to[r][v]);
     }
   };
   auto sweep = [&](auto load) {
@@ -227,43 +235,75 @@ void axpys(const Problem<T>& p, int64_t i, int64_t j, int64_t w) {
     }
     for (; q < p.k; ++q) step(acc[0], q, load);
   };
-  if (w == NV * W) sweep([](const T* s, int) { return V::load(s); });
-  else sweep([&](const T* s, int v) {
-    int64_t m = std::min(W, w - v * W);
-    return m <= 0 ? V(T(0)) : m == W ? V::load(s) : V::load(s, m);
-  });
-  alignas(64) T t[NV * W];
-  for (int r = 0; r < M; ++r) {
-    for (int v = 0; v < NV; ++v) {
-      V sum = acc[0][r][v];
-      for (int u = 1; u < KU; ++u) sum += acc[u][r][v];
-      sum.store(t + v * W);
+  if (w == NV * W)
+    sweep([](const T* s, int) { return V::load(s); });
+  else
+    sweep([w](const T* s, int v) {
+      const int64_t m = std::min<int64_t>(V::size, w - v * V::size);
+      return m <= 0 ? V(T(0)) : m == V::size ? V::load(s) : V::load(s, m);
+    });
+  const V alpha(p.alpha), beta(p.beta);
+#pragma GCC unroll 4
+  for (int v = 0; v < NV; ++v) {
+    const int64_t m = std::min<int64_t>(W, w - v * W);
+    if (m <= 0) break;
+    const V add = p.bias ? V::load(p.bias + j + v * W, m) : V(T(0));
+#pragma GCC unroll 8
+    for (int r = 0; r < M; ++r) {
+      V y = acc[0][r][v];
+#pragma GCC unroll 4
+      for (int u = 1; u < KU; ++u) y += acc[u][r][v];
+      y = fma(y, alpha, add);
+      T* q = p.c + (i + r) * p.ldc + j + v * W;
+      if (p.beta != T(0)) y = fma(beta, V::load(q, m), y);
+      y.store(q, m);
     }
-    for (int64_t c = 0; c < w; ++c) p.put(i + r, j + c, t[c]);
   }
 }
 template <class T, int NV>
-void axpy_rows(const Problem<T>& p, int64_t j, int64_t w) {
+void axpy_rows(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t w) {
+  constexpr int R = Tile<T>::MR >= 12 ? 6 : 4;  // rows at a time, by the number of registers
   int64_t i = 0;
-  for (; i + 4 <= p.m; i += 4) axpys<T, 4, NV, 1>(p, i, j, w);
+  for (; i + R <= p.m; i += R) axpys<T, R, NV, NV == 1 ? 2 : 1>(p, b, ldb, i, j, w);
   switch (p.m - i) {
-    case 3: axpys<T, 3, NV, 1>(p, i, j, w); break;
-    case 2: axpys<T, 2, NV, 2>(p, i, j, w); break;
-    case 1: axpys<T, 1, NV, 4>(p, i, j, w); break;
+    case 5: axpys<T, 5, NV, NV == 1 ? 2 : 1>(p, b, ldb, i, j, w); break;
+    case 4: axpys<T, 4, NV, NV == 1 ? 2 : 1>(p, b, ldb, i, j, w); break;
+    case 3: axpys<T, 3, NV, NV == 1 ? 4 : 1>(p, b, ldb, i, j, w); break;
+    case 2: axpys<T, 2, NV, NV == 4 ? 1 : 4 / NV>(p, b, ldb, i, j, w); break;
+    case 1: axpys<T, 1, NV, NV == 4 ? 2 : 4>(p, b, ldb, i, j, w); break;
     default: break;
   }
 }
 template <class T>
+void axpy_tile(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t w) {
+  if (w <= Vec<T>::size) axpy_rows<T, 1>(p, b, ldb, j, w);
+  else if (w <= 2 * Vec<T>::size) axpy_rows<T, 2>(p, b, ldb, j, w);
+  else axpy_rows<T, 4>(p, b, ldb, j, w);
+}
+/// B k-major as it lies: no packing at all.
+template <class T>
 void multiply_axpys(const Problem<T>& p) {
-  constexpr int64_t W = Vec<T>::size;
-  const int64_t width = p.n > 2 * W ? 4 * W : 2 * W, tiles = (p.n + width - 1) / width;
+  constexpr int64_t width = 4 * Vec<T>::size;
+  const int64_t tiles = (p.n + width - 1) / width;
   parallel_for(tiles, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, width * p.k * p.m)), [&](int64_t t0, int64_t t1) {
     for (int64_t t = t0; t < t1; ++t) {
-      int64_t j = t * width, w = std::min(width, p.n - j);
-      if (width == 4 * W) axpy_rows<T, 4>(p, j, w); else axpy_rows<T, 2>(p, j, w);
+      const int64_t j = t * width, w = std::min(width, p.n - j);
+      axpy_tile(p, p.b + j, p.ldb, j, w);
       p.finish(0, p.m, j, j + w);
     }
   });
+}
+/// A small [n,k] B, turned on the stack.
+template <class T>
+void multiply_turned(const Problem<T>& p) {
+  constexpr int64_t width = 4 * Vec<T>::size;
+  alignas(64) T b[kTurned + 4 * Vec<T>::size];
+  for (int64_t j = 0; j < p.n; j += width) {
+    const int64_t w = std::min(width, p.n - j), ld = (w + Vec<T>::size - 1) / Vec<T>::size * Vec<T>::size;
+    pack_transposed(p.b + j * p.ldb, p.ldb, w, p.k, b, ld);
+    axpy_tile(p, b, ld, j, w);
+  }
+  p.finish(0, p.m, 0, p.n);
 }
 
 // ---- the packed product -------------------------------------------------------------------------------------------------------------
@@ -398,15 +438,19 @@ void multiply(const Problem<T>& p) {
     return p.finish(0, p.m, 0, p.n);
   }
   const double macs = double(p.m) * double(p.n) * double(p.k);
-  if (macs <= 512) {
+  if (macs <= 32) {
     multiply_tiny(p);
     return p.finish(0, p.m, 0, p.n);
   }
 #ifdef WHENCE_CBLAS
   if (backend == GemmBackend::blas) return multiply_blas(p);
 #endif
-  if (p.tb && !p.ta && p.m <= 12 && p.k >= 16) return multiply_dots(p);
-  if (!p.tb && p.m <= 4) return multiply_axpys(p);
+  if (!p.tb) {
+    if (p.m <= 4 || (p.m <= 128 && p.k * p.ldb * int64_t(sizeof(T)) <= 65536)) return multiply_axpys(p);
+  } else {
+    if (!p.ta && (p.m <= 2 || (p.m <= 12 && p.k * p.n > kTurned)) && p.k >= 16) return multiply_dots(p);
+    if (p.k * 4 * Vec<T>::size <= kTurned && p.n <= 4 * Vec<T>::size && p.m <= 128) return multiply_turned(p);
+  }
   multiply_packed(p);
 }
 
