@@ -582,7 +582,7 @@ REGISTER_OP(topk, {.doc = "The k largest (or smallest) along axis in order, and 
                      });
                    },
                    .vjp = vjp_topk,
-                   .relevance = vjp_topk,
+                   .relevance = lrp::reindex,
                    .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },
                    .samples = [] {
                      auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };

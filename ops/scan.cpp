@@ -278,7 +278,7 @@ REGISTER_OP(cummax, {.doc = "y_t = max(x_0, .., x_t) along axis, and the positio
                        }
                      },
                      .vjp = vjp_cummax,
-                     .relevance = vjp_cummax,
+                     .relevance = lrp::reindex,
                      .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },
                      .samples = [] {
                        auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };
