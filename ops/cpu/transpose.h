@@ -19,6 +19,16 @@ void interleave(Vec<T> a, Vec<T> b, Vec<T>& lo, Vec<T>& hi) {
     lo = xsimd::batch<T>(_mm512_permutex2var_pd(a.v, l, b.v));
     hi = xsimd::batch<T>(_mm512_permutex2var_pd(a.v, h, b.v));
   }
+#elif defined(__AVX__)  // xsimd 8.1's zip_lo and zip_hi stay within 128-bit halves here
+  if constexpr (std::is_same_v<T, float>) {
+    const __m256 l = _mm256_unpacklo_ps(a.v, b.v), h = _mm256_unpackhi_ps(a.v, b.v);
+    lo = xsimd::batch<T>(_mm256_permute2f128_ps(l, h, 0x20));
+    hi = xsimd::batch<T>(_mm256_permute2f128_ps(l, h, 0x31));
+  } else {
+    const __m256d l = _mm256_unpacklo_pd(a.v, b.v), h = _mm256_unpackhi_pd(a.v, b.v);
+    lo = xsimd::batch<T>(_mm256_permute2f128_pd(l, h, 0x20));
+    hi = xsimd::batch<T>(_mm256_permute2f128_pd(l, h, 0x31));
+  }
 #else
   lo = xsimd::zip_lo(a.v, b.v);
   hi = xsimd::zip_hi(a.v, b.v);
