@@ -1,0 +1,129 @@
+"""PyTorch's side of bench_headline: reads a workload a line, answers with JSON a line. Same shapes, same threads."""
+import json
+import os
+import resource
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+torch.set_num_threads(int(os.environ.get("WHENCE_THREADS", "2")))
+torch.manual_seed(0)
+
+
+def best(f, seconds=1.0, least=3):
+    f()
+    times, begin = [], time.perf_counter()
+    while len(times) < least or time.perf_counter() - begin < seconds:
+        t = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - t)
+    times.sort()
+    return times[len(times) // 2]
+
+
+def tiny(elements, ops):
+    x = torch.full((elements,), 0.5, requires_grad=True)
+    ones = torch.ones(elements)
+
+    def forward():
+        y = x
+        for i in range(ops):
+            y = y + x if i % 3 == 0 else y * x if i % 3 == 1 else torch.tanh(y)
+        return y
+
+    def both():
+        x.grad = None
+        forward().backward(ones)
+
+    return best(both, 0.5, 50)
+
+
+def linear_gelu(rows, out, inner):
+    x = torch.randn(rows, inner, requires_grad=True)
+    w = torch.randn(out, inner, requires_grad=True)
+    b = torch.randn(out, requires_grad=True)
+    d = torch.randn(rows, out)
+
+    def both():
+        x.grad = w.grad = b.grad = None
+        F.gelu(F.linear(x, w, b)).backward(d)
+
+    return best(both)
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, c, h):
+        super().__init__()
+        self.h = h
+        self.q, self.k, self.v, self.o = (torch.nn.Linear(c, c) for _ in range(4))
+        self.up, self.down = torch.nn.Linear(c, 4 * c), torch.nn.Linear(4 * c, c)
+        self.n1, self.n2 = torch.nn.LayerNorm(c, 1e-12), torch.nn.LayerNorm(c, 1e-12)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        heads = lambda y: y.view(b, t, self.h, c // self.h).transpose(1, 2)
+        a = F.scaled_dot_product_attention(heads(self.q(x)), heads(self.k(x)), heads(self.v(x)))
+        x = self.n1(x + self.o(a.transpose(1, 2).reshape(b, t, c)))
+        return self.n2(x + self.down(F.gelu(self.up(x))))
+
+
+class Bert(torch.nn.Module):
+    def __init__(self, vocab, classes, c, layers, heads, tokens):
+        super().__init__()
+        self.word, self.position = torch.nn.Embedding(vocab, c), torch.nn.Embedding(tokens, c)
+        self.norm = torch.nn.LayerNorm(c, 1e-12)
+        self.layers = torch.nn.ModuleList(Layer(c, heads) for _ in range(layers))
+        self.head = torch.nn.Linear(c, classes)
+
+    def forward(self, ids):
+        x = self.norm(self.word(ids) + self.position.weight[: ids.shape[1]])
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+def bert_step(batch, tokens, width, layers):
+    model = Bert(258, 256, width, layers, 4, tokens)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    ids = torch.randint(2, 258, (batch, tokens))
+    labels = torch.randint(0, 256, (batch * tokens,))
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(ids).view(-1, 256), labels)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def rss():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+
+def answer(request):
+    name, *args = request.split()
+    args = [int(a) for a in args]
+    if name == "version":
+        return {"version": torch.__version__}
+    if name == "tiny":
+        return {"seconds": tiny(*args)}
+    if name == "linear_gelu":
+        return {"seconds": linear_gelu(*args)}
+    if name == "bert_step":
+        return {"seconds": best(bert_step(*args), 2.0)}
+    if name == "bert_memory":  # in a fresh process: growth over what is there before the model
+        before = rss()
+        step = bert_step(*args)
+        for _ in range(3):
+            step()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {"bytes": peak - before}
+    raise ValueError(request)
+
+
+for line in sys.stdin:
+    print(json.dumps(answer(line)), flush=True)
