@@ -31,6 +31,7 @@ template <class Options> void add_training(CLI::App* app, Options& o) {
   app->add_option("--batch", o.batch, "sequences per step")->capture_default_str();
   app->add_option("--lr", o.lr, "peak learning rate (AdamW, one cycle)")->capture_default_str();
   app->add_option("--weight-decay", o.weight_decay, "decoupled weight decay, matrices only")->capture_default_str();
+  app->add_flag("--shift", o.shift, "begin at a random letter of the first k: slower to learn, better with much data");
   app->add_option("--test-fraction", o.test_fraction, "share of the sequences kept for testing")->capture_default_str();
   app->add_option("--seed", o.seed, "split, initial weights, shuffling, masks, dropout")->capture_default_str();
 }
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
   f->add_option("--encoder", fine.encoder, "encoder.safetensors of pretrain")->check(CLI::ExistingFile);
   f->add_option("--label", fine.label, "label column: a table's column, a rank of a lineage header, or field1, field2, ...")->capture_default_str();
   f->add_option("--min-count", fine.min_count, "leave out classes with fewer distinct sequences")->capture_default_str();
+  f->add_option("--head-lr-scale", fine.head_lr_scale, "learning rate of the head over that of the encoder")->capture_default_str();
   f->add_option("--label-smoothing", fine.label_smoothing, "of the cross entropy")->capture_default_str();
   f->callback([&] { fine.model.max_tokens = fine.data.length / fine.model.k; finetune(fine); });
 

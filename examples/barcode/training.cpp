@@ -137,7 +137,7 @@ void pretrain(const PretrainOptions& o) {
     Tensor ids = Tensor::empty({n, T}, i32), mask = Tensor::empty({n, T}, u8);
     std::vector<uint8_t> hidden(size_t(n * T));
     for (int64_t i = 0; i < n; ++i) {
-      int offset = int(random[size_t(i)].below(tokenizer.k()));
+      int offset = o.shift ? int(random[size_t(i)].below(tokenizer.k())) : 0;
       int32_t* row = ids.data<int32_t>() + i * T;
       uint8_t* live = mask.data<uint8_t>() + i * T;
       tokenizer.encode_into(b.sequence[size_t(samples[size_t(picked[size_t(i)])])], offset, row, live);
@@ -211,7 +211,7 @@ FinetuneResult finetune(const FinetuneOptions& o) {
     Tensor ids = Tensor::empty({n, T}, i32), mask = Tensor::empty({n, T}, u8), label = Tensor::empty({n}, i32);
     for (int64_t i = 0; i < n; ++i) {
       int64_t at = sides.train[size_t(picked[size_t(i)])];
-      tokenizer.encode_into(b.sequence[size_t(l.sample[size_t(at)])], int(random[size_t(i)].below(tokenizer.k())), ids.data<int32_t>() + i * T, mask.data<uint8_t>() + i * T);
+      tokenizer.encode_into(b.sequence[size_t(l.sample[size_t(at)])], o.shift ? int(random[size_t(i)].below(tokenizer.k())) : 0, ids.data<int32_t>() + i * T, mask.data<uint8_t>() + i * T);
       label.data<int32_t>()[i] = int32_t(l.label[size_t(at)]);
     }
     return std::map<std::string, Tensor>{{"ids", ids}, {"mask", mask}, {"label", label}};
@@ -221,12 +221,15 @@ FinetuneResult finetune(const FinetuneOptions& o) {
   model.init(o.seed);
   if (!pretrained.empty()) models::load_encoder(model, pretrained);
   InputOptions side{.carries = false};
+  // Means over many tokens differ little between sequences: the head has to grow faster than the encoder moves.
+  std::vector<nn::ParameterGroup> groups = nn::no_decay_on_vectors(model);
+  groups.push_back({.pattern = "head.*", .lr_scale = o.head_lr_scale, .weight_decay = 0});
   nn::TrainStep step(model, nn::AdamW{.lr = o.lr, .weight_decay = o.weight_decay},
                      [&](Graph& g, const Batch& x) {
                        Var logits = model(g.input("ids", x["ids"]), g.input("mask", x["mask"], side), true);
                        return cross_entropy(logits, g.input("label", x["label"], side), {.label_smoothing = o.label_smoothing});
                      },
-                     {.clip_norm = 1, .schedule = nn::one_cycle(o.epochs * loader.batches()), .groups = nn::no_decay_on_vectors(model), .seed = o.seed});
+                     {.clip_norm = 1, .schedule = nn::one_cycle(o.epochs * loader.batches()), .groups = groups, .seed = o.seed});
   run(step, loader, {.out = o.out, .label = "finetune", .epochs = o.epochs});
   save_model(o.out + "/classifier.safetensors", model, config, l.names);
 

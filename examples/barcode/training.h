@@ -28,6 +28,7 @@ struct PretrainOptions {
   std::string label = "";         ///< when set, only the training side of that label's split is seen
   int64_t epochs = 6, batch = 32;
   double lr = 1e-3, weight_decay = 0.01, mask = 0.5, test_fraction = 0.2;
+  bool shift = false;             ///< begin each sequence at a random letter of the first k (BarcodeBERT's augmentation)
   uint64_t seed = 0;
 };
 /// Writes out/encoder.safetensors.
@@ -41,6 +42,8 @@ struct FinetuneOptions {
   std::string out = "barcode-finetune";
   int64_t epochs = 6, batch = 32, min_count = 2;
   double lr = 1e-3, weight_decay = 0.01, label_smoothing = 0.05, test_fraction = 0.2;
+  double head_lr_scale = 10;
+  bool shift = false;
   uint64_t seed = 0;
 };
 struct FinetuneResult {
