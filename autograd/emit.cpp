@@ -179,7 +179,8 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
   for (Id at = 0; at < order.units.size(); ++at) {
     const Unit& u = order.units[at];
     const INode& n = low.ir.nodes[order.members[u.begin]];
-    if (u.tile) {
+    const bool lone_copy = is_copy(n.op) && u.end - u.begin == 1;  // has a kernel of its own
+    if (u.tile && !lone_copy) {
       p.steps.push_back({.tile = Id(p.tiles.size()), .members = Id(p.members.size()), .n_members = u.end - u.begin, .where = n.where});
       for (Id m = u.begin; m < u.end; ++m) p.members.push_back(low.ir.nodes[order.members[m]].where);
       p.tiles.push_back(make_tile(p, low, storage, {order.members.data() + u.begin, u.end - u.begin}));

@@ -14,7 +14,11 @@ const OpDef& copy_op() {
   static const OpDef op = [] {
     OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true, .strided = true}};
     d.name = "copy";
-    d.cpu = [](const KernelCall& k) { copy(k.in[0], k.out[0]); };
+    d.cpu = [](const KernelCall& k) {
+      const View &in = k.in[0], &out = k.out[0];
+      if (!loop_provider().copy) return copy(in, out);
+      loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data, in.strides.begin(), out.data, out.strides.begin());
+    };
     return d;
   }();
   return op;

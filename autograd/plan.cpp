@@ -74,6 +74,7 @@ std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>&
   state->outputs = std::make_shared<std::vector<Var>>(outputs);
   state->held = leaf_tensors(s);
   state->profile = options.profile;
+  state->stats = state->program->stats;
   for (size_t i = 0; i < key.bind.size(); ++i) {
     const Tensor& place = options.bind[i].second;
     state->bound.push_back(place);
@@ -178,10 +179,10 @@ Plan Plan::extend(std::initializer_list<OutputGroup> groups, CompileOptions opti
   planner::Snapshot s = planner::take_extension(outputs, base, state_->program);
   auto state = planner::plan_for(s, outputs, options);
   state->base = state_;
-  if (state->program->stats.promises == 0) planner::count_promises(s, base, state->program->stats);
+  planner::count_promises(s, base, state->stats);
   return Plan(state);
 }
 
-const PlanStats& Plan::stats() const { return state_->program->stats; }
+const PlanStats& Plan::stats() const { return state_->stats; }
 
 }  // namespace whence

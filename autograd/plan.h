@@ -1,8 +1,6 @@
 // Plan: the wanted outputs of a graph as one static program. Common subexpressions merged, elementwise chains fused,
 // lifetimes packed into one arena; Plan::run executes it.
 #pragma once
-#include <iosfwd>
-#include <map>
 #include <memory>
 #include <string>
 #include <string_view>

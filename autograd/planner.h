@@ -308,6 +308,7 @@ struct Plan::State {
   std::vector<Tensor> held;              ///< parameters and large constants, by leaf: alive while the plan is
   std::vector<Tensor> bound;             ///< memory that outputs are written to
   std::vector<std::string> ignored;      ///< inputs of the graph that no output needs: may be fed, are not read
+  PlanStats stats;                       ///< the program's, and the promises of an extension
   bool profile = false, ran = false;
   std::shared_ptr<State> base;           ///< extensions: the plan whose values are read
   std::mutex mutex;

@@ -107,7 +107,7 @@ std::string quoted(const std::string& s) {
 
 std::string Plan::report() const {
   const Program& p = *state_->program;
-  const PlanStats& s = p.stats;
+  const PlanStats& s = state_->stats;
   std::lock_guard lock(state_->mutex);
   std::string text = fmt::format("{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} in place, {} recomputed\n", s.steps, s.fused_nodes, s.fused_groups, s.views,
                                  s.merged, s.dead, s.in_place, s.recomputed);

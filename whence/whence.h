@@ -1,6 +1,8 @@
 // Everything a user of Whence needs: #include <whence/whence.h>.
 #pragma once
 
+#include "autograd/checkpoint.h"
+#include "autograd/function.h"
 #include "autograd/graph.h"
 #include "autograd/plan.h"
 #include "autograd/sweep.h"

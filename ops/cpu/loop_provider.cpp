@@ -1,5 +1,6 @@
 // Hands the scalar loops and the thread pool down to the planner (autograd/loops.h), which may not include ops/.
 #include "autograd/loops.h"
+#include "ops/cpu/copy.h"
 #include "ops/cpu/elementwise.h"
 #include "ops/cpu/parallel.h"
 
@@ -12,6 +13,7 @@ namespace {
       .binary = [](std::string_view name, DType t) { return find_binary(name, elem_of(t)); },
       .where = find_where,
       .cast = [](DType from, DType to) { return find_cast(elem_of(from), elem_of(to)); },
+      .copy = copy_strided,
       .parallel = [](int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context) {
         parallel_for(n, grain, [&](int64_t begin, int64_t end) { f(context, begin, end); });
       },
