@@ -45,13 +45,17 @@ Fork find_fork(const Lowered& low, const Program& p, Schedule& s, int threads) {
   double alone[4] = {}, shared[4] = {};
   for (size_t u = 0; u < s.units.size(); ++u) {
     const Unit& unit = s.units[u];
-    uint8_t l = forward;
+    uint8_t l = forward, own = 0;
+    bool serves_all = false;  // a group with a forward node in it belongs to the forward pass
     for (Id m = unit.begin; m < unit.end; ++m) {
       const INode& n = ir.nodes[s.members[m]];
-      if (n.where != kNone) l |= p.wheres[n.where].pass;
+      uint8_t pass = n.where == kNone ? 0 : p.wheres[n.where].pass;
+      own |= pass;
+      serves_all |= pass == 0 && !is_copy(n.op);
       if (n.after != kNone) l |= needs[n.after];
       for (Id v : ir.in(n)) l |= needs[ir.producer[low.place[v].root]];
     }
+    if (!serves_all) l |= own;
     for (Id m = unit.begin; m < unit.end; ++m) needs[s.members[m]] = l;
     lane[u] = l;
     double t = microseconds(low, s, unit);

@@ -112,6 +112,7 @@ std::string Plan::report() const {
   std::string text = fmt::format("{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} in place, {} recomputed\n", s.steps, s.fused_nodes, s.fused_groups, s.views,
                                  s.merged, s.dead, s.in_place, s.recomputed);
   text += fmt::format("memory: arena {}, without reuse {}, results {}\n", bytes_text(s.arena_bytes), bytes_text(s.unplanned_bytes), bytes_text(s.output_bytes));
+  if (p.fork.exists()) text += fmt::format("steps {} to {} and {} to {} run on two threads\n", p.fork.begin, p.fork.middle - 1, p.fork.middle, p.fork.end - 1);
   if (p.base)
     text += fmt::format("promises: {}, nodes recomputed {}, total depth {}, density {:.3f}\n", s.promises, s.promise_nodes, s.promise_depth, s.promise_density);
   largest_buffers(p, text);
