@@ -10,8 +10,9 @@ namespace whence::planner {
 namespace {
 
 constexpr double kSplits = 30;    // us: a step shorter than this gains nothing from a second thread
-constexpr double kFork = 15;      // us: waking the other thread and waiting for it
-constexpr double kGain = 0.85;    // the estimate must promise at least this
+constexpr double kFork = 30;      // us: waking the other thread and waiting for it
+constexpr double kGain = 0.85;    // the estimate must promise at least this,
+constexpr double kLeast = 100;    // us: and at least this much less (measured: below, busy neighbours eat the gain)
 
 double elements(const Ir& ir, Id v) { return double(ir.types[v].shape.numel()); }
 
@@ -65,7 +66,7 @@ Fork find_fork(const Lowered& low, const Program& p, Schedule& s, int threads) {
   double half = std::max(1, threads / 2);
   auto halved = [&](int l) { return alone[l] / half + shared[l] * (1 - 1 / half); };  // a guess between the two
   double apart = shared[gradient] + shared[relevance], together = std::max(halved(gradient), halved(relevance)) + kFork;
-  if (alone[gradient] == 0 || alone[relevance] == 0 || together > kGain * apart) return {};
+  if (alone[gradient] == 0 || alone[relevance] == 0 || together > kGain * apart || apart - together < kLeast) return {};
 
   std::vector<Unit> order;
   Fork f;
