@@ -89,12 +89,6 @@ void conv_vjp(SweepCtx& c) {
   if (c.n_in() > 2 && c.needs(2)) c.give(2, sum(d, {c.lead(), c.lead() + 1}));
 }
 
-void conv_absorbed(SweepCtx& c) {
-  Var t = c.stabilised_share(c.d(), c.out(), 1.0);
-  if (c.n_in() > 2 && !c.carries(2)) c.absorb("bias", t * c.in(2));
-  c.absorb("stabiliser", c.d() - t * c.out());
-}
-
 Attrs direction(bool reverse) { return {{"reverse", reverse}}; }
 std::vector<Sample> conv_samples() {
   auto one = [](Shape x, int64_t taps, bool bias, bool reverse, const char* name) {
@@ -118,7 +112,7 @@ std::vector<Sample> taps_samples() {
 
 REGISTER_OP(causal_conv1d, {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}", .operands = {"x", "weight", "bias"},
                             .infer = infer_conv, .cpu = conv_kernel,
-                            .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = conv_absorbed, .samples = conv_samples,
+                            .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = conv_samples,
                             .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
                                                                             {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
                                                                             {{{{9, 5}, f32}, {{5, 4}, f32}}, direction(false), "x must have rank 3"},
