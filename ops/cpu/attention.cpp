@@ -24,6 +24,8 @@ struct Strips {
     return {rows, height, (rows + height - 1) / height};
   }
   int64_t tall(int64_t s) const { return std::min(height, rows - s * height); }
+  template <class T>
+  int64_t packed(int64_t k) const { return count * Tile<T>::AS * k; }  // elements of all strips at depth k
 };
 
 template <class T> constexpr int64_t slack() { return 4 * Vec<T>::size; }
@@ -31,12 +33,12 @@ template <class T> constexpr int64_t slack() { return 4 * Vec<T>::size; }
 /// Strips of src [rows, k], k-major within a strip.
 template <class T>
 void pack_rows(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
-  for (int64_t s = 0; s < st.count; ++s) pack_transposed(src + s * st.height * ld, ld, st.tall(s), k, dst + s * st.height * k, st.tall(s));
+  for (int64_t s = 0; s < st.count; ++s) pack_transposed(src + s * st.height * ld, ld, st.tall(s), k, dst + s * Tile<T>::AS * k, Tile<T>::AS);
 }
 /// Strips of the transpose of src [k, rows].
 template <class T>
 void pack_columns(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
-  for (int64_t s = 0; s < st.count; ++s) pack_straight(src + s * st.height, ld, st.tall(s), k, dst + s * st.height * k, st.tall(s));
+  for (int64_t s = 0; s < st.count; ++s) pack_straight(src + s * st.height, ld, st.tall(s), k, dst + s * Tile<T>::AS * k, Tile<T>::AS);
 }
 
 /// C [strips s0..s1, n <= NR] = beta C + A[:, p0..p1) B[p0..p1), A packed for a full depth of k; b points at row p0.
@@ -45,7 +47,7 @@ void multiply(Strips st, int64_t s0, int64_t s1, const T* a, int64_t k, int64_t 
               int64_t n, bool add) {
   for (int64_t s = s0; s < s1; ++s) {
     int64_t h = st.tall(s);
-    kernel_for<T>(h, n)(p1 - p0, a + s * st.height * k + p0 * h, b, bs, c + (s - s0) * st.height * ldc, ldc, n, T(1), add ? T(1) : T(0), nullptr);
+    kernel_for<T>(h, n)(p1 - p0, a + (s * k + p0) * Tile<T>::AS, b, bs, c + (s - s0) * st.height * ldc, ldc, n, T(1), add ? T(1) : T(0), nullptr);
   }
 }
 
@@ -246,11 +248,12 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
   const int64_t block_rows = block * queries.height, dslivers = (d.D + NR - 1) / NR;
 
   // Packed once per query head: q and dout by strips of queries (depth d), and by strips of depth (depth T).
-  T* memory = scratch<T>(5, 2 * d.T * (d.D + d.Dv) + 2 * d.T + 6 * slack<T>());
-  T *q_rows = memory, *do_rows = q_rows + d.T * d.D + slack<T>(), *q_cols = do_rows + d.T * d.Dv + slack<T>(),
-    *do_cols = q_cols + d.T * d.D + slack<T>(), *delta = do_cols + d.T * d.Dv + slack<T>(), *shift_by = delta + d.T;
-  T* blocks = scratch<T>(6, 2 * block_rows * NR + 2 * slack<T>() + Tile<T>::MR * NR + d.D * NR + d.Dv * NR + dslivers * NR * NR + 6 * slack<T>());
-  T *p = blocks, *ds = p + block_rows * NR + slack<T>(), *strip = ds + block_rows * NR + slack<T>(), *kt = strip + Tile<T>::MR * NR + slack<T>(),
+  const int64_t rows_d = queries.packed<T>(d.D), rows_v = queries.packed<T>(d.Dv), cols_d = depth.packed<T>(d.T), cols_v = depth_v.packed<T>(d.T);
+  T* memory = scratch<T>(5, rows_d + rows_v + cols_d + cols_v + 2 * d.T);
+  T *q_rows = memory, *do_rows = q_rows + rows_d, *q_cols = do_rows + rows_v, *do_cols = q_cols + cols_d, *delta = do_cols + cols_v,
+    *shift_by = delta + d.T;
+  T* blocks = scratch<T>(6, 2 * block_rows * NR + 2 * slack<T>() + Tile<T>::AS * NR + d.D * NR + d.Dv * NR + dslivers * NR * NR + 6 * slack<T>());
+  T *p = blocks, *ds = p + block_rows * NR + slack<T>(), *strip = ds + block_rows * NR + slack<T>(), *kt = strip + Tile<T>::AS * NR + slack<T>(),
     *vt = kt + d.D * NR + slack<T>(), *kr = vt + d.Dv * NR + slack<T>();
   T* sums = scratch<T>(7, key_tiles * (d.D + d.Dv) * NR + slack<T>());  // dk^T and dv^T of each tile of keys
   std::fill(sums, sums + key_tiles * (d.D + d.Dv) * NR, T(0));
@@ -323,7 +326,7 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
         if (!dq) continue;
         for (int64_t s = s0; s < s1; ++s) {
           const int64_t i = s * queries.height, rows = queries.tall(s);
-          pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, rows);
+          pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, Tile<T>::AS);
           for (int64_t c = 0; c < dslivers; ++c) {
             const int64_t wide = std::min(NR, d.D - c * NR);
             kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1), T(1), nullptr);
@@ -363,10 +366,11 @@ void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, H
   if (!serial) parts = std::clamp<int64_t>(4 * num_threads() / std::max<int64_t>(1, heads), 1, tiles);
   auto task = [&](int64_t t) {
     const int64_t head = t / parts, part = t % parts, b = head / d.Hkv, hk = head % d.Hkv;
-    T* kp = scratch<T>(5, d.S * d.D + slack<T>());
-    T* vp = scratch<T>(6, d.S * d.Dv + slack<T>());
-    pack_rows(Strips::of<T>(d.S), k + b * ks.b + hk * ks.h, ks.t, d.D, kp);
-    pack_columns(Strips::of<T>(d.Dv), v + b * vs.b + hk * vs.h, vs.t, d.S, vp);
+    const Strips keys = Strips::of<T>(d.S), depth = Strips::of<T>(d.Dv);
+    T* kp = scratch<T>(5, keys.packed<T>(d.D));
+    T* vp = scratch<T>(6, depth.packed<T>(d.S));
+    pack_rows(keys, k + b * ks.b + hk * ks.h, ks.t, d.D, kp);
+    pack_columns(depth, v + b * vs.b + hk * vs.h, vs.t, d.S, vp);
     forward_tiles(in, b, hk, tiles * part / parts, tiles * (part + 1) / parts, kp, vp, out, os, lse);
   };
   if (serial) {

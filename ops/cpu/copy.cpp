@@ -29,6 +29,14 @@ void transpose_block(const U* src, int64_t ld_src, U* dst, int64_t ld_dst, int64
       for (int64_t j = 0; j < columns; j += W) {
         const int64_t h = std::min(W, rows - i), w = std::min(W, columns - j);
         V r[W];
+        if (h == W && w == W) {
+#pragma GCC unroll 16
+          for (int64_t k = 0; k < W; ++k) r[k] = V::load(x + (i + k) * ld_src + j);
+          transpose(r);
+#pragma GCC unroll 16
+          for (int64_t k = 0; k < W; ++k) r[k].store(y + (j + k) * ld_dst + i);
+          continue;
+        }
         for (int64_t k = 0; k < W; ++k) r[k] = k < h ? load_upto(x + (i + k) * ld_src + j, w) : V(T(0));
         transpose(r);
         for (int64_t k = 0; k < w; ++k) store_upto(r[k], y + (j + k) * ld_dst + i, h);

@@ -1,6 +1,7 @@
 #include "ops/cpu/gemm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "ops/cpu/micro.h"
@@ -21,11 +22,11 @@ __attribute__((weak)) void openblas_set_num_threads(int);
 namespace whence::cpu {
 namespace {
 
-GemmBackend backend = GemmBackend::own;
+std::atomic<GemmBackend> backend{GemmBackend::own};
 
 // ---- micro-kernel -----------------------------------------------------------------------------------------------------------------
 
-/// C[0..M)[0..n) = alpha sum_p a[p * M + i] b[p * bs + j] + beta C + bias, n <= NV * W.
+/// C[0..M)[0..n) = alpha sum_p a[p * AS + i] b[p * bs + j] + beta C + bias, n <= NV * W.
 template <class T, int M, int NV>
 void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias) {
   using V = Vec<T>;
@@ -47,7 +48,7 @@ void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[i][v] = fma(ai, bv[v], acc[i][v]);
     }
-    a += M;
+    a += Tile<T>::AS;
     b += bs;
   }
   if (n == NV * W && alpha == T(1) && !bias && (beta == T(0) || beta == T(1))) {  // nearly always
@@ -311,7 +312,7 @@ void multiply_turned(const Problem<T>& p) {
 template <class T>
 void multiply_packed(const Problem<T>& p) {
   using Tl = Tile<T>;
-  constexpr int64_t NR = Tl::NR, W = Tl::W;
+  constexpr int64_t NR = Tl::NR;
   const int64_t strips = (p.m + Tl::MR - 1) / Tl::MR;
   const int64_t rows = (p.m + strips - 1) / strips;  // all strips about equally tall
   const int64_t kblocks = (p.k + Tl::KC - 1) / Tl::KC, kc0 = (p.k + kblocks - 1) / kblocks;
@@ -321,7 +322,7 @@ void multiply_packed(const Problem<T>& p) {
   const int threads = parallel ? num_threads() : 1;
   // B that is already k-major with few rows of A to use it is read where it lies; only a last narrow sliver is packed.
   const bool direct = !p.tb && (p.m <= 2 * Tl::MR || p.k * p.ldb * int64_t(sizeof(T)) <= 65536);
-  T* panel = scratch<T>(0, kc0 * std::min(nc0, (p.n + NR - 1) / NR * NR) + 4 * W);
+  T* panel = scratch<T>(0, kc0 * std::min(nc0, (p.n + NR - 1) / NR * NR));
 
   for (int64_t j0 = 0; j0 < p.n; j0 += nc0) {
     const int64_t nc = std::min(nc0, p.n - j0), slivers = (nc + NR - 1) / NR;
@@ -340,7 +341,6 @@ void multiply_packed(const Problem<T>& p) {
       };
       int64_t first_packed = direct ? nc / NR : 0;
       if (threads > 1 && (slivers - first_packed) * kc * NR > 65536) {
-        // NR is a multiple of W, so no sliver's pack hangs over into the next one.
         parallel_chunks(slivers - first_packed, 1, [&](int64_t b, int64_t e) {
           for (int64_t s = b; s < e; ++s) pack_sliver(first_packed + s);
         });
@@ -353,29 +353,39 @@ void multiply_packed(const Problem<T>& p) {
       while (threads > 1 && strips * column_groups < 4 * threads && column_groups * 2 <= slivers) column_groups *= 2;
       const int64_t per_group = (slivers + column_groups - 1) / column_groups;
       column_groups = (slivers + per_group - 1) / per_group;
-      auto task = [&](int64_t t) {
-        int64_t i = t / column_groups * rows, mr = std::min(rows, p.m - i);
-        if (mr <= 0) return;
-        int64_t s0 = t % column_groups * per_group, s1 = std::min(slivers, s0 + per_group);
-        T* strip = scratch<T>(1, kc * Tl::MR + 4 * W);
-        if (p.ta) {
-          const T* src = p.a + p0 * p.lda + i;
-          for (int64_t q = 0; q < kc; ++q)
-            for (int64_t r = 0; r < mr; r += W)  // whole registers: the overhang is overwritten by the next q
-              (mr - r >= W ? Vec<T>::load(src + q * p.lda + r) : Vec<T>::load(src + q * p.lda + r, mr - r)).store(strip + q * mr + r);
-        } else {
-          pack_transposed(p.a + i * p.lda + p0, p.lda, mr, kc, strip, mr);
+      // While a strip is multiplied, the rows of the next one are on their way from memory.
+      auto prefetch = [&](int64_t i, int64_t part, int64_t parts) {
+        if (i >= p.m) return;
+        const int64_t line = 64 / static_cast<int64_t>(sizeof(T)), extent = p.ta ? kc : std::min(rows, p.m - i);
+        for (int64_t e = extent * part / parts; e < extent * (part + 1) / parts; ++e) {
+          const T* src = p.ta ? p.a + (p0 + e) * p.lda + i : p.a + (i + e) * p.lda + p0;
+          for (int64_t c = 0; c < (p.ta ? 1 : kc); c += line) __builtin_prefetch(src + c);
         }
+      };
+      auto strip_times_group = [&](int64_t strip_index, int64_t group, bool more) {
+        const int64_t i = strip_index * rows, mr = std::min(rows, p.m - i);
+        if (mr <= 0) return;
+        const int64_t s0 = group * per_group, s1 = std::min(slivers, s0 + per_group);
+        T* strip = scratch<T>(1, kc * Tl::AS);
+        if (p.ta) pack_straight(p.a + p0 * p.lda + i, p.lda, mr, kc, strip, Tl::AS);
+        else pack_transposed(p.a + i * p.lda + p0, p.lda, mr, kc, strip, Tl::AS);
         for (int64_t s = s0; s < s1; ++s) {
-          int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
-          bool in_place = s < first_packed;
+          const int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
+          const bool in_place = s < first_packed;
           const T* src = in_place ? p.b + p0 * p.ldb + j : panel + s * NR * kc;
+          if (more) prefetch(i + rows, s - s0, s1 - s0);
           kernel_for<T>(mr, w)(kc, strip, src, in_place ? p.ldb : NR, p.c + i * p.ldc + j, p.ldc, w, p.alpha, first ? p.beta : T(1),
                                last && p.bias ? p.bias + j : nullptr);
         }
         if (last) p.finish(i, i + mr, j0 + s0 * NR, std::min(p.n, j0 + s1 * NR));
       };
-      const int64_t tasks = strips * column_groups;
+      // A task is a few strips one below the other, for one group of slivers.
+      const int64_t deep = std::clamp<int64_t>(strips * column_groups / (8 * threads), 1, 8), bands = (strips + deep - 1) / deep;
+      auto task = [&](int64_t t) {
+        const int64_t top = t / column_groups * deep, bottom = std::min(strips, top + deep);
+        for (int64_t strip = top; strip < bottom; ++strip) strip_times_group(strip, t % column_groups, strip + 1 < bottom);
+      };
+      const int64_t tasks = bands * column_groups;
       if (threads > 1) {
         parallel_chunks(tasks, 1, [&](int64_t b, int64_t e) {
           for (int64_t t = b; t < e; ++t) task(t);
@@ -443,7 +453,7 @@ void multiply(const Problem<T>& p) {
     return p.finish(0, p.m, 0, p.n);
   }
 #ifdef WHENCE_CBLAS
-  if (backend == GemmBackend::blas) return multiply_blas(p);
+  if (backend.load(std::memory_order_relaxed) == GemmBackend::blas) return multiply_blas(p);
 #endif
   if (!p.tb) {
     if (p.m <= 4 || (p.m <= 128 && p.k * p.ldb * int64_t(sizeof(T)) <= 65536)) return multiply_axpys(p);

@@ -245,27 +245,36 @@ inline Vec<double> erf(Vec<double> x) {
 template <class T> Vec<T> sin(Vec<T> x) { return xsimd::sin(x.v); }
 template <class T> Vec<T> cos(Vec<T> x) { return xsimd::cos(x.v); }
 
-/// x^y with the C library's special cases, lane by lane; for float and positive finite x as exp(y log x) in double.
+/// x^y with the C library's special cases. For float, positive finite x go as exp(y log x) in double; every lane is decided by its own
+/// operands, so that an element's result does not depend on its neighbours.
 template <class T>
 Vec<T> pow(Vec<T> x, Vec<T> y) {
+  alignas(64) T a[Vec<T>::size], b[Vec<T>::size], r[Vec<T>::size];
+  auto plain = [](T base, T power) {
+    return std::is_same_v<T, float> && base > T(0) && base < std::numeric_limits<T>::infinity() && std::abs(power) < std::numeric_limits<T>::infinity();
+  };
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, float>) {
     constexpr float inf = std::numeric_limits<float>::infinity();
-    Mask<float> plain = (x > Vec<float>(0.0f)) & (x < Vec<float>(inf)) & (abs(y) < Vec<float>(inf));
-    if (xsimd::all(plain.m)) {
-      using D = xsimd::batch<double>;
-      auto half = [](__m256 a, __m256 b) { return _mm512_cvtpd_ps(exp(Vec<double>(D(_mm512_cvtps_pd(b))) * log(Vec<double>(D(_mm512_cvtps_pd(a))))).v); };
-      __m256 lo = half(_mm512_castps512_ps256(x.v), _mm512_castps512_ps256(y.v));
-      __m256 hi = half(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x.v), 1)), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(y.v), 1)));
-      return xsimd::batch<float>(_mm512_castpd_ps(_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(lo)), _mm256_castps_pd(hi), 1)));
-    }
+    using D = xsimd::batch<double>;
+    auto half = [](__m256 u, __m256 v) { return _mm512_cvtpd_ps(exp(Vec<double>(D(_mm512_cvtps_pd(v))) * log(Vec<double>(D(_mm512_cvtps_pd(u))))).v); };
+    auto upper = [](Vec<T> u) { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(u.v), 1)); };
+    __m256 lo = half(_mm512_castps512_ps256(x.v), _mm512_castps512_ps256(y.v)), hi = half(upper(x), upper(y));
+    Vec<T> fast = xsimd::batch<T>(_mm512_castpd_ps(_mm512_insertf64x4(_mm512_castps_pd(_mm512_castps256_ps512(lo)), _mm256_castps_pd(hi), 1)));
+    Mask<float> all_plain = (x > Vec<float>(0.0f)) & (x < Vec<float>(inf)) & (abs(y) < Vec<float>(inf));
+    if (xsimd::all(all_plain.m)) return fast;
+    fast.v.store_aligned(r);
+    x.v.store_aligned(a);
+    y.v.store_aligned(b);
+    for (int64_t i = 0; i < Vec<T>::size; ++i)
+      if (!plain(a[i], b[i])) r[i] = std::pow(a[i], b[i]);
+    return xsimd::batch<T>::load_aligned(r);
   }
 #endif
-  alignas(64) T a[Vec<T>::size], b[Vec<T>::size];
   x.v.store_aligned(a);
   y.v.store_aligned(b);
-  for (int64_t i = 0; i < Vec<T>::size; ++i) a[i] = std::pow(a[i], b[i]);
-  return xsimd::batch<T>::load_aligned(a);
+  for (int64_t i = 0; i < Vec<T>::size; ++i) r[i] = plain(a[i], b[i]) ? static_cast<T>(std::exp(double(b[i]) * std::log(double(a[i])))) : std::pow(a[i], b[i]);
+  return xsimd::batch<T>::load_aligned(r);
 }
 
 }  // namespace whence::cpu

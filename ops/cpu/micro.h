@@ -20,11 +20,12 @@ struct Tile {
   static constexpr int64_t MR = 6, NV = 2;   // 12 + 2 + 1 of 16
 #endif
   static constexpr int64_t W = V::size, NR = NV * W;
-  static constexpr int64_t KC = 384;                                         // strip of A: 14 * 384 * 4 = 21 KB
+  static constexpr int64_t AS = (MR + W - 1) / W * W;  // a packed strip's stride: whole registers, so that packing stores never cross a cache line
+  static constexpr int64_t KC = 384;                                         // strip of A: 16 * 384 * 4 = 24 KB
   static constexpr int64_t NC = 768 * 4 / static_cast<int64_t>(sizeof(T));   // panel of B: 1.2 MB
 };
 
-/// Computes C[0..rows)[0..n) = alpha sum_p a[p * rows + i] b[p * bs + j] + beta C + bias[j]. `a` is a packed strip of `rows` <= MR
+/// Computes C[0..rows)[0..n) = alpha sum_p a[p * AS + i] b[p * bs + j] + beta C + bias[j]. `a` is a packed strip of `rows` <= MR
 /// rows, `b` has whole registers of columns at each p (n <= NR; what lies beyond n is read but not used). C is not read when beta is 0.
 template <class T>
 using Kernel = void (*)(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias);
@@ -50,29 +51,36 @@ T* scratch(int slot, int64_t count) {
   return static_cast<T*>(memory[slot].get());
 }
 
-/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k. Whole registers are stored, in increasing p: what hangs over the end
-/// of a row is overwritten by the next one, and dst needs W elements of slack.
+/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k; rows > 0. Whole registers are stored (stride is a multiple of W and at least
+/// rows): lanes beyond `rows` repeat the last row and mean nothing.
 template <class T>
 void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, int64_t stride) {
   using V = Vec<T>;
-  constexpr int64_t W = V::size;
-  for (int64_t p = 0; p < k; p += W) {
-    int64_t kw = std::min(W, k - p);
-    V r[4][W];  // stride <= 4 W
-    int64_t blocks = (rows + W - 1) / W;
-    for (int64_t blk = 0; blk < blocks; ++blk) {
-      for (int64_t i = 0; i < W; ++i) {
-        int64_t row = blk * W + i;
-        r[blk][i] = row < rows ? (kw == W ? V::load(src + row * ld + p) : V::load(src + row * ld + p, kw)) : V(T(0));
-      }
-      transpose(r[blk]);
+  constexpr int W = static_cast<int>(V::size);
+  for (int64_t block = 0; block < rows; block += W) {
+    const T* row[W];
+    for (int i = 0; i < W; ++i) row[i] = src + std::min(block + i, rows - 1) * ld;
+    T* to = dst + block;
+    int64_t p = 0;
+    for (; p + W <= k; p += W) {
+      V r[W];
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) r[i] = V::load(row[i] + p);
+      transpose(r);
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) r[i].store(to + (p + i) * stride);
     }
-    for (int64_t q = 0; q < kw; ++q)
-      for (int64_t blk = 0; blk < blocks; ++blk) r[blk][q].store(dst + (p + q) * stride + blk * W);
+    if (p < k) {
+      V r[W];
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) r[i] = V::load(row[i] + p, k - p);
+      transpose(r);
+      for (int i = 0; i < k - p; ++i) r[i].store(to + (p + i) * stride);
+    }
   }
 }
 
-/// dst[p * stride + i] = src[p * ld + i] for i < width, zero up to `stride` (a multiple of W, or no padding is made).
+/// dst[p * stride + i] = src[p * ld + i] for i < width, zero up to `stride`, a multiple of W.
 template <class T>
 void pack_straight(const T* src, int64_t ld, int64_t width, int64_t k, T* dst, int64_t stride) {
   using V = Vec<T>;

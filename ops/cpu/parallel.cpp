@@ -1,5 +1,6 @@
 #include "ops/cpu/parallel.h"
 
+#include <atomic>
 #include <exception>
 
 #ifdef _OPENMP
@@ -8,7 +9,7 @@
 
 namespace whence::cpu {
 namespace {
-int thread_cap = 0;
+std::atomic<int> thread_cap{0};
 
 // An exception must not leave a parallel region: keep the first one and rethrow it on the calling thread.
 struct Rethrow {
@@ -34,7 +35,8 @@ int num_threads() {
 #ifdef _OPENMP
   if (omp_in_parallel()) return 1;
   int n = omp_get_max_threads();
-  return thread_cap > 0 && thread_cap < n ? thread_cap : n;
+  const int cap = thread_cap.load(std::memory_order_relaxed);
+  return cap > 0 && cap < n ? cap : n;
 #else
   return 1;
 #endif

@@ -251,6 +251,18 @@ TEST(Binary, MaximumKeepsNan) {
   }
 }
 
+TEST(Binary, PowOfAnElementIgnoresItsNeighbours) {
+  float base[32], power[32], all[32], alone;
+  for (int i = 0; i < 32; ++i) base[i] = 0.37f * float(i) + 0.1f, power[i] = 1.7f - 0.2f * float(i % 9);
+  base[3] = -2, power[3] = 3, base[20] = 1e20f, power[25] = float(kNan);
+  find_binary("pow", Elem::f32)(base, 1, power, 1, all, 32, nullptr);
+  for (int i = 0; i < 32; ++i) {
+    find_binary("pow", Elem::f32)(base + i, 1, power + i, 1, &alone, 1, nullptr);
+    EXPECT_EQ(std::memcmp(&alone, all + i, 4), 0) << i;
+    if (i != 25) { EXPECT_NEAR(all[i] / std::pow(double(base[i]), double(power[i])), 1, 1e-6) << i; }
+  }
+}
+
 TEST(Binary, Comparisons) {
   struct { const char* name; int less, equal, more, nan; } rows[] = {
       {"lt", 1, 0, 0, 0}, {"le", 1, 1, 0, 0}, {"gt", 0, 0, 1, 0}, {"ge", 0, 1, 1, 0}, {"eq", 0, 1, 0, 0}, {"ne", 1, 0, 1, 1}};
