@@ -29,15 +29,18 @@ std::string hex(uint32_t v) {
 }  // namespace
 
 void save_checkpoint(const std::string& path, const TensorMap& tensors, const Metadata& metadata) {
-  // The data section lies in this order (see save_safetensors); a tensor of any layout counts as its row-major bytes.
+  // The data section lies in this order (see save_safetensors); a tensor of any layout counts as its
+  // row-major bytes.
   uint32_t crc = 0;
   TensorMap rows;
   for (const auto& [name, t] : tensors) rows.emplace(name, t.defined() ? t.contiguous_tensor() : t);
   std::vector<const TensorMap::value_type*> order;
   for (const auto& item : rows) order.push_back(&item);
-  std::stable_sort(order.begin(), order.end(), [](auto* a, auto* b) { return size_of(a->second.dtype()) > size_of(b->second.dtype()); });
+  std::stable_sort(order.begin(), order.end(),
+                   [](auto* a, auto* b) { return size_of(a->second.dtype()) > size_of(b->second.dtype()); });
   for (auto* item : order)
-    if (item->second.defined()) crc = checksum({static_cast<const std::byte*>(item->second.raw()), item->second.nbytes()}, crc);
+    if (item->second.defined())
+      crc = checksum({static_cast<const std::byte*>(item->second.raw()), item->second.nbytes()}, crc);
   Metadata all = metadata;
   all[kChecksum] = hex(crc);
   save_safetensors(path, rows, all);
@@ -49,26 +52,31 @@ Checkpoint load_checkpoint(const std::string& path) {
   auto stored = c.metadata.find(kChecksum);
   if (stored != c.metadata.end()) {
     std::string now = hex(checksum(file.data(), 0));
-    if (now != stored->second) throw IoError(path + ": damaged: the data have checksum " + now + ", written was " + stored->second);
+    if (now != stored->second)
+      throw IoError(path + ": damaged: the data have checksum " + now + ", written was " + stored->second);
     c.metadata.erase(stored);
   }
   return c;
 }
 
-CheckpointFolder::CheckpointFolder(std::string folder, int keep, std::string prefix) : folder_(std::move(folder)), prefix_(std::move(prefix)), keep_(keep) {
-  if (prefix_.empty() || prefix_.find('/') != std::string::npos) throw ValueError("CheckpointFolder: '" + prefix_ + "' cannot begin a file name");
+CheckpointFolder::CheckpointFolder(std::string folder, int keep, std::string prefix)
+    : folder_(std::move(folder)), prefix_(std::move(prefix)), keep_(keep) {
+  if (prefix_.empty() || prefix_.find('/') != std::string::npos)
+    throw ValueError("CheckpointFolder: '" + prefix_ + "' cannot begin a file name");
   if (keep_ < 0) throw ValueError("CheckpointFolder: keep must not be negative");
   while (folder_.size() > 1 && folder_.back() == '/') folder_.pop_back();
   for (size_t at = folder_.find('/', 1);; at = folder_.find('/', at + 1)) {
     std::string part = folder_.substr(0, at);
-    if (::mkdir(part.c_str(), 0777) != 0 && errno != EEXIST) throw IoError(part + ": cannot create the folder: " + std::strerror(errno));
+    if (::mkdir(part.c_str(), 0777) != 0 && errno != EEXIST)
+      throw IoError(part + ": cannot create the folder: " + std::strerror(errno));
     if (at == std::string::npos) break;
   }
 }
 
 std::string CheckpointFolder::path_of(int64_t step) const {
   std::string digits = std::to_string(step);
-  return folder_ + "/" + prefix_ + "-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') + digits + std::string(kEnding);
+  return folder_ + "/" + prefix_ + "-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') +
+         digits + std::string(kEnding);
 }
 
 std::vector<CheckpointFolder::Found> CheckpointFolder::list() const {
@@ -78,7 +86,8 @@ std::vector<CheckpointFolder::Found> CheckpointFolder::list() const {
   while (const dirent* entry = ::readdir(dir)) {
     std::string_view name = entry->d_name;
     if (!name.starts_with(prefix_ + "-") || !name.ends_with(kEnding)) continue;
-    std::string_view digits = name.substr(prefix_.size() + 1, name.size() - prefix_.size() - 1 - kEnding.size());
+    std::string_view digits =
+        name.substr(prefix_.size() + 1, name.size() - prefix_.size() - 1 - kEnding.size());
     int64_t step = 0;
     auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
     if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() || step < 0) continue;

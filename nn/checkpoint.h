@@ -13,13 +13,13 @@ struct Checkpoint {
   Metadata metadata;
 };
 
-/// Writes a safetensors file in one atomic step, with a checksum of the data in its metadata ("whence.crc32").
-/// \throws IoError, or ValueError as save_safetensors().
+/// Writes a safetensors file in one atomic step, with a checksum of the data in its metadata
+/// ("whence.crc32"). \throws IoError, or ValueError as save_safetensors().
 void save_checkpoint(const std::string& path, const TensorMap& tensors, const Metadata& metadata = {});
 
-/// Reads it back; tensors are views of the mapped file. The metadata come without the checksum, which is compared first
-/// where there is one, so that any safetensors file can be read.
-/// \throws IoError when the file is malformed or its data are not those that were written.
+/// Reads it back; tensors are views of the mapped file. The metadata come without the checksum, which is
+/// compared first where there is one, so that any safetensors file can be read. \throws IoError when the file
+/// is malformed or its data are not those that were written.
 Checkpoint load_checkpoint(const std::string& path);
 
 /// A folder of checkpoints of one run, named `prefix`-00000123.safetensors after their step.
@@ -29,9 +29,9 @@ class CheckpointFolder {
   /// \throws IoError, or ValueError for a prefix that is empty or holds a '/'.
   explicit CheckpointFolder(std::string folder, int keep = 3, std::string prefix = "checkpoint");
 
-  /// Saves, and only when that is on disk removes the oldest beyond `keep`. Returns the path. Files of later steps, left
-  /// by another run in the same folder, are neither counted nor removed.
-  /// \throws IoError; nothing is removed then.
+  /// Saves, and only when that is on disk removes the oldest beyond `keep`. Returns the path. Files of later
+  /// steps, left by another run in the same folder, are neither counted nor removed. \throws IoError; nothing
+  /// is removed then.
   std::string save(int64_t step, const TensorMap& tensors, const Metadata& metadata = {}) const;
 
   struct Found {
@@ -40,7 +40,8 @@ class CheckpointFolder {
   };
   /// What is there, oldest first, unread.
   std::vector<Found> list() const;
-  /// The newest that can be read whole, checksum included; damaged ones are passed over, and named in `skipped`.
+  /// The newest that can be read whole, checksum included; damaged ones are passed over, and named in
+  /// `skipped`.
   std::optional<Found> latest(std::vector<std::string>* skipped = nullptr) const;
   std::string path_of(int64_t step) const;
   const std::string& folder() const { return folder_; }

@@ -12,16 +12,22 @@ namespace whence {
 namespace {
 
 // Distinguishable with the common colour blindnesses (Okabe and Ito), dark enough on white.
-constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#555555"};
+constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
+                                    "#b8860b", "#56b4e9", "#555555"};
 
 std::string text_of(std::string_view s) {
   std::string out;
   for (char c : s) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else if (uint8_t(c) >= 0x20 || c == '\t') out += c;
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else if (uint8_t(c) >= 0x20 || c == '\t')
+      out += c;
   }
   return out;
 }
@@ -32,13 +38,14 @@ std::string number(double v, int digits = 2) {
   return text;
 }
 
-std::string tick_text(double v) {
+// `thousands`: every tick of the axis in units of 1000.
+std::string tick_text(double v, bool thousands) {
   if (v == 0) return "0";
   char text[40];
   double a = std::fabs(v);
   if (a >= 1e6 || a < 1e-4) {
     std::snprintf(text, sizeof text, "%.3g", v);
-  } else if (a >= 10'000 && std::fmod(a, 1000) == 0) {
+  } else if (thousands) {
     std::snprintf(text, sizeof text, "%.0fk", v / 1000);
   } else {
     std::snprintf(text, sizeof text, "%.6g", v);
@@ -50,7 +57,14 @@ struct Axis {
   double lo = 0, hi = 1;
   bool log = false;
   std::vector<double> ticks;
-  double at(double v) const { return log ? (std::log10(v) - std::log10(lo)) / (std::log10(hi) - std::log10(lo)) : (v - lo) / (hi - lo); }
+  bool thousands() const {
+    bool whole = !ticks.empty() && std::fabs(ticks.back()) >= 10'000;
+    for (double t : ticks) whole = whole && std::fmod(t, 1000) == 0;
+    return whole;
+  }
+  double at(double v) const {
+    return log ? (std::log10(v) - std::log10(lo)) / (std::log10(hi) - std::log10(lo)) : (v - lo) / (hi - lo);
+  }
 };
 
 // Round numbers (1, 2 or 5 times a power of ten) that cover lo..hi; `widen` moves the ends out to ticks.
@@ -103,13 +117,18 @@ Axis log_axis(double lo, double hi) {
 }  // namespace
 
 std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions& o) {
-  if (!(o.smoothing >= 0 && o.smoothing < 1)) throw ValueError("curve_svg: smoothing must lie in [0, 1), got " + std::to_string(o.smoothing));
+  if (!(o.smoothing >= 0 && o.smoothing < 1))
+    throw ValueError("curve_svg: smoothing must lie in [0, 1), got " + std::to_string(o.smoothing));
   if (o.width < 200 || o.height < 120) throw ValueError("curve_svg: the picture must be at least 200 by 120");
-  auto shown = [&](double x, double y) { return std::isfinite(x) && std::isfinite(y) && (!o.log_y || y > 0); };
+  auto shown = [&](double x, double y) {
+    return std::isfinite(x) && std::isfinite(y) && (!o.log_y || y > 0);
+  };
   constexpr double inf = std::numeric_limits<double>::infinity();
   double x0 = inf, x1 = -inf, y0 = inf, y1 = -inf;
   for (const auto& s : series) {
-    if (s.x.size() != s.y.size()) throw ValueError("curve_svg: series '" + s.name + "' has " + std::to_string(s.x.size()) + " x and " + std::to_string(s.y.size()) + " y");
+    if (s.x.size() != s.y.size())
+      throw ValueError("curve_svg: series '" + s.name + "' has " + std::to_string(s.x.size()) + " x and " +
+                       std::to_string(s.y.size()) + " y");
     for (size_t i = 0; i < s.x.size(); ++i) {
       if (!shown(s.x[i], s.y[i])) continue;
       x0 = std::min(x0, s.x[i]);
@@ -127,20 +146,39 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
   auto px = [&](double x) { return left + w * ax.at(x); };
   auto py = [&](double y) { return top + h * (1 - ay.at(y)); };
 
-  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(o.width) + "\" height=\"" + std::to_string(o.height) + "\" viewBox=\"0 0 " + std::to_string(o.width) + " " + std::to_string(o.height) +
-                    "\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#333333\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
-  if (!o.title.empty()) out += "<text x=\"" + number(left) + "\" y=\"24\" font-size=\"15\" font-weight=\"600\">" + text_of(o.title) + "</text>\n";
+  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(o.width) +
+                    "\" height=\"" + std::to_string(o.height) + "\" viewBox=\"0 0 " +
+                    std::to_string(o.width) + " " + std::to_string(o.height) +
+                    "\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" "
+                    "fill=\"#333333\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
+  if (!o.title.empty())
+    out += "<text x=\"" + number(left) + "\" y=\"24\" font-size=\"15\" font-weight=\"600\">" +
+           text_of(o.title) + "</text>\n";
   out += "<g stroke=\"#e6e6e6\" stroke-width=\"1\">\n";
-  for (double t : ay.ticks) out += "<line x1=\"" + number(left) + "\" x2=\"" + number(left + w) + "\" y1=\"" + number(py(t)) + "\" y2=\"" + number(py(t)) + "\"/>\n";
+  for (double t : ay.ticks)
+    out += "<line x1=\"" + number(left) + "\" x2=\"" + number(left + w) + "\" y1=\"" + number(py(t)) +
+           "\" y2=\"" + number(py(t)) + "\"/>\n";
   out += "</g>\n<g stroke=\"#888888\" stroke-width=\"1\">\n";
-  for (double t : ax.ticks) out += "<line x1=\"" + number(px(t)) + "\" x2=\"" + number(px(t)) + "\" y1=\"" + number(top + h) + "\" y2=\"" + number(top + h + 5) + "\"/>\n";
-  out += "<path fill=\"none\" d=\"M" + number(left) + " " + number(top) + "V" + number(top + h) + "H" + number(left + w) + "\"/>\n</g>\n";
-  for (double t : ay.ticks) out += "<text x=\"" + number(left - 8) + "\" y=\"" + number(py(t) + 4) + "\" text-anchor=\"end\">" + tick_text(t) + "</text>\n";
-  for (double t : ax.ticks) out += "<text x=\"" + number(px(t)) + "\" y=\"" + number(top + h + 19) + "\" text-anchor=\"middle\">" + tick_text(t) + "</text>\n";
-  if (!o.x_label.empty()) out += "<text x=\"" + number(left + w / 2) + "\" y=\"" + number(top + h + 40) + "\" text-anchor=\"middle\">" + text_of(o.x_label) + "</text>\n";
-  if (!o.y_label.empty()) out += "<text transform=\"translate(16 " + number(top + h / 2) + ") rotate(-90)\" text-anchor=\"middle\">" + text_of(o.y_label) + "</text>\n";
+  for (double t : ax.ticks)
+    out += "<line x1=\"" + number(px(t)) + "\" x2=\"" + number(px(t)) + "\" y1=\"" + number(top + h) +
+           "\" y2=\"" + number(top + h + 5) + "\"/>\n";
+  out += "<path fill=\"none\" d=\"M" + number(left) + " " + number(top) + "V" + number(top + h) + "H" +
+         number(left + w) + "\"/>\n</g>\n";
+  for (double t : ay.ticks)
+    out += "<text x=\"" + number(left - 8) + "\" y=\"" + number(py(t) + 4) + "\" text-anchor=\"end\">" +
+           tick_text(t, ay.thousands()) + "</text>\n";
+  for (double t : ax.ticks)
+    out += "<text x=\"" + number(px(t)) + "\" y=\"" + number(top + h + 19) + "\" text-anchor=\"middle\">" +
+           tick_text(t, ax.thousands()) + "</text>\n";
+  if (!o.x_label.empty())
+    out += "<text x=\"" + number(left + w / 2) + "\" y=\"" + number(top + h + 40) +
+           "\" text-anchor=\"middle\">" + text_of(o.x_label) + "</text>\n";
+  if (!o.y_label.empty())
+    out += "<text transform=\"translate(16 " + number(top + h / 2) +
+           ") rotate(-90)\" text-anchor=\"middle\">" + text_of(o.y_label) + "</text>\n";
 
-  auto path = [&](const std::vector<double>& x, const std::vector<double>& y, const char* colour, const char* style) {
+  auto path = [&](const std::vector<double>& x, const std::vector<double>& y, const char* colour,
+                  const char* style) {
     std::string d;
     bool pen = false;
     size_t points = 0;
@@ -156,9 +194,11 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
     if (points == 1) {
       size_t i = 0;
       while (!shown(x[i], y[i])) ++i;
-      out += "<circle cx=\"" + number(px(x[i]), 1) + "\" cy=\"" + number(py(y[i]), 1) + "\" r=\"3\" fill=\"" + colour + "\"/>\n";
+      out += "<circle cx=\"" + number(px(x[i]), 1) + "\" cy=\"" + number(py(y[i]), 1) + "\" r=\"3\" fill=\"" +
+             colour + "\"/>\n";
     } else if (points > 1) {
-      out += std::string("<path fill=\"none\" stroke=\"") + colour + "\" stroke-linejoin=\"round\" " + style + " d=\"" + d + "\"/>\n";
+      out += std::string("<path fill=\"none\" stroke=\"") + colour + "\" stroke-linejoin=\"round\" " + style +
+             " d=\"" + d + "\"/>\n";
     }
   };
   for (size_t s = 0; s < series.size(); ++s) {
@@ -187,20 +227,27 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
     if (!s.name.empty()) longest = std::max(longest, s.name.size()), ++named;
   if (named > 0) {
     double box = std::min(w, 44 + 7.0 * double(longest)), x = left + w - box, y = top + 4;
-    out += "<rect x=\"" + number(x) + "\" y=\"" + number(y) + "\" width=\"" + number(box) + "\" height=\"" + number(10 + 18 * double(named)) + "\" rx=\"3\" fill=\"#ffffff\" fill-opacity=\"0.85\"/>\n";
+    out += "<rect x=\"" + number(x) + "\" y=\"" + number(y) + "\" width=\"" + number(box) + "\" height=\"" +
+           number(10 + 18 * double(named)) + "\" rx=\"3\" fill=\"#ffffff\" fill-opacity=\"0.85\"/>\n";
     double row = y + 14;
     for (size_t s = 0; s < series.size(); ++s) {
       if (series[s].name.empty()) continue;
-      out += "<line x1=\"" + number(x + 8) + "\" x2=\"" + number(x + 28) + "\" y1=\"" + number(row) + "\" y2=\"" + number(row) + "\" stroke=\"" + kColours[s % std::size(kColours)] + "\" stroke-width=\"2\"/>\n";
-      out += "<text x=\"" + number(x + 34) + "\" y=\"" + number(row + 4) + "\">" + text_of(series[s].name) + "</text>\n";
+      out += "<line x1=\"" + number(x + 8) + "\" x2=\"" + number(x + 28) + "\" y1=\"" + number(row) +
+             "\" y2=\"" + number(row) + "\" stroke=\"" + kColours[s % std::size(kColours)] +
+             "\" stroke-width=\"2\"/>\n";
+      out += "<text x=\"" + number(x + 34) + "\" y=\"" + number(row + 4) + "\">" + text_of(series[s].name) +
+             "</text>\n";
       row += 18;
     }
   }
-  if (!any) out += "<text x=\"" + number(left + w / 2) + "\" y=\"" + number(top + h / 2) + "\" text-anchor=\"middle\" fill=\"#888888\">no data</text>\n";
+  if (!any)
+    out += "<text x=\"" + number(left + w / 2) + "\" y=\"" + number(top + h / 2) +
+           "\" text-anchor=\"middle\" fill=\"#888888\">no data</text>\n";
   return out + "</svg>\n";
 }
 
-void save_curves(const std::string& path, const std::vector<CurveSeries>& series, const CurveOptions& options) {
+void save_curves(const std::string& path, const std::vector<CurveSeries>& series,
+                 const CurveOptions& options) {
   write_file_atomically(path, curve_svg(series, options));
 }
 

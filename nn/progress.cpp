@@ -14,9 +14,12 @@ std::string format_duration(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "?";
   long s = std::lround(seconds);
   char text[48];
-  if (s >= 86400) std::snprintf(text, sizeof text, "%ldd %02ldh", s / 86400, s / 3600 % 24);
-  else if (s >= 3600) std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
-  else std::snprintf(text, sizeof text, "%ld:%02ld", s / 60, s % 60);
+  if (s >= 86400)
+    std::snprintf(text, sizeof text, "%ldd %02ldh", s / 86400, s / 3600 % 24);
+  else if (s >= 3600)
+    std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+  else
+    std::snprintf(text, sizeof text, "%ld:%02ld", s / 60, s % 60);
   return text;
 }
 
@@ -42,7 +45,9 @@ struct Progress::Impl {
   double rate = 0;  // per second, averaged over about the last ten seconds
   bool tty = false, finished = false, on_line = false;
 
-  static double between(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double>(b - a).count(); }
+  static double between(Clock::time_point a, Clock::time_point b) {
+    return std::chrono::duration<double>(b - a).count();
+  }
 
   void write(std::string text) const {
     for (size_t at = 0; at < text.size();) {
@@ -69,7 +74,8 @@ struct Progress::Impl {
     double shown = finished ? overall : rate > 0 ? rate : overall;
     if (shown > 0) out += "  " + format_count(shown) + "/s";
     out += "  " + format_duration(elapsed);
-    if (total > 0 && !finished && shown > 0) out += " < " + format_duration(double(std::max<int64_t>(total - done, 0)) / shown);
+    if (total > 0 && !finished && shown > 0)
+      out += " < " + format_duration(double(std::max<int64_t>(total - done, 0)) / shown);
     if (!suffix.empty()) out += "  " + suffix;
     return out;
   }
@@ -77,7 +83,9 @@ struct Progress::Impl {
   void draw(bool force) {
     auto now = Clock::now();
     measure(now);
-    if (!force && drawn != Clock::time_point{} && between(drawn, now) < (tty ? options.redraw_seconds : options.line_seconds)) return;
+    if (!force && drawn != Clock::time_point{} &&
+        between(drawn, now) < (tty ? options.redraw_seconds : options.line_seconds))
+      return;
     drawn = now;
     double part = total > 0 ? std::clamp(double(done) / double(total), 0.0, 1.0) : 0;
     char percent[16] = "";
@@ -96,7 +104,8 @@ struct Progress::Impl {
     int room = width - 1 - int(line.size() + tail.size()) - 3;
     if (total > 0 && room >= 10) {
       int cells = std::min(room, 40), full = int(part * cells);
-      line += "[" + std::string(size_t(full), '=') + (full < cells ? ">" : "") + std::string(size_t(std::max(0, cells - full - 1)), ' ') + "] ";
+      line += "[" + std::string(size_t(full), '=') + (full < cells ? ">" : "") +
+              std::string(size_t(std::max(0, cells - full - 1)), ' ') + "] ";
     }
     line += tail;
     if (int(line.size()) > width - 1) line.resize(size_t(std::max(0, width - 1)));
@@ -105,7 +114,8 @@ struct Progress::Impl {
   }
 };
 
-Progress::Progress(int64_t total, std::string label, ProgressOptions options) : impl_(std::make_unique<Impl>()) {
+Progress::Progress(int64_t total, std::string label, ProgressOptions options)
+    : impl_(std::make_unique<Impl>()) {
   impl_->options = options;
   impl_->total = std::max<int64_t>(total, 0);
   impl_->label = std::move(label);

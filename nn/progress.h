@@ -15,8 +15,8 @@ struct ProgressOptions {
   int tty = -1;                 ///< 1: treat as a terminal, 0: not, -1: ask isatty
 };
 
-/// On a terminal one line that is redrawn: label, bar, count, rate, time left, suffix. Elsewhere (a log file, a pipe) a
-/// plain line every few seconds. Never throws; a closed output is ignored. One thread at a time.
+/// On a terminal one line that is redrawn: label, bar, count, rate, time left, suffix. Elsewhere (a log file,
+/// a pipe) a plain line every few seconds. Never throws; a closed output is ignored. One thread at a time.
 ///
 /// \code
 ///   Progress bar(steps, "train");

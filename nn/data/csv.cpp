@@ -15,18 +15,23 @@ char delimiter_for(std::string name, char asked) {
 
 }  // namespace
 
-CsvReader::CsvReader(ByteSource source, CsvOptions options) : source_(std::move(source)), delimiter_(delimiter_for(source_.name(), options.delimiter)) {
-  if (delimiter_ == '"' || delimiter_ == '\n' || delimiter_ == '\r') throw ValueError(source_.name() + ": a quote or a line break cannot separate fields");
+CsvReader::CsvReader(ByteSource source, CsvOptions options)
+    : source_(std::move(source)), delimiter_(delimiter_for(source_.name(), options.delimiter)) {
+  if (delimiter_ == '"' || delimiter_ == '\n' || delimiter_ == '\r')
+    throw ValueError(source_.name() + ": a quote or a line break cannot separate fields");
   if (options.header && read_row(columns_)) width_ = columns_.size();
 }
 
 // One physical row of fields; false at the end of the file.
 bool CsvReader::read_row(std::vector<std::string>& fields) {
-  auto fail = [&](int64_t line, const std::string& why) { throw IoError(source_.name() + ":" + std::to_string(line) + ": " + why); };
+  auto fail = [&](int64_t line, const std::string& why) {
+    throw IoError(source_.name() + ":" + std::to_string(line) + ": " + why);
+  };
   fields.clear();
   if (line_ == 1 && row_line_ == 0 && source_.peek() == 0xef) {
     char mark[3];
-    if (source_.read(std::as_writable_bytes(std::span(mark))) != 3 || mark[1] != '\xbb' || mark[2] != '\xbf') fail(1, "the file begins with a broken UTF-8 mark");
+    if (source_.read(std::as_writable_bytes(std::span(mark))) != 3 || mark[1] != '\xbb' || mark[2] != '\xbf')
+      fail(1, "the file begins with a broken UTF-8 mark");
   }
   while (source_.peek() == '\n' || source_.peek() == '\r') {  // blank lines
     int c = source_.get();
@@ -52,7 +57,8 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
       }
       c = source_.get();
       if (c == '\r' && source_.peek() == '\n') c = source_.get();
-      if (c >= 0 && c != '\n' && c != delimiter_) fail(line_, "text after the closing quote of field " + std::to_string(fields.size()));
+      if (c >= 0 && c != '\n' && c != delimiter_)
+        fail(line_, "text after the closing quote of field " + std::to_string(fields.size()));
     } else {
       while (c >= 0 && c != '\n' && c != delimiter_) {
         if (c == '\r' && source_.peek() == '\n') {
@@ -73,7 +79,9 @@ bool CsvReader::next(std::vector<std::string>& fields) {
   if (!read_row(fields)) return false;
   if (width_ == 0) width_ = fields.size();
   if (fields.size() != width_)
-    throw IoError(source_.name() + ":" + std::to_string(row_line_) + ": the row has " + std::to_string(fields.size()) + " fields, " + (columns_.empty() ? "the first row" : "the header") + " has " + std::to_string(width_));
+    throw IoError(source_.name() + ":" + std::to_string(row_line_) + ": the row has " +
+                  std::to_string(fields.size()) + " fields, " +
+                  (columns_.empty() ? "the first row" : "the header") + " has " + std::to_string(width_));
   return true;
 }
 
@@ -104,7 +112,9 @@ double CsvTable::number(int64_t row, size_t column) const {
   double value = 0;
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (digits.empty() || error != std::errc() || end != digits.data() + digits.size())
-    throw IoError(name_ + ":" + std::to_string(line(row)) + ": column " + (column < columns_.size() ? "'" + columns_[column] + "'" : std::to_string(column + 1)) + " holds '" + std::string(text.substr(0, 60)) + "', which is no number");
+    throw IoError(name_ + ":" + std::to_string(line(row)) + ": column " +
+                  (column < columns_.size() ? "'" + columns_[column] + "'" : std::to_string(column + 1)) +
+                  " holds '" + std::string(text.substr(0, 60)) + "', which is no number");
   return value;
 }
 
@@ -135,7 +145,9 @@ CsvTable collect_csv(CsvReader reader) {
   return table;
 }
 
-CsvTable read_csv(const std::string& path, CsvOptions options) { return collect_csv(CsvReader(path, options)); }
+CsvTable read_csv(const std::string& path, CsvOptions options) {
+  return collect_csv(CsvReader(path, options));
+}
 CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options, const std::string& name) {
   return collect_csv(CsvReader(ByteSource::memory(bytes, name), options));
 }

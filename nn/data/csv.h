@@ -13,13 +13,14 @@ struct CsvOptions {
   bool header = true;  ///< the first row names the columns
 };
 
-/// Rows one at a time. A field in double quotes may hold delimiters, line breaks and doubled quotes. Rows end in LF or
-/// CRLF; blank lines are skipped; a UTF-8 mark at the start is dropped.
-/// \throws IoError naming file and line for a row with more or fewer fields than the first, text after a closing quote, and
+/// Rows one at a time. A field in double quotes may hold delimiters, line breaks and doubled quotes. Rows end
+/// in LF or CRLF; blank lines are skipped; a UTF-8 mark at the start is dropped. \throws IoError naming file
+/// and line for a row with more or fewer fields than the first, text after a closing quote, and
 ///         a quote that is never closed.
 class CsvReader {
  public:
-  explicit CsvReader(const std::string& path, CsvOptions options = {}) : CsvReader(ByteSource::file(path), options) {}
+  explicit CsvReader(const std::string& path, CsvOptions options = {})
+      : CsvReader(ByteSource::file(path), options) {}
   explicit CsvReader(ByteSource source, CsvOptions options = {});
   /// Names of the columns; empty without a header.
   const std::vector<std::string>& columns() const { return columns_; }
@@ -43,11 +44,15 @@ class CsvTable {
   const std::vector<std::string>& columns() const { return columns_; }
   int64_t rows() const { return int64_t(rows_.size()); }
   bool has(const std::string& column) const;
-  /// Position of a column. \throws ValueError naming the file and its columns when there is none, or two, of that name.
+  /// Position of a column. \throws ValueError naming the file and its columns when there is none, or two, of
+  /// that name.
   size_t column(const std::string& name) const;
   const std::string& at(int64_t row, size_t column) const { return rows_.at(size_t(row)).at(column); }
-  const std::string& at(int64_t row, const std::string& column) const { return at(row, this->column(column)); }
-  /// A number. \throws IoError naming file, line, column and text when the field is none (an empty field is none).
+  const std::string& at(int64_t row, const std::string& column) const {
+    return at(row, this->column(column));
+  }
+  /// A number. \throws IoError naming file, line, column and text when the field is none (an empty field is
+  /// none).
   double number(int64_t row, size_t column) const;
   double number(int64_t row, const std::string& column) const { return number(row, this->column(column)); }
   std::vector<std::string> texts(const std::string& column) const;
@@ -64,6 +69,7 @@ class CsvTable {
 };
 
 CsvTable read_csv(const std::string& path, CsvOptions options = {});
-CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options = {}, const std::string& name = "memory");
+CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options = {},
+                   const std::string& name = "memory");
 
 }  // namespace whence

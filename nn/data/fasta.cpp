@@ -5,7 +5,9 @@
 namespace whence {
 
 bool FastaReader::next(FastaRecord& record) {
-  auto fail = [&](int64_t line, const std::string& why) { throw IoError(lines_.name() + ":" + std::to_string(line) + ": " + why); };
+  auto fail = [&](int64_t line, const std::string& why) {
+    throw IoError(lines_.name() + ":" + std::to_string(line) + ": " + why);
+  };
   while (true) {
     record = {};
     bool open = header_.has_value();
@@ -33,14 +35,17 @@ bool FastaReader::next(FastaRecord& record) {
         if (c == ' ' || c == '\t') continue;
         bool lower = c >= 'a' && c <= 'z';
         if (!lower && !(c >= 'A' && c <= 'Z') && c != '-' && c != '.' && c != '*')
-          fail(lines_.line(), (c >= 0x20 && c < 0x7f ? std::string("'") + c + "'" : "byte " + std::to_string(int(uint8_t(c)))) + " is no letter of a sequence");
+          fail(lines_.line(), (c >= 0x20 && c < 0x7f ? std::string("'") + c + "'"
+                                                     : "byte " + std::to_string(int(uint8_t(c)))) +
+                                  " is no letter of a sequence");
         if (!open) fail(lines_.line(), "sequence before the first '>' header");
         record.sequence += lower && options_.upper ? char(c - 32) : c;
       }
     }
     if (!open) return false;
     if (!record.sequence.empty() || options_.empty == FastaOptions::Empty::keep) return true;
-    if (options_.empty == FastaOptions::Empty::refuse) fail(record.line, "the record '" + std::string(record.id()) + "' has no sequence");
+    if (options_.empty == FastaOptions::Empty::refuse)
+      fail(record.line, "the record '" + std::string(record.id()) + "' has no sequence");
   }
 }
 
@@ -50,8 +55,11 @@ static std::vector<FastaRecord> all(FastaReader reader) {
   return records;
 }
 
-std::vector<FastaRecord> read_fasta(const std::string& path, FastaOptions options) { return all(FastaReader(path, options)); }
-std::vector<FastaRecord> parse_fasta(std::span<const std::byte> bytes, FastaOptions options, const std::string& name) {
+std::vector<FastaRecord> read_fasta(const std::string& path, FastaOptions options) {
+  return all(FastaReader(path, options));
+}
+std::vector<FastaRecord> parse_fasta(std::span<const std::byte> bytes, FastaOptions options,
+                                     const std::string& name) {
   return all(FastaReader(ByteSource::memory(bytes, name), options));
 }
 

@@ -20,18 +20,20 @@ struct FastaRecord {
 
 struct FastaOptions {
   enum class Empty { keep, skip, refuse };
-  bool upper = true;            ///< lower case (soft-masked) letters become upper case
-  Empty empty = Empty::keep;    ///< records without a single letter
+  bool upper = true;          ///< lower case (soft-masked) letters become upper case
+  Empty empty = Empty::keep;  ///< records without a single letter
 };
 
 /// One record at a time, so that a file may be larger than memory.
-/// Lines may end in LF or CRLF; blank lines and lines that begin with ';' are skipped; the last line needs no ending.
-/// Sequences may hold letters and '-', '.', '*'. \throws IoError naming file and line for anything else, for sequence
-/// before the first header, and for an empty record where options refuse it.
+/// Lines may end in LF or CRLF; blank lines and lines that begin with ';' are skipped; the last line needs no
+/// ending. Sequences may hold letters and '-', '.', '*'. \throws IoError naming file and line for anything
+/// else, for sequence before the first header, and for an empty record where options refuse it.
 class FastaReader {
  public:
-  explicit FastaReader(const std::string& path, FastaOptions options = {}) : FastaReader(ByteSource::file(path), options) {}
-  explicit FastaReader(ByteSource source, FastaOptions options = {}) : lines_(std::move(source)), options_(options) {}
+  explicit FastaReader(const std::string& path, FastaOptions options = {})
+      : FastaReader(ByteSource::file(path), options) {}
+  explicit FastaReader(ByteSource source, FastaOptions options = {})
+      : lines_(std::move(source)), options_(options) {}
   /// Fills `record`; false at the end.
   bool next(FastaRecord& record);
 
@@ -44,6 +46,7 @@ class FastaReader {
 };
 
 std::vector<FastaRecord> read_fasta(const std::string& path, FastaOptions options = {});
-std::vector<FastaRecord> parse_fasta(std::span<const std::byte> bytes, FastaOptions options = {}, const std::string& name = "memory");
+std::vector<FastaRecord> parse_fasta(std::span<const std::byte> bytes, FastaOptions options = {},
+                                     const std::string& name = "memory");
 
 }  // namespace whence

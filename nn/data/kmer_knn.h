@@ -10,9 +10,9 @@
 
 namespace whence {
 
-/// Counts of all overlapping k-mers over ACGT (k 1 to 8), scaled to length one: f32 [n, 4^k], words in dictionary order.
-/// k-mers with any other letter are left out; a sequence without one counted k-mer is a row of zeros.
-/// \throws ValueError for k outside 1..8.
+/// Counts of all overlapping k-mers over ACGT (k 1 to 8), scaled to length one: f32 [n, 4^k], words in
+/// dictionary order. k-mers with any other letter are left out; a sequence without one counted k-mer is a row
+/// of zeros. \throws ValueError for k outside 1..8.
 Tensor kmer_profiles(std::span<const std::string> sequences, int k);
 
 struct Neighbour {
@@ -20,13 +20,14 @@ struct Neighbour {
   float similarity = 0;
 };
 
-/// For each row of `queries` [n, d] f32 the row of `references` [m, d] f32 with the largest dot product (the cosine, for rows
-/// of length one); the lowest index among equals. Where both group lists are given, references of the query's own group are
-/// left out: group by sample for leave-one-out, by species or genus for what training never saw. Groups below zero exclude
-/// nothing.
-/// \throws ShapeError, DTypeError, or ValueError when a group list has the wrong length.
+/// For each row of `queries` [n, d] f32 the row of `references` [m, d] f32 with the largest dot product (the
+/// cosine, for rows of length one); the lowest index among equals. Where both group lists are given,
+/// references of the query's own group are left out: group by sample for leave-one-out, by species or genus
+/// for what training never saw. Groups below zero exclude nothing. \throws ShapeError, DTypeError, or
+/// ValueError when a group list has the wrong length.
 std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& references,
-                                          std::span<const int64_t> query_groups = {}, std::span<const int64_t> reference_groups = {});
+                                          std::span<const int64_t> query_groups = {},
+                                          std::span<const int64_t> reference_groups = {});
 /// Each row against all others; with groups (one per row), against all rows of other groups.
 std::vector<Neighbour> nearest_other(const Tensor& rows, std::span<const int64_t> groups = {});
 
@@ -34,9 +35,11 @@ struct Accuracy {
   int64_t right = 0, counted = 0;
   double fraction() const { return counted ? double(right) / double(counted) : 0; }
 };
-/// How often the neighbour has the query's label. Queries whose label occurs nowhere among the references they may use
-/// cannot be right and are not counted; neither are negative labels.
-Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<const int64_t> query_labels, std::span<const int64_t> reference_labels,
-                            std::span<const int64_t> query_groups = {}, std::span<const int64_t> reference_groups = {});
+/// How often the neighbour has the query's label. Queries whose label occurs nowhere among the references
+/// they may use cannot be right and are not counted; neither are negative labels.
+Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<const int64_t> query_labels,
+                            std::span<const int64_t> reference_labels,
+                            std::span<const int64_t> query_groups = {},
+                            std::span<const int64_t> reference_groups = {});
 
 }  // namespace whence

@@ -11,7 +11,8 @@ namespace whence {
 std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch) {
   std::vector<int64_t> order(size_t(n), 0);
   std::iota(order.begin(), order.end(), int64_t(0));
-  RandomStream(seed, epoch, 0x6f72646572).shuffle(std::span(order));  // "order": apart from the streams of the samples
+  RandomStream(seed, epoch, 0x6f72646572)
+      .shuffle(std::span(order));  // "order": apart from the streams of the samples
   return order;
 }
 
@@ -23,9 +24,9 @@ const Tensor& Batch::operator[](const std::string& name) const {
   throw ValueError("the batch holds no tensor '" + name + "'; there are: " + known);
 }
 
-// Batches are numbered through all epochs ("ticket" = epoch * batches + index). Workers take the tickets in order, at most
-// `prefetch` ahead of the consumer, and leave results in a map; the consumer waits for its ticket there. `generation`
-// changes on restore, and results of an older one are dropped.
+// Batches are numbered through all epochs ("ticket" = epoch * batches + index). Workers take the tickets in
+// order, at most `prefetch` ahead of the consumer, and leave results in a map; the consumer waits for its
+// ticket there. `generation` changes on restore, and results of an older one are dropped.
 struct DataLoader::Impl {
   struct Result {
     Batch batch;
@@ -39,8 +40,8 @@ struct DataLoader::Impl {
   mutable std::mutex mutex;
   std::condition_variable work, done;
   uint64_t seed = 0, generation = 0;
-  int64_t taken = 0;   // ticket that next() gives out next
-  int64_t claimed = 0; // ticket that a worker takes next
+  int64_t taken = 0;    // ticket that next() gives out next
+  int64_t claimed = 0;  // ticket that a worker takes next
   bool stopping = false;
   std::map<int64_t, Result> results;
   std::map<int64_t, std::shared_ptr<const std::vector<int64_t>>> orders;  // by epoch, of this generation
@@ -96,12 +97,17 @@ struct DataLoader::Impl {
 DataLoader::DataLoader(Dataset dataset, LoaderOptions options) : impl_(std::make_unique<Impl>()) {
   auto& o = options;
   if (!dataset.fill) throw ValueError("DataLoader: the dataset has no fill function");
-  if (o.batch_size < 1 || o.workers < 0 || o.prefetch < 1 || o.shards < 1 || o.shard < 0 || o.shard >= o.shards)
-    throw ValueError("DataLoader: batch_size, prefetch and shards must be positive, workers not negative, and shard below shards");
+  if (o.batch_size < 1 || o.workers < 0 || o.prefetch < 1 || o.shards < 1 || o.shard < 0 ||
+      o.shard >= o.shards)
+    throw ValueError(
+        "DataLoader: batch_size, prefetch and shards must be positive, workers not negative, and shard below "
+        "shards");
   int64_t all = o.drop_last ? dataset.size / o.batch_size : (dataset.size + o.batch_size - 1) / o.batch_size;
   impl_->batches = all / o.shards;
   if (impl_->batches < 1)
-    throw ValueError("DataLoader: an epoch of " + std::to_string(dataset.size) + " samples holds no batch of " + std::to_string(o.batch_size) + (o.shards > 1 ? " for each of " + std::to_string(o.shards) + " shards" : ""));
+    throw ValueError("DataLoader: an epoch of " + std::to_string(dataset.size) +
+                     " samples holds no batch of " + std::to_string(o.batch_size) +
+                     (o.shards > 1 ? " for each of " + std::to_string(o.shards) + " shards" : ""));
   impl_->dataset = std::move(dataset);
   impl_->options = o;
   impl_->seed = o.seed;
@@ -169,7 +175,8 @@ void DataLoader::restore(const LoaderState& s) {
   Impl& m = *impl_;
   // position == batches is the end of an epoch, which is the start of the next.
   if (s.epoch < 0 || s.epoch >= INT64_MAX / m.batches - 1 || s.position < 0 || s.position > m.batches)
-    throw ValueError("DataLoader: cannot continue at epoch " + std::to_string(s.epoch) + ", batch " + std::to_string(s.position) + ": an epoch has " + std::to_string(m.batches) + " batches");
+    throw ValueError("DataLoader: cannot continue at epoch " + std::to_string(s.epoch) + ", batch " +
+                     std::to_string(s.position) + ": an epoch has " + std::to_string(m.batches) + " batches");
   {
     std::lock_guard lock(m.mutex);
     ++m.generation;
@@ -191,8 +198,10 @@ DataLoader::Epoch::Iterator DataLoader::Epoch::begin() {
 }
 
 DataLoader::Epoch::Iterator& DataLoader::Epoch::Iterator::operator++() {
-  if (batch_.last) loader_ = nullptr;
-  else batch_ = loader_->next();
+  if (batch_.last)
+    loader_ = nullptr;
+  else
+    batch_ = loader_->next();
   return *this;
 }
 

@@ -25,19 +25,21 @@ struct Batch {
   std::map<std::string, Tensor> tensors;
   std::vector<int64_t> samples;  ///< indices into the dataset
   int64_t epoch = 0;
-  int64_t index = 0;             ///< of this batch in its epoch
-  bool last = false;             ///< of its epoch
+  int64_t index = 0;                                        ///< of this batch in its epoch
+  bool last = false;                                        ///< of its epoch
   const Tensor& operator[](const std::string& name) const;  ///< \throws ValueError naming what there is
 };
 
 /// What a dataset is to the loader: a size and a function that makes the tensors of a batch.
 ///
-/// `fill(samples, random)` gets the dataset indices and, for each, a random stream that depends on (seed, epoch, sample index)
-/// only. It runs on worker threads, several at a time: it must not write to shared state. Whatever it throws is thrown by
-/// DataLoader::next() in the place of that batch.
+/// `fill(samples, random)` gets the dataset indices and, for each, a random stream that depends on (seed,
+/// epoch, sample index) only. It runs on worker threads, several at a time: it must not write to shared
+/// state. Whatever it throws is thrown by DataLoader::next() in the place of that batch.
 struct Dataset {
   int64_t size = 0;
-  std::function<std::map<std::string, Tensor>(std::span<const int64_t> samples, std::span<RandomStream> random)> fill;
+  std::function<std::map<std::string, Tensor>(std::span<const int64_t> samples,
+                                              std::span<RandomStream> random)>
+      fill;
 };
 
 struct LoaderOptions {
@@ -45,15 +47,15 @@ struct LoaderOptions {
   bool shuffle = true;
   bool drop_last = false;  ///< leave out a last batch that is not full
   uint64_t seed = 0;
-  int workers = 1;         ///< 0: batches are made inside next()
-  int prefetch = 4;        ///< batches made ahead, at most
-  /// Every `shards`-th batch of the shuffled order, beginning with `shard`: one loader per process of a data-parallel
-  /// run. Trailing batches that would not reach every shard are left out.
+  int workers = 1;   ///< 0: batches are made inside next()
+  int prefetch = 4;  ///< batches made ahead, at most
+  /// Every `shards`-th batch of the shuffled order, beginning with `shard`: one loader per process of a
+  /// data-parallel run. Trailing batches that would not reach every shard are left out.
   int shard = 0, shards = 1;
 };
 
-/// An endless sequence of batches, epoch after epoch. The batch at (seed, epoch, index) is a pure function of dataset and
-/// options: workers, prefetching, resuming and the platform do not change it.
+/// An endless sequence of batches, epoch after epoch. The batch at (seed, epoch, index) is a pure function of
+/// dataset and options: workers, prefetching, resuming and the platform do not change it.
 ///
 /// \code
 ///   DataLoader loader({n, fill}, {.batch_size = 64, .seed = 7});
@@ -69,13 +71,14 @@ class DataLoader {
   DataLoader(const DataLoader&) = delete;
   DataLoader& operator=(const DataLoader&) = delete;
 
-  /// The next batch; the first of the next epoch after the last of this one. When making it failed, throws what `fill`
-  /// threw, and does so again when called again: the position does not move past a lost batch.
+  /// The next batch; the first of the next epoch after the last of this one. When making it failed, throws
+  /// what `fill` threw, and does so again when called again: the position does not move past a lost batch.
   Batch next();
   int64_t batches() const;  ///< per epoch (and shard)
   /// The position after the last batch that next() gave out. Prefetched batches do not count.
   LoaderState state() const;
-  /// Continues from `state` as if its epochs had just been run, with its seed. \throws ValueError outside the epoch.
+  /// Continues from `state` as if its epochs had just been run, with its seed. \throws ValueError outside the
+  /// epoch.
   void restore(const LoaderState& state);
   /// Continues after the current batch as if it had been taken; for skipping one that cannot be made.
   void skip();

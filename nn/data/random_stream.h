@@ -13,11 +13,12 @@ constexpr uint64_t mix64(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// A stream named by a few integers, for example (seed, epoch, sample). Streams with different names share nothing.
-/// Copies continue independently.
+/// A stream named by a few integers, for example (seed, epoch, sample). Streams with different names share
+/// nothing. Copies continue independently.
 class RandomStream {
  public:
-  template <class... Names> explicit constexpr RandomStream(Names... names) {
+  template <class... Names>
+  explicit constexpr RandomStream(Names... names) {
     ((key_ = mix64(key_ + kStep + mix64(uint64_t(names) + kStep))), ...);
   }
   /// 64 random bits.
@@ -29,13 +30,15 @@ class RandomStream {
   constexpr bool chance(double probability) { return uniform() < probability; }
   /// Uniform in 0..n-1 without bias; n must be positive.
   constexpr int64_t below(int64_t n) {
-    uint64_t range = uint64_t(n), floor = -range % range;  // 2^64 mod n: draws below it would favour small results
+    uint64_t range = uint64_t(n),
+             floor = -range % range;  // 2^64 mod n: draws below it would favour small results
     for (;;) {
       unsigned __int128 product = static_cast<unsigned __int128>(bits()) * range;
       if (uint64_t(product) >= floor) return int64_t(uint64_t(product >> 64));
     }
   }
-  template <class T> constexpr void shuffle(std::span<T> values) {
+  template <class T>
+  constexpr void shuffle(std::span<T> values) {
     for (size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[size_t(below(int64_t(i)))]);
   }
 

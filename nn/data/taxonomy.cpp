@@ -6,7 +6,8 @@
 namespace whence {
 namespace {
 
-// "Genus epithet" of a name that may go on with strain or subspecies, may begin with "Candidatus", or may have no epithet.
+// "Genus epithet" of a name that may go on with strain or subspecies, may begin with "Candidatus", or may
+// have no epithet.
 std::string binomial(std::string_view name) {
   std::vector<std::string> words;
   for (auto& w : split_text(name, ' '))
@@ -27,12 +28,16 @@ Lineage parse_lineage_header(std::string_view header) {
   auto fields = split_text(header, '\t');
   auto ranks = split_text(fields.back(), ';');
   if (fields.size() < 2 || ranks.size() != 6)
-    throw ValueError("no lineage of six ranks after a tab (" + std::to_string(fields.size() < 2 ? 0 : ranks.size()) + " ranks): '" + std::string(header.substr(0, 120)) + "'");
+    throw ValueError("no lineage of six ranks after a tab (" +
+                     std::to_string(fields.size() < 2 ? 0 : ranks.size()) + " ranks): '" +
+                     std::string(header.substr(0, 120)) + "'");
   Lineage out;
   for (size_t i = 0; i < 6; ++i) out.ranks[i] = trimmed(ranks[i]);
   size_t blank = fields[0].find(' ');
   out.id = fields[0].substr(0, blank);
-  std::string_view name = fields.size() > 2 ? fields[1] : blank == std::string::npos ? std::string_view() : std::string_view(fields[0]).substr(blank);
+  std::string_view name = fields.size() > 2            ? fields[1]
+                          : blank == std::string::npos ? std::string_view()
+                                                       : std::string_view(fields[0]).substr(blank);
   out.species = binomial(name.substr(0, name.find(';')));
   return out;
 }

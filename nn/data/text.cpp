@@ -33,7 +33,11 @@ std::vector<char32_t> decode_utf8(std::string_view text) {
   out.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
     uint8_t lead = uint8_t(text[i]);
-    size_t more = lead < 0x80 ? 0 : lead >= 0xc2 && lead < 0xe0 ? 1 : lead >= 0xe0 && lead < 0xf0 ? 2 : lead >= 0xf0 && lead < 0xf5 ? 3 : 4;
+    size_t more = lead < 0x80                   ? 0
+                  : lead >= 0xc2 && lead < 0xe0 ? 1
+                  : lead >= 0xe0 && lead < 0xf0 ? 2
+                  : lead >= 0xf0 && lead < 0xf5 ? 3
+                                                : 4;
     char32_t c = more == 0 ? lead : lead & (0x3f >> more);
     bool ok = more < 4 && i + more < text.size();
     for (size_t k = 1; ok && k <= more; ++k) {
@@ -42,7 +46,8 @@ std::vector<char32_t> decode_utf8(std::string_view text) {
       c = c << 6 | (b & 0x3f);
     }
     constexpr char32_t least[] = {0, 0x80, 0x800, 0x10000};
-    if (!ok || c < least[more] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff) throw ValueError("the text is no UTF-8 at byte " + std::to_string(i));
+    if (!ok || c < least[more] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff)
+      throw ValueError("the text is no UTF-8 at byte " + std::to_string(i));
     out.push_back(c);
     i += more + 1;
   }
@@ -53,7 +58,8 @@ std::string encode_utf8(char32_t c) {
   if (c < 0x80) return {char(c)};
   if (c < 0x800) return {char(0xc0 | c >> 6), char(0x80 | (c & 0x3f))};
   if (c < 0x10000) return {char(0xe0 | c >> 12), char(0x80 | (c >> 6 & 0x3f)), char(0x80 | (c & 0x3f))};
-  return {char(0xf0 | c >> 18), char(0x80 | (c >> 12 & 0x3f)), char(0x80 | (c >> 6 & 0x3f)), char(0x80 | (c & 0x3f))};
+  return {char(0xf0 | c >> 18), char(0x80 | (c >> 12 & 0x3f)), char(0x80 | (c >> 6 & 0x3f)),
+          char(0x80 | (c & 0x3f))};
 }
 
 }  // namespace whence

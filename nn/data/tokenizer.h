@@ -22,11 +22,11 @@ struct KmerOptions {
   int64_t max_len = 660;  ///< nucleotides; sequences are cut or padded with 'N' to it
 };
 
-/// The tokens of BarcodeBERT: k-mers side by side (stride k), ids 0 [MASK], 1 [UNK], from 2 on the 4^k words over ACGT in
-/// dictionary order (AAAA is 2). A k-mer with any other letter, lower case included, is [UNK].
+/// The tokens of BarcodeBERT: k-mers side by side (stride k), ids 0 [MASK], 1 [UNK], from 2 on the 4^k words
+/// over ACGT in dictionary order (AAAA is 2). A k-mer with any other letter, lower case included, is [UNK].
 ///
-/// The mask is zero from position (length after the offset) / k on, so a k-mer that is part sequence, part padding is masked;
-/// a sequence that fills max_len has no zeros.
+/// The mask is zero from position (length after the offset) / k on, so a k-mer that is part sequence, part
+/// padding is masked; a sequence that fills max_len has no zeros.
 class KmerTokenizer {
  public:
   static constexpr int32_t kMask = 0, kUnknown = 1, kFirstWord = 2;
@@ -35,7 +35,7 @@ class KmerTokenizer {
   explicit KmerTokenizer(KmerOptions options = {});
   int k() const { return options_.k; }
   int64_t max_len() const { return options_.max_len; }
-  int64_t length() const { return options_.max_len / options_.k; }               ///< tokens per sequence: 165 for k = 4
+  int64_t length() const { return options_.max_len / options_.k; }  ///< tokens per sequence: 165 for k = 4
   int64_t vocabulary() const { return kFirstWord + (int64_t(1) << 2 * options_.k); }  ///< 258 for k = 4
 
   /// `offset` (0 to k - 1; drawn at random in training, 0 otherwise) drops that many leading nucleotides.
@@ -48,10 +48,11 @@ class KmerTokenizer {
 
   /// "ACGT", "[MASK]" or "[UNK]". \throws ValueError outside the vocabulary.
   std::string word(int32_t id) const;
-  /// The half-open range of the original sequence that token `position` covers, cut at `sequence_length`; empty on padding.
+  /// The half-open range of the original sequence that token `position` covers, cut at `sequence_length`;
+  /// empty on padding.
   std::pair<int64_t, int64_t> nucleotides(int64_t position, int64_t sequence_length, int offset = 0) const;
-  /// Spreads one score per token (relevance, for example) evenly over the nucleotides it covers; the sum is kept, except
-  /// for scores on padding, which are left out. Returns `sequence_length` values.
+  /// Spreads one score per token (relevance, for example) evenly over the nucleotides it covers; the sum is
+  /// kept, except for scores on padding, which are left out. Returns `sequence_length` values.
   std::vector<float> spread(std::span<const float> per_token, int64_t sequence_length, int offset = 0) const;
 
  private:

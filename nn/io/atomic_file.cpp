@@ -35,7 +35,8 @@ std::string name_in(const std::string& path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
-// The file behind a chain of symbolic links; the path itself when it is no link. A link to nothing is resolved too.
+// The file behind a chain of symbolic links; the path itself when it is no link. A link to nothing is
+// resolved too.
 std::string follow(std::string path) {
   for (int depth = 0; depth < 40; ++depth) {
     struct stat st;
@@ -60,7 +61,8 @@ std::string machine() {
   return text;
 }
 
-// ".model.safetensors.1a2b3c4d.": temporaries of this target made on this machine begin so; pid and counter follow.
+// ".model.safetensors.1a2b3c4d.": temporaries of this target made on this machine begin so; pid and counter
+// follow.
 std::string stem(const std::string& target) { return "." + name_in(target) + "." + machine() + "."; }
 
 void remove_leftovers(const std::string& target) {
@@ -86,7 +88,8 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(follow(pa
   remove_leftovers(target_);
   static std::atomic<unsigned> counter{0};
   do {
-    temporary_ = folder_of(target_) + "/" + stem(target_) + std::to_string(::getpid()) + "." + std::to_string(counter++) + ".tmp";
+    temporary_ = folder_of(target_) + "/" + stem(target_) + std::to_string(::getpid()) + "." +
+                 std::to_string(counter++) + ".tmp";
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (fd_ < 0 && errno == EEXIST);
   if (fd_ < 0) fail(path_, "create a temporary file beside it");

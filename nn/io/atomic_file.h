@@ -1,5 +1,5 @@
-// Files that are either the old one or the new one, never half of one: written under a temporary name in the same folder,
-// forced to disk, renamed. A crash at any moment leaves the previous file as it was.
+// Files that are either the old one or the new one, never half of one: written under a temporary name in the
+// same folder, forced to disk, renamed. A crash at any moment leaves the previous file as it was.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -13,8 +13,9 @@ namespace whence {
 ///   out.write(data, bytes);
 ///   out.commit();            // without it, the destructor removes the temporary and `path` is untouched
 /// \endcode
-/// A symbolic link at `path` stays a link: the file it points to is replaced. An existing file's permissions are kept.
-/// Temporaries left behind by a process that was killed are removed when the same file is written next.
+/// A symbolic link at `path` stays a link: the file it points to is replaced. An existing file's permissions
+/// are kept. Temporaries left behind by a process that was killed are removed when the same file is written
+/// next.
 class AtomicFile {
  public:
   /// Opens a temporary beside `path`. \throws IoError naming the file and the system's reason.
@@ -26,7 +27,8 @@ class AtomicFile {
   /// Appends. \throws IoError, for example when the disk is full.
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
-  /// Forces the bytes to disk, renames, forces the folder to disk. \throws IoError; the old file is then still there.
+  /// Forces the bytes to disk, renames, forces the folder to disk. \throws IoError; the old file is then
+  /// still there.
   void commit();
 
   const std::string& path() const { return path_; }

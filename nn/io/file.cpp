@@ -41,7 +41,8 @@ int open_file(const std::string& path, struct stat* st) {
 
 }  // namespace
 
-// ---- MappedFile -----------------------------------------------------------------------------------------------------
+// ---- MappedFile
+// -----------------------------------------------------------------------------------------------------
 
 std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   struct stat st;
@@ -65,14 +66,15 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(data_, size_);
 }
 
-// ---- ByteSource -----------------------------------------------------------------------------------------------------
+// ---- ByteSource
+// -----------------------------------------------------------------------------------------------------
 
 struct ByteSource::Impl {
   std::string name;
   int fd = -1;
-  std::span<const std::byte> memory;        // what is left of it
-  std::vector<std::byte> raw, plain;        // compressed input, and what get() reads from
-  std::span<const std::byte> pending;       // of raw (or memory): read but not yet given out
+  std::span<const std::byte> memory;   // what is left of it
+  std::vector<std::byte> raw, plain;   // compressed input, and what get() reads from
+  std::span<const std::byte> pending;  // of raw (or memory): read but not yet given out
   bool started = false, gzip = false, ended = false, member_open = false;
   z_stream z{};
 
@@ -149,9 +151,11 @@ struct ByteSource::Impl {
       int rc = inflate(&z, Z_NO_FLUSH);
       pending = pending.subspan(given - z.avail_in);
       have = plain.size() - z.avail_out;
-      if (rc == Z_STREAM_END) member_open = false;
+      if (rc == Z_STREAM_END)
+        member_open = false;
       else if (rc != Z_OK && rc != Z_BUF_ERROR)
-        throw IoError(name + ": the gzip stream is damaged near byte " + std::to_string(z.total_out) + " of its content: " + (z.msg ? z.msg : "zlib error " + std::to_string(rc)));
+        throw IoError(name + ": the gzip stream is damaged near byte " + std::to_string(z.total_out) +
+                      " of its content: " + (z.msg ? z.msg : "zlib error " + std::to_string(rc)));
     }
     return {plain.data(), have};
   }
@@ -200,21 +204,24 @@ size_t ByteSource::read(std::span<std::byte> out) {
 std::string ByteSource::rest(size_t limit) {
   std::string all;
   while (at_ != end_ || refill()) {
-    if (size_t(end_ - at_) > limit - all.size()) throw IoError(name() + ": holds more than " + std::to_string(limit) + " bytes");
+    if (size_t(end_ - at_) > limit - all.size())
+      throw IoError(name() + ": holds more than " + std::to_string(limit) + " bytes");
     all.append(reinterpret_cast<const char*>(at_), size_t(end_ - at_));
     at_ = end_;
   }
   return all;
 }
 
-// ---- LineReader -----------------------------------------------------------------------------------------------------
+// ---- LineReader
+// -----------------------------------------------------------------------------------------------------
 
 bool LineReader::next(std::string& line) {
   line.clear();
   if (source_.peek() < 0) return false;
   ++line_;
   while (source_.at_ != source_.end_ || source_.refill()) {
-    const std::byte* nl = static_cast<const std::byte*>(std::memchr(source_.at_, '\n', size_t(source_.end_ - source_.at_)));
+    const std::byte* nl =
+        static_cast<const std::byte*>(std::memchr(source_.at_, '\n', size_t(source_.end_ - source_.at_)));
     const std::byte* stop = nl ? nl : source_.end_;
     line.append(reinterpret_cast<const char*>(source_.at_), size_t(stop - source_.at_));
     source_.at_ = nl ? nl + 1 : stop;

@@ -25,8 +25,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Bytes in order from a file or from memory. Gzip is recognised by its first two bytes, not by the name; several
-/// members in a row are one stream, as gunzip has it.
+/// Bytes in order from a file or from memory. Gzip is recognised by its first two bytes, not by the name;
+/// several members in a row are one stream, as gunzip has it.
 class ByteSource {
  public:
   /// \throws IoError when the file cannot be opened or is a folder.

@@ -9,7 +9,8 @@
 namespace whence {
 
 void save_png(const std::string& path, const Tensor& image) {
-  if (image.dtype() != u8) throw DTypeError("save_png takes u8 values 0 to 255, got " + std::string(name_of(image.dtype())));
+  if (image.dtype() != u8)
+    throw DTypeError("save_png takes u8 values 0 to 255, got " + std::string(name_of(image.dtype())));
   bool colour = image.rank() == 3 && image.size(2) == 3;
   if (!(image.rank() == 2 || colour || (image.rank() == 3 && image.size(2) == 1)) || image.numel() == 0)
     throw ShapeError("save_png takes [height, width] or [height, width, 3], got " + image.shape().str());

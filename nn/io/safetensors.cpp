@@ -26,11 +26,12 @@ struct FileDType {
   DType as;  // what it becomes here
 };
 constexpr FileDType kDTypes[] = {
-    {"F64", 8, true, f64},  {"F32", 4, true, f32},  {"BF16", 2, true, bf16}, {"F16", 2, true, f16},
-    {"I64", 8, true, i64},  {"I32", 4, true, i32},  {"U8", 1, true, u8},     {"BOOL", 1, true, boolean},
-    {"I8", 1, true, i32},   {"I16", 2, true, i32},  {"U16", 2, true, i32},   {"U32", 4, true, i64},
-    {"U64", 8, false, i64}, {"F8_E4M3", 1, false, f32}, {"F8_E5M2", 1, false, f32}, {"F8_E8M0", 1, false, f32},
-    {"C64", 8, false, f32},
+    {"F64", 8, true, f64},      {"F32", 4, true, f32},      {"BF16", 2, true, bf16},
+    {"F16", 2, true, f16},      {"I64", 8, true, i64},      {"I32", 4, true, i32},
+    {"U8", 1, true, u8},        {"BOOL", 1, true, boolean}, {"I8", 1, true, i32},
+    {"I16", 2, true, i32},      {"U16", 2, true, i32},      {"U32", 4, true, i64},
+    {"U64", 8, false, i64},     {"F8_E4M3", 1, false, f32}, {"F8_E5M2", 1, false, f32},
+    {"F8_E8M0", 1, false, f32}, {"C64", 8, false, f32},
 };
 
 const FileDType* find_dtype(std::string_view name) {
@@ -54,10 +55,13 @@ std::string in_quotes(std::string_view s) {
 
 struct Reject {
   const std::string& file;
-  [[noreturn]] void operator()(const std::string& why) const { throw IoError(file + ": not a valid safetensors file: " + why); }
+  [[noreturn]] void operator()(const std::string& why) const {
+    throw IoError(file + ": not a valid safetensors file: " + why);
+  }
 };
 
-template <class From, class To> Tensor widened(const std::byte* p, const Shape& shape, DType to) {
+template <class From, class To>
+Tensor widened(const std::byte* p, const Shape& shape, DType to) {
   Tensor t = Tensor::empty(shape, to);
   To* out = t.data<To>();
   for (int64_t i = 0, n = shape.numel(); i < n; ++i) {
@@ -77,10 +81,12 @@ Safetensors Safetensors::open(const std::string& path) {
 
 Safetensors Safetensors::parse(std::span<const std::byte> bytes, std::string name) {
   // Without `keep` every tensor is a copy, so nothing writes through the span.
-  return parse(std::span<std::byte>(const_cast<std::byte*>(bytes.data()), bytes.size()), std::move(name), nullptr);
+  return parse(std::span<std::byte>(const_cast<std::byte*>(bytes.data()), bytes.size()), std::move(name),
+               nullptr);
 }
 
-Safetensors Safetensors::parse(std::span<std::byte> bytes, std::string name, std::shared_ptr<const void> keep) {
+Safetensors Safetensors::parse(std::span<std::byte> bytes, std::string name,
+                               std::shared_ptr<const void> keep) {
   Safetensors s;
   s.name_ = std::move(name);
   s.keep_ = std::move(keep);
@@ -91,22 +97,31 @@ Safetensors Safetensors::parse(std::span<std::byte> bytes, std::string name, std
 
 void Safetensors::read_header(std::span<std::byte> bytes) {
   Reject reject{name_};
-  if (bytes.size() < 8) reject("it has " + std::to_string(bytes.size()) + " bytes, the header length alone takes 8");
+  if (bytes.size() < 8)
+    reject("it has " + std::to_string(bytes.size()) + " bytes, the header length alone takes 8");
   uint64_t length;
   std::memcpy(&length, bytes.data(), 8);
-  if (length > kMaxHeader) reject("a header of " + std::to_string(length) + " bytes is announced, more than " + std::to_string(kMaxHeader) + " are not read");
-  if (length > bytes.size() - 8) reject("the header is cut off: " + std::to_string(length) + " bytes announced, " + std::to_string(bytes.size() - 8) + " follow");
+  if (length > kMaxHeader)
+    reject("a header of " + std::to_string(length) + " bytes is announced, more than " +
+           std::to_string(kMaxHeader) + " are not read");
+  if (length > bytes.size() - 8)
+    reject("the header is cut off: " + std::to_string(length) + " bytes announced, " +
+           std::to_string(bytes.size() - 8) + " follow");
   const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
   data_ = bytes.subspan(8 + size_t(length));
   if (length == 0 || text[0] != '{') reject("the header must begin with '{' at byte 8");
 
-  // The parser keeps the last of two equal keys, so repeats have to be caught on the way; deep nesting is no header.
+  // The parser keeps the last of two equal keys, so repeats have to be caught on the way; deep nesting is no
+  // header.
   std::vector<std::set<std::string>> open_objects;
   auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
     if (depth > 8) reject("the header is nested too deeply");
-    if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
-    else if (event == Json::parse_event_t::object_end) open_objects.pop_back();
-    else if (event == Json::parse_event_t::key && !open_objects.back().insert(value.get_ref<const std::string&>()).second)
+    if (event == Json::parse_event_t::object_start)
+      open_objects.emplace_back();
+    else if (event == Json::parse_event_t::object_end)
+      open_objects.pop_back();
+    else if (event == Json::parse_event_t::key &&
+             !open_objects.back().insert(value.get_ref<const std::string&>()).second)
       reject("the name " + in_quotes(value.get_ref<const std::string&>()) + " occurs twice in the header");
     return true;
   };
@@ -132,42 +147,61 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
     auto dtype = value.find("dtype"), shape = value.find("shape"), offsets = value.find("data_offsets");
     if (dtype == value.end() || !dtype->is_string()) reject(who + "dtype is absent or no string");
     if (shape == value.end() || !shape->is_array()) reject(who + "shape is absent or no list");
-    if (offsets == value.end() || !offsets->is_array() || offsets->size() != 2 || !(*offsets)[0].is_number_unsigned() || !(*offsets)[1].is_number_unsigned())
+    if (offsets == value.end() || !offsets->is_array() || offsets->size() != 2 ||
+        !(*offsets)[0].is_number_unsigned() || !(*offsets)[1].is_number_unsigned())
       reject(who + "data_offsets must be two whole numbers, not negative");
     Entry e{key, dtype->get<std::string>(), {}, 0, 0};
     const FileDType* type = find_dtype(e.dtype);
     if (!type) reject(who + "unknown dtype " + in_quotes(e.dtype));
-    if (shape->size() > size_t(Shape::kMaxRank)) reject(who + std::to_string(shape->size()) + " dimensions, at most " + std::to_string(Shape::kMaxRank) + " are supported");
+    if (shape->size() > size_t(Shape::kMaxRank))
+      reject(who + std::to_string(shape->size()) + " dimensions, at most " + std::to_string(Shape::kMaxRank) +
+             " are supported");
     bool none = false;
-    int64_t need = int64_t(type->bytes);  // overflow is checked over the extents that are not zero, so order does not matter
+    int64_t need = int64_t(
+        type->bytes);  // overflow is checked over the extents that are not zero, so order does not matter
     for (const auto& d : *shape) {
-      if (!d.is_number_unsigned()) reject(who + "the extent " + in_quotes(d.dump(-1, ' ', false, Json::error_handler_t::replace)) + " is no whole number, or negative");
+      if (!d.is_number_unsigned())
+        reject(who + "the extent " + in_quotes(d.dump(-1, ' ', false, Json::error_handler_t::replace)) +
+               " is no whole number, or negative");
       uint64_t n = d.get<uint64_t>();
-      if (n > uint64_t(INT64_MAX) || (n && __builtin_mul_overflow(need, int64_t(n), &need))) reject(who + "the extents overflow");
+      if (n > uint64_t(INT64_MAX) || (n && __builtin_mul_overflow(need, int64_t(n), &need)))
+        reject(who + "the extents overflow");
       none |= n == 0;
       e.shape.push_back(int64_t(n));
     }
     if (none) need = 0;
     uint64_t begin = (*offsets)[0].get<uint64_t>(), end = (*offsets)[1].get<uint64_t>();
-    if (begin > end) reject(who + "its data end at " + std::to_string(end) + " before they begin at " + std::to_string(begin));
-    if (end > data_.size()) reject(who + "its data end at byte " + std::to_string(end) + " of the data section, which has " + std::to_string(data_.size()));
+    if (begin > end)
+      reject(who + "its data end at " + std::to_string(end) + " before they begin at " +
+             std::to_string(begin));
+    if (end > data_.size())
+      reject(who + "its data end at byte " + std::to_string(end) + " of the data section, which has " +
+             std::to_string(data_.size()));
     if (end - begin != uint64_t(need))
-      reject(who + e.dtype + e.shape.str() + " takes " + std::to_string(need) + " bytes, data_offsets give " + std::to_string(end - begin));
+      reject(who + e.dtype + e.shape.str() + " takes " + std::to_string(need) + " bytes, data_offsets give " +
+             std::to_string(end - begin));
     e.begin = size_t(begin);
     e.end = size_t(end);
     entries_.push_back(std::move(e));
   }
 
-  std::stable_sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  std::stable_sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   size_t at = 0;
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Entry& e = entries_[i];
-    if (e.begin < at) reject("tensors " + in_quotes(entries_[i - 1].name) + " and " + in_quotes(e.name) + " overlap at byte " + std::to_string(e.begin) + " of the data section");
-    if (e.begin > at) reject("bytes " + std::to_string(at) + " to " + std::to_string(e.begin) + " of the data section belong to no tensor (before " + in_quotes(e.name) + ")");
+    if (e.begin < at)
+      reject("tensors " + in_quotes(entries_[i - 1].name) + " and " + in_quotes(e.name) +
+             " overlap at byte " + std::to_string(e.begin) + " of the data section");
+    if (e.begin > at)
+      reject("bytes " + std::to_string(at) + " to " + std::to_string(e.begin) +
+             " of the data section belong to no tensor (before " + in_quotes(e.name) + ")");
     at = e.end;
     index_[e.name] = i;
   }
-  if (at != data_.size()) reject("the last " + std::to_string(data_.size() - at) + " bytes belong to no tensor");
+  if (at != data_.size())
+    reject("the last " + std::to_string(data_.size() - at) + " bytes belong to no tensor");
 }
 
 const Safetensors::Entry& Safetensors::entry(const std::string& name) const {
@@ -178,13 +212,15 @@ const Safetensors::Entry& Safetensors::entry(const std::string& name) const {
   int shown = 0;
   for (const auto& e : entries_)
     if (e.name.ends_with(tail) && shown < 5) near += (shown++ ? ", '" : "'") + e.name + "'";
-  throw IoError(name_ + ": holds no tensor '" + name + "' among its " + std::to_string(entries_.size()) + (near.empty() ? "" : "; similar: " + near));
+  throw IoError(name_ + ": holds no tensor '" + name + "' among its " + std::to_string(entries_.size()) +
+                (near.empty() ? "" : "; similar: " + near));
 }
 
 Tensor Safetensors::tensor(const std::string& name) const {
   const Entry& e = entry(name);
   const FileDType& type = *find_dtype(e.dtype);
-  if (!type.supported) throw DTypeError(name_ + ": tensor '" + name + "' is stored as " + e.dtype + ", which has no equal here");
+  if (!type.supported)
+    throw DTypeError(name_ + ": tensor '" + name + "' is stored as " + e.dtype + ", which has no equal here");
   const std::byte* p = data_.data() + e.begin;
   if (e.dtype == "I8") return widened<int8_t, int32_t>(p, e.shape, i32);
   if (e.dtype == "I16") return widened<int16_t, int32_t>(p, e.shape, i32);
@@ -193,8 +229,10 @@ Tensor Safetensors::tensor(const std::string& name) const {
   if (type.as == boolean)
     for (size_t i = 0; i < e.end - e.begin; ++i)
       if (uint8_t(p[i]) > 1)
-        throw IoError(name_ + ": tensor '" + name + "' is BOOL, but its byte " + std::to_string(i) + " is " + std::to_string(int(uint8_t(p[i]))));
-  if (buffer_ && reinterpret_cast<uintptr_t>(p) % type.bytes == 0) return Tensor::wrap(buffer_, e.begin, e.shape, type.as);
+        throw IoError(name_ + ": tensor '" + name + "' is BOOL, but its byte " + std::to_string(i) + " is " +
+                      std::to_string(int(uint8_t(p[i]))));
+  if (buffer_ && reinterpret_cast<uintptr_t>(p) % type.bytes == 0)
+    return Tensor::wrap(buffer_, e.begin, e.shape, type.as);
   Tensor t = Tensor::empty(e.shape, type.as);
   if (e.end > e.begin) std::memcpy(t.raw(), p, e.end - e.begin);
   return t;
@@ -208,20 +246,26 @@ TensorMap Safetensors::tensors() const {
 
 TensorMap load_safetensors(const std::string& path) { return Safetensors::open(path).tensors(); }
 
-// ---- Writing --------------------------------------------------------------------------------------------------------
+// ---- Writing
+// --------------------------------------------------------------------------------------------------------
 
 namespace {
 
-void emit(const TensorMap& tensors, const Metadata& metadata, const std::function<void(const void*, size_t)>& write) {
+void emit(const TensorMap& tensors, const Metadata& metadata,
+          const std::function<void(const void*, size_t)>& write) {
   std::vector<const TensorMap::value_type*> order;
   for (const auto& item : tensors) {
-    if (item.first == "__metadata__") throw ValueError("save_safetensors: a tensor cannot be named '__metadata__'");
-    if (!item.second.defined()) throw ValueError("save_safetensors: the tensor '" + item.first + "' is undefined");
+    if (item.first == "__metadata__")
+      throw ValueError("save_safetensors: a tensor cannot be named '__metadata__'");
+    if (!item.second.defined())
+      throw ValueError("save_safetensors: the tensor '" + item.first + "' is undefined");
     order.push_back(&item);
   }
-  std::stable_sort(order.begin(), order.end(), [](auto* a, auto* b) { return size_of(a->second.dtype()) > size_of(b->second.dtype()); });
+  std::stable_sort(order.begin(), order.end(),
+                   [](auto* a, auto* b) { return size_of(a->second.dtype()) > size_of(b->second.dtype()); });
 
-  // Written by hand, in the order of the data: an ordered JSON object looks keys up one by one, which takes long for many.
+  // Written by hand, in the order of the data: an ordered JSON object looks keys up one by one, which takes
+  // long for many.
   std::string text = "{";
   auto add = [&](const std::string& key, const Json& value) {
     if (text.size() > 1) text += ',';
@@ -242,7 +286,9 @@ void emit(const TensorMap& tensors, const Metadata& metadata, const std::functio
   }
   text += '}';
   text.append((kDataAlignment - (8 + text.size()) % kDataAlignment) % kDataAlignment, ' ');
-  if (text.size() > kMaxHeader) throw ValueError("save_safetensors: the header would take " + std::to_string(text.size()) + " bytes, at most " + std::to_string(kMaxHeader) + " can be read back");
+  if (text.size() > kMaxHeader)
+    throw ValueError("save_safetensors: the header would take " + std::to_string(text.size()) +
+                     " bytes, at most " + std::to_string(kMaxHeader) + " can be read back");
   uint64_t length = text.size();
   write(&length, 8);
   write(text.data(), text.size());
@@ -262,7 +308,9 @@ void save_safetensors(const std::string& path, const TensorMap& tensors, const M
 
 std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata) {
   std::vector<std::byte> out;
-  emit(tensors, metadata, [&](const void* p, size_t n) { out.insert(out.end(), static_cast<const std::byte*>(p), static_cast<const std::byte*>(p) + n); });
+  emit(tensors, metadata, [&](const void* p, size_t n) {
+    out.insert(out.end(), static_cast<const std::byte*>(p), static_cast<const std::byte*>(p) + n);
+  });
   return out;
 }
 

@@ -24,9 +24,12 @@ void put_gz(const std::string& path, const std::string& text) {
   gzclose(f);
 }
 
-// ---- FASTA ----------------------------------------------------------------------------------------------------------
+// ---- FASTA
+// ----------------------------------------------------------------------------------------------------------
 
-std::vector<FastaRecord> fasta(const std::string& text, FastaOptions o = {}) { return parse_fasta(bytes_of(text), o, "x.fa"); }
+std::vector<FastaRecord> fasta(const std::string& text, FastaOptions o = {}) {
+  return parse_fasta(bytes_of(text), o, "x.fa");
+}
 
 TEST(Fasta, RecordsWithEveryOddity) {
   auto r = fasta("\r\n;comment\r\n>one first  \r\nACgt\r\n\r\nNN-\r\n>empty\n>three\tx\nA C\tG\n \n>\nT");
@@ -51,20 +54,25 @@ TEST(Fasta, Options) {
   auto skipped = fasta(">a\n>b\nC\n>c\n", {.empty = FastaOptions::Empty::skip});
   ASSERT_EQ(skipped.size(), 1u);
   EXPECT_EQ(skipped[0].header, "b");
-  EXPECT_THAT(message_of<IoError>([] { fasta(">a\nC\n>b x\n\n>c\nA", {.empty = FastaOptions::Empty::refuse}); }), HasSubstr("x.fa:3: the record 'b' has no sequence"));
+  EXPECT_THAT(
+      message_of<IoError>([] { fasta(">a\nC\n>b x\n\n>c\nA", {.empty = FastaOptions::Empty::refuse}); }),
+      HasSubstr("x.fa:3: the record 'b' has no sequence"));
 }
 
 TEST(Fasta, ErrorsNameTheLine) {
-  EXPECT_THAT(message_of<IoError>([] { fasta("\nACGT\n>a\nC"); }), HasSubstr("x.fa:2: sequence before the first '>'"));
+  EXPECT_THAT(message_of<IoError>([] { fasta("\nACGT\n>a\nC"); }),
+              HasSubstr("x.fa:2: sequence before the first '>'"));
   EXPECT_THAT(message_of<IoError>([] { fasta(">a\nAC\nA1C\n"); }), HasSubstr("x.fa:3: '1' is no letter"));
   EXPECT_THAT(message_of<IoError>([] { fasta(std::string(">a\nA\0C\n", 7)); }), HasSubstr("x.fa:2: byte 0"));
-  EXPECT_THAT(message_of<IoError>([] { read_fasta("/no/such.fa"); }), HasSubstr("/no/such.fa: cannot open: No such file"));
+  EXPECT_THAT(message_of<IoError>([] { read_fasta("/no/such.fa"); }),
+              HasSubstr("/no/such.fa: cannot open: No such file"));
 }
 
 TEST(Fasta, StreamsGzip) {
   TempFolder tmp;
   std::string text;
-  for (int i = 0; i < 5000; ++i) text += ">r" + std::to_string(i) + "\n" + std::string(size_t(i % 90), 'A') + "\nCGT\n";
+  for (int i = 0; i < 5000; ++i)
+    text += ">r" + std::to_string(i) + "\n" + std::string(size_t(i % 90), 'A') + "\nCGT\n";
   put_gz(tmp / "a.fa.gz", text);
   FastaReader reader(tmp / "a.fa.gz");
   FastaRecord r;
@@ -78,12 +86,17 @@ TEST(Fasta, StreamsGzip) {
   EXPECT_FALSE(reader.next(r));
 }
 
-// ---- CSV ------------------------------------------------------------------------------------------------------------
+// ---- CSV
+// ------------------------------------------------------------------------------------------------------------
 
-CsvTable csv(const std::string& text, CsvOptions o = {}, const std::string& name = "x.csv") { return parse_csv(bytes_of(text), o, name); }
+CsvTable csv(const std::string& text, CsvOptions o = {}, const std::string& name = "x.csv") {
+  return parse_csv(bytes_of(text), o, name);
+}
 
 TEST(Csv, QuotesLineBreaksAndEndings) {
-  auto t = csv("\xef\xbb\xbf""a,\"b \"\"q\"\"\",c\r\n\r\n1,\"two\nlines, and a comma\",\"\"\r\n\n\"3\",,x");
+  auto t =
+      csv("\xef\xbb\xbf"
+          "a,\"b \"\"q\"\"\",c\r\n\r\n1,\"two\nlines, and a comma\",\"\"\r\n\n\"3\",,x");
   EXPECT_THAT(t.columns(), ElementsAre("a", "b \"q\"", "c"));
   ASSERT_EQ(t.rows(), 2);
   EXPECT_EQ(t.at(0, "b \"q\""), "two\nlines, and a comma");
@@ -103,7 +116,8 @@ TEST(Csv, NumbersAndColumns) {
   EXPECT_EQ(t.number(0, "y"), -2000);
   EXPECT_EQ(t.number(1, "x"), 7);
   EXPECT_TRUE(std::isnan(t.number(1, "y")));
-  EXPECT_THAT(message_of<IoError>([&] { t.numbers("x"); }), HasSubstr("x.csv:4: column 'x' holds 'hello', which is no number"));
+  EXPECT_THAT(message_of<IoError>([&] { t.numbers("x"); }),
+              HasSubstr("x.csv:4: column 'x' holds 'hello', which is no number"));
   EXPECT_THAT(message_of<IoError>([&] { t.number(2, "y"); }), HasSubstr("holds ''"));
   EXPECT_THAT(message_of<ValueError>([&] { t.column("z"); }), HasSubstr("no column 'z'; there are: x, y"));
   EXPECT_THAT(message_of<ValueError>([&] { csv("a,a\n").column("a"); }), HasSubstr("two columns"));
@@ -112,10 +126,14 @@ TEST(Csv, NumbersAndColumns) {
 }
 
 TEST(Csv, RaggedRowsAndBadQuotesNameTheLine) {
-  EXPECT_THAT(message_of<IoError>([] { csv("a,b\n1,2\n\"x\ny\",1\n1,2,3\n"); }), HasSubstr("x.csv:5: the row has 3 fields, the header has 2"));
-  EXPECT_THAT(message_of<IoError>([] { csv("1,2\n3\n", {.header = false}); }), HasSubstr("x.csv:2: the row has 1 fields, the first row has 2"));
-  EXPECT_THAT(message_of<IoError>([] { csv("a\n\"open\n\n"); }), HasSubstr("x.csv:2: the quote that opens here is never closed"));
-  EXPECT_THAT(message_of<IoError>([] { csv("a,b\n\"x\"y,1\n"); }), HasSubstr("x.csv:2: text after the closing quote of field 1"));
+  EXPECT_THAT(message_of<IoError>([] { csv("a,b\n1,2\n\"x\ny\",1\n1,2,3\n"); }),
+              HasSubstr("x.csv:5: the row has 3 fields, the header has 2"));
+  EXPECT_THAT(message_of<IoError>([] { csv("1,2\n3\n", {.header = false}); }),
+              HasSubstr("x.csv:2: the row has 1 fields, the first row has 2"));
+  EXPECT_THAT(message_of<IoError>([] { csv("a\n\"open\n\n"); }),
+              HasSubstr("x.csv:2: the quote that opens here is never closed"));
+  EXPECT_THAT(message_of<IoError>([] { csv("a,b\n\"x\"y,1\n"); }),
+              HasSubstr("x.csv:2: text after the closing quote of field 1"));
 }
 
 TEST(Csv, DelimiterFollowsTheName) {
@@ -129,7 +147,8 @@ TEST(Csv, DelimiterFollowsTheName) {
 }
 
 TEST(Csv, RealFilesWhereTheyAre) {
-  std::string coi = in_repository("../shared/data/dna/coi/trichoptera_coi.csv.gz"), veteran = in_repository("../shared/data/survival/veteran.csv");
+  std::string coi = in_repository("../shared/data/dna/coi/trichoptera_coi.csv.gz"),
+              veteran = in_repository("../shared/data/survival/veteran.csv");
   if (!std::filesystem::exists(coi)) GTEST_SKIP() << "no " << coi;
   auto t = read_csv(coi);
   EXPECT_EQ(t.rows(), 16995);
@@ -144,7 +163,8 @@ TEST(Csv, RealFilesWhereTheyAre) {
   EXPECT_EQ(events, 128);
 }
 
-// ---- idx ------------------------------------------------------------------------------------------------------------
+// ---- idx
+// ------------------------------------------------------------------------------------------------------------
 
 std::string be(uint32_t n) { return {char(n >> 24), char(n >> 16), char(n >> 8), char(n)}; }
 Tensor idx(const std::string& s) { return parse_idx(bytes_of(s), "x.idx"); }
@@ -173,7 +193,8 @@ TEST(Idx, WrongFilesSayWhy) {
   EXPECT_THAT(why(be(0x801) + be(4) + "abc"), HasSubstr("[4] ask for 4 bytes, 3 are there"));
   EXPECT_THAT(why(be(0x801) + be(2) + "abc"), HasSubstr("bytes after the 2"));
   EXPECT_THAT(why(be(0xe03) + be(~0u) + be(~0u) + be(~0u)), HasSubstr("overflow"));
-  EXPECT_THAT(why(be(0x803) + be(~0u) + be(1u << 30) + be(1) + "x"), HasSubstr("1 are there"));  // quickly, and without the memory
+  EXPECT_THAT(why(be(0x803) + be(~0u) + be(1u << 30) + be(1) + "x"),
+              HasSubstr("1 are there"));  // quickly, and without the memory
 }
 
 TEST(Idx, MnistWhereItIs) {
@@ -185,7 +206,8 @@ TEST(Idx, MnistWhereItIs) {
   EXPECT_EQ(labels.item(0), 7);
 }
 
-// ---- text -----------------------------------------------------------------------------------------------------------
+// ---- text
+// -----------------------------------------------------------------------------------------------------------
 
 TEST(Text, SplitTrimUtf8) {
   EXPECT_THAT(split_text("a,,b", ','), ElementsAre("a", "", "b"));
@@ -198,28 +220,38 @@ TEST(Text, SplitTrimUtf8) {
   std::string back;
   for (char32_t c : points) back += encode_utf8(c);
   EXPECT_EQ(back, text);
-  for (const char* bad : {"a\xff", "a\xc3", "a\xc0\x80", "a\xed\xa0\x80", "a\xe2\x82", "a\xf4\x90\x80\x80", "a\x80"})
+  for (const char* bad :
+       {"a\xff", "a\xc3", "a\xc0\x80", "a\xed\xa0\x80", "a\xe2\x82", "a\xf4\x90\x80\x80", "a\x80"})
     EXPECT_THAT(message_of<ValueError>([&] { decode_utf8(bad); }), HasSubstr("at byte 1")) << bad;
 }
 
-// ---- lineage headers ------------------------------------------------------------------------------------------------
+// ---- lineage headers
+// ------------------------------------------------------------------------------------------------
 
 TEST(Taxonomy, BothHeaderForms) {
-  auto a = parse_lineage_header("S000006193 Brachybacterium tyrofermentans (T); CNRZ 926; X91657 Brachybacterium tyrofermentans\tBacteria; Actinobacteria; Actinobacteria; Actinomycetales; Dermabacteraceae; Brachybacterium");
+  auto a = parse_lineage_header(
+      "S000006193 Brachybacterium tyrofermentans (T); CNRZ 926; X91657 Brachybacterium "
+      "tyrofermentans\tBacteria; Actinobacteria; Actinobacteria; Actinomycetales; Dermabacteraceae; "
+      "Brachybacterium");
   EXPECT_EQ(a.id, "S000006193");
   EXPECT_EQ(a.species, "Brachybacterium tyrofermentans");
   EXPECT_EQ(a.genus(), "Brachybacterium");
   EXPECT_EQ(a.family(), "Dermabacteraceae");
   EXPECT_EQ(a.order(), "Actinomycetales");
   EXPECT_EQ(a.ranks[0], "Bacteria");
-  auto b = parse_lineage_header("7000004128189528\tAcidothermus cellulolyticus 11B, complete genome. \t7000004128189528|16s_rRNA|ATC1|x|351607\tBacteria; Actinobacteria; Actinobacteria; Actinomycetales; Acidothermaceae; Acidothermus");
+  auto b = parse_lineage_header(
+      "7000004128189528\tAcidothermus cellulolyticus 11B, complete genome. "
+      "\t7000004128189528|16s_rRNA|ATC1|x|351607\tBacteria; Actinobacteria; Actinobacteria; Actinomycetales; "
+      "Acidothermaceae; Acidothermus");
   EXPECT_EQ(b.id, "7000004128189528");
   EXPECT_EQ(b.species, "Acidothermus cellulolyticus");
   EXPECT_EQ(b.family(), "Acidothermaceae");
   EXPECT_EQ(parse_lineage_header("1\tAcidaminococcus sp. D21 \tx\ta; b; c; d; e; f").species, "");
-  EXPECT_EQ(parse_lineage_header("1 Candidatus Blochmannia floridanus (T)\ta; b; c; d; e; f").species, "Blochmannia floridanus");
+  EXPECT_EQ(parse_lineage_header("1 Candidatus Blochmannia floridanus (T)\ta; b; c; d; e; f").species,
+            "Blochmannia floridanus");
   EXPECT_THROW(parse_lineage_header("S1 Homo sapiens"), ValueError);
-  EXPECT_THAT(message_of<ValueError>([] { parse_lineage_header("S1 Homo sapiens\tA; B"); }), HasSubstr("2 ranks"));
+  EXPECT_THAT(message_of<ValueError>([] { parse_lineage_header("S1 Homo sapiens\tA; B"); }),
+              HasSubstr("2 ranks"));
 }
 
 }  // namespace

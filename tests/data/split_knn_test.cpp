@@ -20,7 +20,8 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using namespace whence::testing;
 
-// ---- splits ---------------------------------------------------------------------------------------------------------
+// ---- splits
+// ---------------------------------------------------------------------------------------------------------
 
 TEST(Split, NumbersValuesInOrderOfFirstOccurrence) {
   std::vector<std::string> v = {"b", "a", "b", "c", "a"};
@@ -59,7 +60,8 @@ void expect_partition(const Split& s, size_t n) {
 void expect_no_straddling(const Split& s, const std::vector<int64_t>& groups) {
   std::set<int64_t> in_train;
   for (int64_t i : s.train) in_train.insert(groups[size_t(i)]);
-  for (int64_t i : s.test) ASSERT_EQ(in_train.count(groups[size_t(i)]), 0u) << "group " << groups[size_t(i)] << " is on both sides";
+  for (int64_t i : s.test)
+    ASSERT_EQ(in_train.count(groups[size_t(i)]), 0u) << "group " << groups[size_t(i)] << " is on both sides";
 }
 
 TEST(Split, GroupsStayTogetherAndTheFractionHolds) {
@@ -109,7 +111,8 @@ TEST(Split, HoldsOutWholeFamilies) {
   EXPECT_NEAR(double(held.size()), 0.3 * double(all.size()), 1);
 }
 
-// ---- nearest neighbours ---------------------------------------------------------------------------------------------
+// ---- nearest neighbours
+// ---------------------------------------------------------------------------------------------
 
 TEST(KmerKnn, ProfilesByHand) {
   // k = 2: AC CG GA | N breaks | AA; lower case breaks too.
@@ -128,7 +131,13 @@ TEST(KmerKnn, ProfilesByHand) {
 
 TEST(KmerKnn, EqualsThePlainLoopAtEverySize) {
   RandomStream r(1);
-  for (auto [n, m, d] : {std::array<int64_t, 3>{1, 1, 1}, {5, 63, 7}, {4, 64, 256}, {33, 65, 257}, {70, 130, 300}, {3, 0, 5}, {0, 3, 5}}) {
+  for (auto [n, m, d] : {std::array<int64_t, 3>{1, 1, 1},
+                         {5, 63, 7},
+                         {4, 64, 256},
+                         {33, 65, 257},
+                         {70, 130, 300},
+                         {3, 0, 5},
+                         {0, 3, 5}}) {
     Tensor q = Tensor::empty({n, d}), x = Tensor::empty({m, d});
     std::vector<int64_t> qg(size_t(n), 0), xg(size_t(m), 0);
     for (int64_t i = 0; i < n * d; ++i) q.data<float>()[i] = float(r.uniform(-1, 1));
@@ -144,7 +153,8 @@ TEST(KmerKnn, EqualsThePlainLoopAtEverySize) {
         for (int64_t j = 0; j < m; ++j) {
           if (grouped && qg[size_t(i)] >= 0 && qg[size_t(i)] == xg[size_t(j)]) continue;
           double dot = 0;
-          for (int64_t k = 0; k < d; ++k) dot += double(q.data<float>()[i * d + k]) * double(x.data<float>()[j * d + k]);
+          for (int64_t k = 0; k < d; ++k)
+            dot += double(q.data<float>()[i * d + k]) * double(x.data<float>()[j * d + k]);
           if (best < 0 || dot > score) best = j, score = dot;
         }
         ASSERT_EQ(got[size_t(i)].index, best) << n << " " << m << " " << d << " row " << i;
@@ -201,11 +211,12 @@ TEST(KmerKnn, SixteenSBaselineWhereTheDataAre) {
 
   Tensor p = kmer_profiles(sequences, 5);
   auto other = nearest_other(p);
-  Accuracy all = neighbour_accuracy(other, family, family, self, self), five = neighbour_accuracy(other, large, family, self, self);
+  Accuracy all = neighbour_accuracy(other, family, family, self, self),
+           five = neighbour_accuracy(other, large, family, self, self);
   Accuracy held = neighbour_accuracy(nearest_other(p, genus), family, family, genus, genus);
   EXPECT_EQ(all.counted, 5151);
   EXPECT_NEAR(all.fraction(), 0.9678, 5e-4);
-  EXPECT_EQ(five.counted, 4984);               // families of five genes or more
+  EXPECT_EQ(five.counted, 4984);  // families of five genes or more
   EXPECT_NEAR(five.fraction(), 0.975, 5e-4);
   EXPECT_EQ(held.counted, 4775);
   EXPECT_NEAR(held.fraction(), 0.804, 5e-4);

@@ -17,9 +17,17 @@ using namespace whence::testing;
 // Worked by hand: ids are 2 + base-4 number with A=0 C=1 G=2 T=3.
 TEST(KmerTokenizer, BarcodeBertIdsByHand) {
   KmerTokenizer tok({.k = 4, .max_len = 24});
-  //                     AAAA ACGT                   TTTT                            NACG  GATT            AC + padding
-  auto t = tok.encode("AAAA" "ACGT" "TTTT" "NACG" "GATT" "AC");
-  EXPECT_THAT(t.ids, ElementsAre(2, 2 + 0 * 64 + 1 * 16 + 2 * 4 + 3, 2 + 255, 1, 2 + 2 * 64 + 0 * 16 + 3 * 4 + 3, 1));
+  //                     AAAA ACGT                   TTTT                            NACG  GATT            AC
+  //                     + padding
+  auto t = tok.encode(
+      "AAAA"
+      "ACGT"
+      "TTTT"
+      "NACG"
+      "GATT"
+      "AC");
+  EXPECT_THAT(
+      t.ids, ElementsAre(2, 2 + 0 * 64 + 1 * 16 + 2 * 4 + 3, 2 + 255, 1, 2 + 2 * 64 + 0 * 16 + 3 * 4 + 3, 1));
   EXPECT_THAT(t.mask, ElementsAre(1, 1, 1, 1, 1, 0));  // 22 / 4 = 5
 }
 
@@ -45,7 +53,8 @@ TEST(KmerTokenizer, CutPadOffset) {
   EXPECT_THAT(tok.encode("TACGAC", 1).mask, ElementsAre(1, 0, 0));  // five letters are left: 5 / 3 = 1
   EXPECT_THAT(tok.encode("", 2).ids, ElementsAre(1, 1, 1));
   EXPECT_THAT(tok.encode("A", 2).mask, ElementsAre(0, 0, 0));
-  EXPECT_THAT(tok.encode("acgRCGAC-").ids, ElementsAre(1, 1, 1));  // lower case, ambiguity codes and gaps are unknown
+  EXPECT_THAT(tok.encode("acgRCGAC-").ids,
+              ElementsAre(1, 1, 1));  // lower case, ambiguity codes and gaps are unknown
   EXPECT_THROW(tok.encode("ACG", 3), ValueError);
   EXPECT_THROW(tok.encode("ACG", -1), ValueError);
 }
@@ -87,13 +96,16 @@ TEST(KmerTokenizer, TokensMapBackToNucleotides) {
     auto t = tok.encode(s, offset);
     for (int64_t p = 0; p < tok.length(); ++p) {
       auto [b, e] = tok.nucleotides(p, int64_t(s.size()), offset);
-      if (t.ids[size_t(p)] >= 2) { EXPECT_EQ(s.substr(size_t(b), size_t(e - b)), tok.word(t.ids[size_t(p)])); }
+      if (t.ids[size_t(p)] >= 2) {
+        EXPECT_EQ(s.substr(size_t(b), size_t(e - b)), tok.word(t.ids[size_t(p)]));
+      }
     }
   }
   std::vector<float> scores = {4, 8, 3, 100};
   auto per_letter = tok.spread(scores, 10);
   EXPECT_THAT(per_letter, ElementsAre(1, 1, 1, 1, 2, 2, 2, 2, 1.5, 1.5));
-  EXPECT_EQ(std::accumulate(per_letter.begin(), per_letter.end(), 0.f), 15.f);  // the padding's 100 is left out
+  EXPECT_EQ(std::accumulate(per_letter.begin(), per_letter.end(), 0.f),
+            15.f);  // the padding's 100 is left out
   EXPECT_THROW(tok.spread(std::vector<float>{1}, 10), ShapeError);
 }
 

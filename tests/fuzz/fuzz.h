@@ -23,7 +23,9 @@ inline void require(bool holds, const char* what) {
   std::abort();
 }
 
-inline std::span<const std::byte> bytes_of(const std::string& s) { return {reinterpret_cast<const std::byte*>(s.data()), s.size()}; }
+inline std::span<const std::byte> bytes_of(const std::string& s) {
+  return {reinterpret_cast<const std::byte*>(s.data()), s.size()};
+}
 
 inline std::string gzipped(const std::string& text) {
   std::string out(compressBound(text.size()) + 64, '\0');

@@ -34,7 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         }
       }
       auto again = parse_csv(fuzz::bytes_of(plain), {}, name);
-      fuzz::require(again.columns() == table.columns() && again.rows() == table.rows(), "the shape of the table");
+      fuzz::require(again.columns() == table.columns() && again.rows() == table.rows(),
+                    "the shape of the table");
       for (int64_t r = 0; r < table.rows(); ++r)
         for (size_t c = 0; c < width; ++c) fuzz::require(again.at(r, c) == table.at(r, c), "fields survive");
     } catch (const Error&) {

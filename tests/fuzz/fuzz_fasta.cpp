@@ -23,7 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (size_t i = 0; i < again.size(); ++i) {
       fuzz::require(again[i].sequence == records[i].sequence, "sequences survive");
       // A carriage return right before the line feed belongs to the line ending.
-      fuzz::require(again[i].header == records[i].header || records[i].header.ends_with('\r'), "headers survive");
+      fuzz::require(again[i].header == records[i].header || records[i].header.ends_with('\r'),
+                    "headers survive");
     }
   } catch (const Error&) {
   }
@@ -35,7 +36,8 @@ std::vector<std::string> fuzz_seeds() {
       ">a first\nACGT\nNN\n>b\nacgt",
       "\r\n;comment\r\n>a\r\nAC GT\r\n\r\n>empty\r\n>c\r\nT",
       "\xef\xbb\xbf>a\tb\nAC-.*\n",
-      ">S1 Genus epithet (T); strain; X1\tBacteria; P; C; O; F; Genus\nACGT\n>2\tGenus sp. 3 \tx\tA; B; C; D; E; F\nAC\n",
+      ">S1 Genus epithet (T); strain; X1\tBacteria; P; C; O; F; Genus\nACGT\n>2\tGenus sp. 3 \tx\tA; B; C; "
+      "D; E; F\nAC\n",
       fuzz::gzipped(">a\nACGTACGTACGT\n>b\nTTTT\n"),
       fuzz::gzipped(">a\nAC\n") + fuzz::gzipped(">b\nGT\n"),
       "",

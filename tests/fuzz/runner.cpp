@@ -33,20 +33,43 @@ std::string mutate(const std::vector<std::string>& seeds, whence::RandomStream r
   for (int64_t edits = 1 + r.below(6); edits > 0; --edits) {
     size_t at = place(s.size()), length = size_t(1) << r.below(8);
     switch (r.below(9)) {
-      case 0: if (at < s.size()) s[at] = char(s[at] ^ (1 << r.below(8))); break;
-      case 1: if (at < s.size()) s[at] = char(r.below(256)); break;
-      case 2: s.erase(at, length); break;
-      case 3: s.insert(at, std::string(length, char(r.below(256)))); break;
-      case 4: s.resize(at); break;
-      case 5: s.insert(at, s.substr(place(s.size()), length)); break;
+      case 0:
+        if (at < s.size()) s[at] = char(s[at] ^ (1 << r.below(8)));
+        break;
+      case 1:
+        if (at < s.size()) s[at] = char(r.below(256));
+        break;
+      case 2:
+        s.erase(at, length);
+        break;
+      case 3:
+        s.insert(at, std::string(length, char(r.below(256))));
+        break;
+      case 4:
+        s.resize(at);
+        break;
+      case 5:
+        s.insert(at, s.substr(place(s.size()), length));
+        break;
       case 6: {  // bytes that mean something in one of the formats
-        constexpr const char* words[] = {"\"", "\n", "\r\n", ">", ",", "\t", "{", "}", "[", "]", ":", "-1", "0", "99999999999999999999", "4294967296", "\xff\xff\xff\xff", "\x1f\x8b", "\xef\xbb\xbf", "dtype", "null", "1e9", "__metadata__"};
+        constexpr const char* words[] = {"\"",         "\n",
+                                         "\r\n",       ">",
+                                         ",",          "\t",
+                                         "{",          "}",
+                                         "[",          "]",
+                                         ":",          "-1",
+                                         "0",          "99999999999999999999",
+                                         "4294967296", "\xff\xff\xff\xff",
+                                         "\x1f\x8b",   "\xef\xbb\xbf",
+                                         "dtype",      "null",
+                                         "1e9",        "__metadata__"};
         s.insert(at, words[r.below(int64_t(std::size(words)))]);
         break;
       }
       case 7: {  // overwrite a number
         size_t digit = s.find_first_of("0123456789", at);
-        if (digit != std::string::npos) s.replace(digit, 1, std::to_string(r.below(2) ? r.below(300) : int64_t(r.bits() >> 1)));
+        if (digit != std::string::npos)
+          s.replace(digit, 1, std::to_string(r.below(2) ? r.below(300) : int64_t(r.bits() >> 1)));
         break;
       }
       case 8: {  // the head of one seed, the tail of another
@@ -73,8 +96,10 @@ int main(int argc, char** argv) {
   long runs = 4000, only = -1;
   std::vector<std::string> seeds = fuzz_seeds();
   for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--runs") && i + 1 < argc) runs = std::atol(argv[++i]);
-    else if (!std::strcmp(argv[i], "--only") && i + 1 < argc) only = std::atol(argv[++i]);
+    if (!std::strcmp(argv[i], "--runs") && i + 1 < argc)
+      runs = std::atol(argv[++i]);
+    else if (!std::strcmp(argv[i], "--only") && i + 1 < argc)
+      only = std::atol(argv[++i]);
     else {
       std::ifstream in(argv[i], std::ios::binary);
       if (!in) {
@@ -86,8 +111,10 @@ int main(int argc, char** argv) {
       seeds.push_back(all.str());
     }
   }
-  if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(say_where);
-  else for (int s : {SIGSEGV, SIGBUS, SIGFPE}) std::signal(s, on_signal);
+  if (__sanitizer_set_death_callback)
+    __sanitizer_set_death_callback(say_where);
+  else
+    for (int s : {SIGSEGV, SIGBUS, SIGFPE}) std::signal(s, on_signal);
   std::signal(SIGABRT, on_signal);
   long seeded = long(seeds.size());
   try {

@@ -20,7 +20,9 @@ namespace {
 using ::testing::HasSubstr;
 using namespace whence::testing;
 
-int files_in(const std::string& folder) { return int(std::distance(std::filesystem::directory_iterator(folder), {})); }
+int files_in(const std::string& folder) {
+  return int(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
 
 TEST(AtomicFile, ReplacesOnlyAtCommit) {
   TempFolder tmp;
@@ -36,7 +38,10 @@ TEST(AtomicFile, ReplacesOnlyAtCommit) {
     EXPECT_THROW(out.commit(), IoError);
   }
   EXPECT_EQ(slurp(tmp / "a"), "new " + std::string(200'000, 'x') + "end");
-  { AtomicFile out(tmp / "a"); out.write("lost"); }
+  {
+    AtomicFile out(tmp / "a");
+    out.write("lost");
+  }
   EXPECT_EQ(slurp(tmp / "a").substr(0, 4), "new ");
   EXPECT_EQ(files_in(tmp.path), 1);
 }
@@ -56,10 +61,12 @@ TEST(AtomicFile, KeepsLinksAndPermissions) {
 
 TEST(AtomicFile, SaysWhichFileAndWhy) {
   TempFolder tmp;
-  EXPECT_THAT(message_of<IoError>([&] { AtomicFile(tmp / "no/such/file"); }), ::testing::AllOf(HasSubstr("no/such/file"), HasSubstr("No such file")));
+  EXPECT_THAT(message_of<IoError>([&] { AtomicFile(tmp / "no/such/file"); }),
+              ::testing::AllOf(HasSubstr("no/such/file"), HasSubstr("No such file")));
   EXPECT_THAT(message_of<IoError>([&] { AtomicFile("folder/"); }), HasSubstr("not the name of a file"));
   std::filesystem::create_directory(tmp / "folder");
-  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }), HasSubstr("cannot replace"));
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }),
+              HasSubstr("cannot replace"));
   EXPECT_EQ(files_in(tmp.path), 1);  // the temporary is gone
 }
 
@@ -83,7 +90,8 @@ TEST(AtomicFile, AFullDiskLeavesTheOldFile) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-// A child rewrites one file as fast as it can and is killed at many different moments: the file is always one whole version.
+// A child rewrites one file as fast as it can and is killed at many different moments: the file is always one
+// whole version.
 TEST(AtomicFile, AKilledWriterNeverLeavesHalfAFile) {
   TempFolder tmp;
   std::string path = tmp / "state";
@@ -101,8 +109,11 @@ TEST(AtomicFile, AKilledWriterNeverLeavesHalfAFile) {
     };
     // Once it is seen writing, however busy the machine, a moment longer.
     for (auto first = inode(); inode() == first;) ::usleep(100);
-    if (round % 2) ::usleep(useconds_t(round % 25 * 300));
-    else while (files_in(tmp.path) == 1) {}  // the moment a temporary is there
+    if (round % 2)
+      ::usleep(useconds_t(round % 25 * 300));
+    else
+      while (files_in(tmp.path) == 1) {
+      }  // the moment a temporary is there
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -150,12 +161,16 @@ TEST(ByteSource, GzipIsUndoneWhateverTheName) {
 TEST(ByteSource, DamagedGzipIsAnError) {
   std::string packed = gzipped(std::string(100'000, 'q') + "tail");
   for (size_t n : {size_t(2), size_t(10), packed.size() / 2, packed.size() - 1})
-    EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed.substr(0, n)), "a.gz").rest(); }), HasSubstr("a.gz: the gzip stream is cut off"));
+    EXPECT_THAT(
+        message_of<IoError>([&] { ByteSource::memory(bytes_of(packed.substr(0, n)), "a.gz").rest(); }),
+        HasSubstr("a.gz: the gzip stream is cut off"));
   std::string bad = packed;
   bad[bad.size() - 6] ^= 1;  // checksum
   EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(bad)).rest(); }), HasSubstr("damaged"));
-  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed + "junk")).rest(); }), HasSubstr("damaged"));
-  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed)).rest(1000); }), HasSubstr("more than 1000 bytes"));
+  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed + "junk")).rest(); }),
+              HasSubstr("damaged"));
+  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed)).rest(1000); }),
+              HasSubstr("more than 1000 bytes"));
   EXPECT_THAT(message_of<IoError>([&] { read_text("/"); }), HasSubstr("is a folder"));
 }
 

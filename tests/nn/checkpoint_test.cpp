@@ -15,7 +15,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using namespace whence::testing;
 
-TensorMap state(double v) { return {{"w", Tensor::full({64, 3}, v)}, {"n", Tensor::full({}, v, i64)}, {"flag", Tensor::full({2}, 1, boolean)}}; }
+TensorMap state(double v) {
+  return {{"w", Tensor::full({64, 3}, v)},
+          {"n", Tensor::full({}, v, i64)},
+          {"flag", Tensor::full({2}, 1, boolean)}};
+}
 
 TEST(Checkpoint, RoundTripWithoutTraceOfTheChecksum) {
   TempFolder tmp;
@@ -37,7 +41,8 @@ TEST(Checkpoint, AFlippedBitIsSeen) {
   std::string bytes = slurp(tmp / "c");
   bytes[bytes.size() - 40] ^= 4;
   put(tmp / "c", bytes);
-  EXPECT_THAT(message_of<IoError>([&] { load_checkpoint(tmp / "c"); }), HasSubstr("damaged: the data have checksum"));
+  EXPECT_THAT(message_of<IoError>([&] { load_checkpoint(tmp / "c"); }),
+              HasSubstr("damaged: the data have checksum"));
 }
 
 std::vector<int64_t> steps(const CheckpointFolder& f) {
@@ -91,7 +96,8 @@ TEST(CheckpointFolder, RefusesNonsense) {
   EXPECT_THROW(CheckpointFolder(tmp.path, 1, "a/b"), ValueError);
   EXPECT_THROW(CheckpointFolder(tmp.path, 1, ""), ValueError);
   put(tmp / "file", "x");
-  EXPECT_THAT(message_of<IoError>([&] { CheckpointFolder(tmp / "file/x"); }), HasSubstr("cannot create the folder"));
+  EXPECT_THAT(message_of<IoError>([&] { CheckpointFolder(tmp / "file/x"); }),
+              HasSubstr("cannot create the folder"));
 }
 
 // A training run that saves without pause is killed: what latest() finds is whole and new.
@@ -103,7 +109,8 @@ TEST(CheckpointFolder, AKilledRunLeavesAUsableCheckpoint) {
   for (int round = 0; round < 12; ++round) {
     pid_t child = ::fork();
     if (child == 0) {
-      for (int64_t step = before + 1;; ++step) f.save(step, {{"w", Tensor::full({5000}, double(step))}}, {{"step", std::to_string(step)}});
+      for (int64_t step = before + 1;; ++step)
+        f.save(step, {{"w", Tensor::full({5000}, double(step))}}, {{"step", std::to_string(step)}});
     }
     while (f.list().back().step <= before) ::usleep(200);  // it is at work, however busy the machine
     ::usleep(useconds_t(round * 700));

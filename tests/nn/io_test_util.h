@@ -26,7 +26,9 @@ struct TempFolder {
   std::string path;
 };
 
-inline void put(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+inline void put(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 inline std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -35,10 +37,13 @@ inline std::string slurp(const std::string& path) {
   return all.str();
 }
 
-inline std::span<const std::byte> bytes_of(std::string_view s) { return {reinterpret_cast<const std::byte*>(s.data()), s.size()}; }
+inline std::span<const std::byte> bytes_of(std::string_view s) {
+  return {reinterpret_cast<const std::byte*>(s.data()), s.size()};
+}
 
 /// The message of the exception of type E that f throws; "no exception" or "other exception: ..." otherwise.
-template <class E, class F> std::string message_of(F&& f) {
+template <class E, class F>
+std::string message_of(F&& f) {
   try {
     f();
   } catch (const E& e) {

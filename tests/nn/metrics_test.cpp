@@ -19,7 +19,8 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using namespace whence::testing;
 
-// ---- lines ----------------------------------------------------------------------------------------------------------
+// ---- lines
+// ----------------------------------------------------------------------------------------------------------
 
 TEST(Metrics, WritesAndReadsLines) {
   TempFolder tmp;
@@ -57,7 +58,8 @@ TEST(Metrics, ACutLastLineIsIgnoredAndGoesWhenWritingContinues) {
   MetricsWriter(tmp / "m").write({{"step", int64_t(4)}});
   EXPECT_EQ(slurp(tmp / "m"), "{\"step\":4}\n");
   put(tmp / "m", "{\"step\":1}\nrubbish\n{\"step\":2}\n");
-  EXPECT_THAT(message_of<IoError>([&] { read_metrics(tmp / "m"); }), HasSubstr(":2: no JSON object: 'rubbish'"));
+  EXPECT_THAT(message_of<IoError>([&] { read_metrics(tmp / "m"); }),
+              HasSubstr(":2: no JSON object: 'rubbish'"));
   EXPECT_THROW(MetricsWriter(tmp / "no/m"), IoError);
 }
 
@@ -70,7 +72,8 @@ TEST(Metrics, RewindsAfterAResume) {
   EXPECT_FALSE(std::filesystem::exists(tmp / "missing"));
 }
 
-// ---- picture --------------------------------------------------------------------------------------------------------
+// ---- picture
+// --------------------------------------------------------------------------------------------------------
 
 size_t count(const std::string& text, const std::string& what) {
   size_t n = 0;
@@ -86,8 +89,10 @@ TEST(CurveSvg, DrawsEverySeriesWithAxesAndLegend) {
     b.push_back(4 * std::exp(-i / 60.0) + 0.6);
   }
   a[50] = NAN;
-  std::string svg = curve_svg({{"train <1>", x, a}, {"valid", x, b}}, {.title = "Loss & more", .y_label = "loss", .smoothing = 0.9});
-  EXPECT_THAT(svg, AllOf(HasSubstr("Loss &amp; more"), HasSubstr("train &lt;1&gt;"), HasSubstr(">valid<"), HasSubstr(">10k<"), Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
+  std::string svg = curve_svg({{"train <1>", x, a}, {"valid", x, b}},
+                              {.title = "Loss & more", .y_label = "loss", .smoothing = 0.9});
+  EXPECT_THAT(svg, AllOf(HasSubstr("Loss &amp; more"), HasSubstr("train &lt;1&gt;"), HasSubstr(">valid<"),
+                         HasSubstr(">10k<"), Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
   EXPECT_EQ(count(svg, "<path fill=\"none\" stroke=\""), 4u);  // raw and smooth for both
   EXPECT_EQ(svg.substr(svg.size() - 7), "</svg>\n");
   std::string logarithmic = curve_svg({{"", x, b}}, {.log_y = true});
@@ -100,7 +105,13 @@ TEST(CurveSvg, DrawsEverySeriesWithAxesAndLegend) {
 
 TEST(CurveSvg, OddData) {
   for (bool log : {false, true}) {
-    for (const auto& s : std::vector<CurveSeries>{{"empty", {}, {}}, {"hole", {1, 2}, {NAN, INFINITY}}, {"one", {3}, {4}}, {"flat", {1, 2}, {0.5, 0.5}}, {"negative", {1, 2}, {-1, -2}}, {"tiny", {0, 1}, {1e-300, 2e-300}}, {"wide", {0, 1}, {1e-30, 1e30}}}) {
+    for (const auto& s : std::vector<CurveSeries>{{"empty", {}, {}},
+                                                  {"hole", {1, 2}, {NAN, INFINITY}},
+                                                  {"one", {3}, {4}},
+                                                  {"flat", {1, 2}, {0.5, 0.5}},
+                                                  {"negative", {1, 2}, {-1, -2}},
+                                                  {"tiny", {0, 1}, {1e-300, 2e-300}},
+                                                  {"wide", {0, 1}, {1e-30, 1e30}}}) {
       std::string svg = curve_svg({s}, {.log_y = log, .smoothing = 0.5});
       EXPECT_THAT(svg, AllOf(Not(HasSubstr("nan")), Not(HasSubstr("inf")))) << s.name << log;
     }
@@ -109,10 +120,13 @@ TEST(CurveSvg, OddData) {
   EXPECT_THROW(curve_svg({}, {.smoothing = 1}), ValueError);
 }
 
-// ---- progress -------------------------------------------------------------------------------------------------------
+// ---- progress
+// -------------------------------------------------------------------------------------------------------
 
 struct Pipe {
-  Pipe() { if (::pipe(ends) != 0) std::abort(); }
+  Pipe() {
+    if (::pipe(ends) != 0) std::abort();
+  }
   ~Pipe() { ::close(ends[0]); }
   std::string all() {
     ::close(ends[1]);
@@ -132,13 +146,15 @@ TEST(Progress, PlainLinesWhereThereIsNoTerminal) {
   }
   std::string out = pipe.all();
   EXPECT_EQ(count(out, "\n"), 2u);  // the first and the last
-  EXPECT_THAT(out, AllOf(HasSubstr("train   0% 1/1000"), HasSubstr("train 100% 1000/1000"), HasSubstr("/s"), HasSubstr("loss 999"), Not(HasSubstr("\r"))));
+  EXPECT_THAT(out, AllOf(HasSubstr("train   0% 1/1000"), HasSubstr("train 100% 1000/1000"), HasSubstr("/s"),
+                         HasSubstr("loss 999"), Not(HasSubstr("\r"))));
 }
 
 TEST(Progress, NeverWiderThanTheTerminal) {
   Pipe pipe;
   {
-    Progress bar(10, "training the long name", {.fd = pipe.ends[1], .redraw_seconds = 0, .width = 30, .tty = 1});
+    Progress bar(10, "training the long name",
+                 {.fd = pipe.ends[1], .redraw_seconds = 0, .width = 30, .tty = 1});
     for (int i = 1; i <= 10; ++i) bar.update(i, "loss 1.25, accuracy 0.75");
   }
   std::string out = pipe.all();
@@ -165,7 +181,10 @@ TEST(Progress, OneLineOnATerminal) {
 
 TEST(Progress, UnknownTotalNothingDoneAndClosedOutput) {
   Pipe pipe;
-  { Progress bar(0, "read", {.fd = pipe.ends[1]}); bar.advance(12345); }
+  {
+    Progress bar(0, "read", {.fd = pipe.ends[1]});
+    bar.advance(12345);
+  }
   { Progress never(10, "never", {.fd = pipe.ends[1]}); }
   std::string out = pipe.all();
   EXPECT_THAT(out, AllOf(HasSubstr("read 12345"), Not(HasSubstr("%")), Not(HasSubstr("never"))));
