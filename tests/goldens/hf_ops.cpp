@@ -2,6 +2,7 @@
 // `cot.*` the upstream gradient of each output; loss = sum <cot, output>.
 #include <cmath>
 
+#include "ops/conv.h"
 #include "tests/goldens/pending.h"
 #include "tests/goldens/runner.h"
 
@@ -416,6 +417,22 @@ Builder find(const std::string& name) {
   if (name.starts_with("rope/half_")) return of_x([](OpCase& o, Var x) { return turn_halves(x, angles(o, positions(o, x), x.shape()[-1], o.real("theta", 1e4))); });
   if (auto k = tail("attention/"); !k.empty()) return [k](OpCase& o) { return attention_case(o, k); };
   if (auto k = tail("conv1d/causal_"); !k.empty()) return [k](OpCase& o) { return causal_conv(o, k); };
+  if ((name.starts_with("conv1d/") || name.starts_with("conv2d/") || name.starts_with("conv3d/") || name.starts_with("conv_transpose2d/")) && name != "conv2d/haar_analysis_synthesis")
+    return [name](OpCase& o) {
+      size_t space = size_t(o("x").rank() - 2);
+      ConvOptions c{o.ints("stride", space, 1), o.ints("padding", space, 0), o.ints("dilation", space, 1), o.integer("groups", 1), o.ints("output_padding", space, 0)};
+      bool transposed = name.find("transpose") != name.npos;
+      return y(transposed ? conv_transpose(o("x"), o("weight"), o.maybe("bias"), c) : conv(o("x"), o("weight"), o.maybe("bias"), c));
+    };
+  if (name.starts_with("pool/avg") || name.starts_with("pool/adaptive_avg"))
+    return [name](OpCase& o) {
+      if (o.config.contains("ceil_mode") || o.config.contains("divisor_override")) throw OpsMissing(name);
+      Var x = o("x");
+      size_t space = size_t(x.rank() - 2);
+      if (o.config.contains("output")) return y(adaptive_avg_pool(x, o.ints("output", space, 1)));
+      PoolOptions p{o.ints("kernel_size", space, 1), o.config.contains("stride") ? o.ints("stride", space, 1) : Ints{}, o.ints("padding", space, 0), o.config.value("count_include_pad", true)};
+      return y(avg_pool(x, p));
+    };
   if (name.starts_with("einsum/"))
     return [](OpCase& o) {
       NEED(einsum);

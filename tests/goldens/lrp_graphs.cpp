@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "ops/conv.h"
 #include "tests/goldens/pending.h"
 #include "tests/goldens/runner.h"
 
@@ -40,6 +41,7 @@ struct Case {
   std::vector<std::pair<std::string, Tensor>> feeds;
   lrp::RuleSet rules{"golden"};
   std::string scope;
+  std::map<std::string, Json> merged;  // output of a layer -> the batch norm folded into it
 
   Var input(const std::string& key) {
     if (auto it = values.find(key); it != values.end()) return it->second;
@@ -183,48 +185,90 @@ const char* linear_variant(const GraphNode& n) {
   return variant(n, {{"epsilon", ""}, {"grad", ""}, {"gamma", "gamma"}, {"zplus", "zplus"}, {"alphabeta", "alphabeta"}, {"zbox", "zbox"}, {"flat", "flat"}, {"wsquare", "wsquare"}});
 }
 
-Var build_linear(Case& c, const GraphNode& n) {
-  Var b = c.parameter(n, "b");
-  if (!c.gradient()) c.set("linear", c.rule(n, linear_variant(n)));
-  return b.defined() ? linear(n.in[0], c.parameter(n, "w"), Arg(b)) : linear(n.in[0], c.parameter(n, "w"));
-}
-
 Var along(Var v, int64_t axis, int rank) {  // [C] to run along one axis
   Shape s = Shape::filled(rank, 1);
   s[normalize_axis(axis, rank)] = v.numel();
   return reshape(v, s);
 }
 
-// Causal or plain depthwise convolution over the last axis, from sums: enough for adjoints and the epsilon rule.
-Var depthwise1d(Case& c, const GraphNode& n, Var x, Var w, Var b, int64_t before, int64_t stride, int64_t dilation) {
-  int64_t taps = w.shape()[-1];
-  Ints pads(6, 0);
-  pads[4] = pads[5] = before;
-  Var padded = before ? pad(x, pads) : x;
-  int64_t out = (padded.shape()[2] - dilation * (taps - 1) - 1) / stride + 1;
-  std::vector<Var> terms;
-  for (int64_t k = 0; k < taps; ++k) {
-    Var tap = slice(padded, 2, k * dilation, k * dilation + (out - 1) * stride + 1, stride);
-    terms.push_back(tap * along(reshape(slice(w, 2, k, k + 1), {w.shape()[0]}), 1, 3));
+// Weight and bias of a layer, with a following batch norm folded in where its rule says so:
+// k = w / sqrt(var + eps); W' = W k per output channel, b' = (b - mean) k + beta.
+std::pair<Var, Var> layer(Case& c, const GraphNode& n) {
+  auto it = c.merged.find(n.j.at("out").get<std::string>());
+  if (it == c.merged.end()) return {c.parameter(n, "w"), c.parameter(n, "b")};
+  const Json& norm = it->second;
+  auto read = [&](const Json& j, const char* key) { return c.file.tensor(j.at(key).get<std::string>(), f64); };
+  Tensor w = read(n.j, "w").contiguous_copy(), mean = read(norm, "mean"), var = read(norm, "var"), scale = read(norm, "w"), beta = read(norm, "b");
+  int64_t channels = mean.numel(), axis = n.op == "conv_transpose" ? 1 : 0, inner = 1;
+  for (int i = int(axis) + 1; i < w.rank(); ++i) inner *= w.shape()[i];
+  if (w.shape()[int(axis)] != channels) throw OpsMissing("batch norm merged into a grouped transposed convolution");
+  Tensor b = n.has("b") && !n.j.at("b").is_null() ? read(n.j, "b").contiguous_copy() : Tensor::zeros({channels}, f64);
+  std::vector<double> k(static_cast<size_t>(channels));
+  for (int64_t i = 0; i < channels; ++i) {
+    k[size_t(i)] = scale.item(i) / std::sqrt(var.item(i) + norm.at("eps").get<double>());
+    b.data<double>()[i] = (b.item(i) - mean.item(i)) * k[size_t(i)] + beta.item(i);
   }
-  c.set("sum", c.rule(n, ""));
-  c.set("add", c.rule(n, ""));
-  Var y = sum(stack(terms, 3), {3});
-  return b.defined() ? y + along(b, 1, 3) : y;
+  for (int64_t i = 0; i < w.numel(); ++i) w.data<double>()[i] *= k[size_t(i / inner % channels)];
+  std::string name = n.j.at("out").get<std::string>();
+  return {c.g.parameter(name + ".weight", w.to(c.dtype)), c.g.parameter(name + ".bias", b.to(c.dtype))};
+}
+
+Var build_linear(Case& c, const GraphNode& n) {
+  auto [w, b] = layer(c, n);
+  if (!c.gradient()) c.set("linear", c.rule(n, linear_variant(n)));
+  return b.defined() ? linear(n.in[0], w, Arg(b)) : linear(n.in[0], w);
 }
 
 Var build_conv(Case& c, const GraphNode& n) {
-  Var x = n.in[0], w = c.parameter(n, "w"), b = c.parameter(n, "b");
-  auto per_axis = [&](const char* key, int64_t otherwise) {
-    Ints v = n.has(key) ? n.ints(key) : Ints{otherwise};
-    if (v.size() == 1) v.resize(size_t(x.rank() - 2), v[0]);
-    return v;
-  };
-  int64_t groups = n.has("groups") ? n.integer("groups") : 1;
-  bool depthwise = x.rank() == 3 && groups == x.shape()[1] && w.shape()[0] == groups && w.shape()[1] == 1;
-  bool plain = n.rule == "grad";
-  if (n.op == "conv" && depthwise && plain) return depthwise1d(c, n, x, w, b, per_axis("padding", 0)[0], per_axis("stride", 1)[0], per_axis("dilation", 1)[0]);
-  throw OpsMissing(n.op);
+  auto [w, b] = layer(c, n);
+  ConvOptions o;
+  if (n.has("stride")) o.stride = n.ints("stride");
+  if (n.has("padding")) o.padding = n.ints("padding");
+  if (n.has("dilation")) o.dilation = n.ints("dilation");
+  if (n.has("output_padding")) o.output_padding = n.ints("output_padding");
+  if (n.has("groups")) o.groups = n.integer("groups");
+  if (!c.gradient()) c.set(n.op.c_str(), c.rule(n, linear_variant(n)));
+  std::optional<Arg> bias = b.defined() ? std::optional<Arg>(b) : std::nullopt;
+  return n.op == "conv" ? conv(n.in[0], w, bias, o) : conv_transpose(n.in[0], w, bias, o);
+}
+
+PoolOptions pool_options(const GraphNode& n) {
+  PoolOptions o{n.ints("kernel"), {}, {}, n.j.value("count_include_pad", true)};
+  if (n.has("stride") && !n.j.at("stride").is_null()) o.stride = n.ints("stride");
+  if (n.has("padding")) o.padding = n.ints("padding");
+  return o;
+}
+
+Var build_avg_pool(Case& c, const GraphNode& n) {
+  if (!c.gradient()) c.set("avg_pool", c.rule(n, variant(n, {{"norm", ""}, {"eps_ratio", "sum"}, {"abs_ratio", "abs"}, {"uniform", "uniform"}, {"grad", ""}})));
+  if (n.op == "avg_pool") return avg_pool(n.in[0], pool_options(n));
+  Ints out = n.ints("output_size");
+  if (out.size() == 1) out.resize(size_t(n.in[0].rank() - 2), out[0]);
+  return adaptive_avg_pool(n.in[0], out);
+}
+
+// Evaluation mode: y = x k + (b - mean k), all constants.
+Var build_batch_norm(Case& c, const GraphNode& n) {
+  if (n.rule == "merge") return n.in[0];
+  Var x = n.in[0], k = c.side(n, "w") * rsqrt(c.side(n, "var") + n.real("eps")), shift = c.side(n, "b") - c.side(n, "mean") * k;
+  c.set("add", c.rule(n, variant(n, {{"identity", "pass"}, {"pass", "pass"}, {"detach_eps", ""}})));
+  return x * along(k, 1, x.rank()) + along(shift, 1, x.rank());
+}
+
+// Over groups of channels: layer norm of each group, then scale and shift.
+Var build_group_norm(Case& c, const GraphNode& n) {
+  NEED(layer_norm);
+  Var x = n.in[0];
+  int64_t groups = n.integer("groups");
+  const char* shift = variant(n, {{"identity", "pass"}, {"detach_eps", ""}});
+  bool identity = n.rule == "identity";
+  lrp::Rule inner = c.rule(n, identity ? "identity" : "");
+  inner.eps = 0;  // one stabiliser, at the result
+  c.set("layer_norm", inner);
+  c.set("add", c.rule(n, shift));
+  Var y = reshape(layer_norm(reshape(x, {x.shape()[0], groups, x.numel() / (x.shape()[0] * groups)}), {}, {}, n.real("eps")), x.shape());
+  if (n.has("w")) y = y * along(c.side(n, "w"), 1, x.rank());
+  return n.has("b") ? y + along(c.side(n, "b"), 1, x.rank()) : y;
 }
 
 Var build_matmul(Case& c, const GraphNode& n) {
@@ -395,10 +439,6 @@ Var build_slstm(Case& c, const GraphNode& n) {
 
 using Builder = std::function<Var(Case&, const GraphNode&)>;
 
-Builder missing(const char* what) {
-  return [what](Case&, const GraphNode&) -> Var { throw OpsMissing(what); };
-}
-
 const std::map<std::string, Builder>& builders() {
   static const std::map<std::string, Builder> table = [] {
     std::map<std::string, Builder> t{
@@ -416,8 +456,8 @@ const std::map<std::string, Builder>& builders() {
         {"mask_fill", [](Case& c, const GraphNode& n) { return where(c.side(n, "mask"), c.g.constant(n.real("value"), n.in[0].dtype()), n.in[0]); }},
         {"where", [](Case& c, const GraphNode& n) { return where(c.side(n, "mask"), n.in[0], n.in[1]); }},
         {"softmax", build_softmax}, {"layer_norm", build_norm}, {"rms_norm", build_norm}, {"l2_normalize", build_l2},
-        {"group_norm", missing("group_norm")}, {"batch_norm", missing("batch_norm")}, {"max_pool", missing("max_pool")},
-        {"avg_pool", missing("avg_pool")}, {"adaptive_avg_pool", missing("adaptive_avg_pool")},
+        {"group_norm", build_group_norm}, {"batch_norm", build_batch_norm}, {"avg_pool", build_avg_pool}, {"adaptive_avg_pool", build_avg_pool},
+        {"max_pool", [](Case&, const GraphNode& n) { return max_pool(n.in[0], pool_options(n)); }},
         {"sum", build_sum}, {"mean", build_sum}, {"cumsum", build_cumsum},
         {"max", [](Case&, const GraphNode& n) { NEED(whence::max); return whence::max(n.in[0], axes(n), n.j.value("keepdim", false)); }},
         {"reshape", [](Case&, const GraphNode& n) { return reshape(n.in[0], n.shape("shape")); }},
@@ -482,6 +522,8 @@ void record(Case& c) {
     for (const std::string& s : absent) all += (all.empty() ? "" : " ") + s;
     throw OpsMissing(all);
   }
+  for (const Json& j : graph)
+    if (j.at("op") == "batch_norm" && j.contains("rule") && j.at("rule").value("name", "") == "merge") c.merged[j.at("in")[0].get<std::string>()] = j;
   for (const Json& j : graph) {
     GraphNode n{j, {}, j.at("op").get<std::string>(), j.contains("rule") ? j.at("rule").value("name", "") : ""};
     for (const Json& name : j.at("in")) {
@@ -521,12 +563,12 @@ void compare_all(Case& c, const std::vector<Wanted>& wanted, double tolerance, C
 }
 
 void run_graph(const File& file, DType dtype, Form form, double tolerance, Check& check) {
-  Case c{file, dtype, form, Graph(), {}, {}, {}, lrp::RuleSet("golden"), ""};
+  Case c{file, dtype, form, Graph(), {}, {}, {}, lrp::RuleSet("golden"), "", {}};
   record(c);
   bool gradient = form == Form::gradient, by_product = file.meta("mode") == "gradient_x_input";
   std::vector<Wanted> forward, backward;
   for (const std::string& name : stored(file, "output."))
-    if (c.values.count(name)) forward.push_back({"output." + name, c.values.at(name)});
+    if (c.values.count(name) && !c.merged.count(name)) forward.push_back({"output." + name, c.values.at(name)});
   Var root = c.values.at(file.meta("output"));
   Var seed = c.g.constant(file.tensor(gradient ? "seed_grad" : "seed", dtype));
 
