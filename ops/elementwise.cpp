@@ -223,7 +223,7 @@ template <int S> void relevance_sum(SweepCtx& c) {
 // What an operand without data (bias, constant) takes, and what the stabiliser holds back.
 template <int S> void absorbed_sum(SweepCtx& c) {
   const std::string& variant = c.rule().variant;
-  if (variant == "pass") return;
+  if (variant == "pass" && c.carriers() == 1) return;
   Var r = c.d();
   if (variant == "abs") {
     Var a = abs(c.in(0)), b = abs(c.in(1)), total = a + b;

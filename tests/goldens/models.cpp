@@ -8,6 +8,7 @@
 namespace whence::goldens {
 
 double f32_tolerance(const File& file, const std::string& key, double base);  // hf_ops.cpp
+bool run_bert(const File& file, DType dtype, Check& check);                   // bert.cpp
 
 namespace {
 
@@ -92,6 +93,7 @@ Outputs mlstm_parallel(RefCase& c) {
 }  // namespace
 
 void run_reference(const File& file, DType dtype, Check& check) {
+  if (run_bert(file, dtype, check)) return;
   const std::string& name = file.meta("case");
   RefCase c{file, dtype, file.json("config"), Graph(), {}, {}};
   auto tolerance = [&](const std::string& key) { return dtype == f64 ? 1e-10 : f32_tolerance(file, key, 1e-5); };
