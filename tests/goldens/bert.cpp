@@ -122,7 +122,8 @@ bool run_bert(const File& file, DType dtype, Check& check) {
   double tolerance = 1e-6;  // stored in f32
   if (dtype == f32) {
     double worst = 0;
-    for (const auto& [name, v] : file.json("f32_rel_dev").items()) worst = std::max(worst, v.get<double>());
+    Json deviations = file.json("f32_rel_dev");
+    for (const auto& [name, v] : deviations.items()) worst = std::max(worst, v.get<double>());
     tolerance = std::max(1e-4, 10 * worst);
   }
   for (size_t i = 0; i < present.size(); ++i) {
