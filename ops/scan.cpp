@@ -61,6 +61,26 @@ template <class T> void run_cumsum(const KernelCall& k) {
 
 }  // namespace
 
+namespace {
+
+// Each prefix is a sum: epsilon rule, or "abs": |x_s| / (|x_0| + .. + |x_t|) of R_t.
+void cumsum_relevance(SweepCtx& c) {
+  if (c.rule().variant != "abs") return lrp::linear_in_carriers(c);
+  Var size = abs(c.in()), total = c.apply({&size, 1});
+  Var none = c.graph.constant(0.0, c.d().dtype()), empty = equal(total, 0.0);
+  Var t = where(empty, none, c.d() / where(empty, c.graph.constant(1.0, total.dtype()), total));
+  Var spread = c.frozen_vjp(t)[0];
+  if (spread.defined()) c.give(0, size * spread);
+}
+
+void cumsum_absorbed(SweepCtx& c) {
+  if (c.rule().variant != "abs") return lrp::absorbed_by_stabiliser(c);
+  Var size = abs(c.in());  // a prefix of zeros has nobody to pass to
+  c.absorb("zero output", where(equal(c.apply({&size, 1}), 0.0), c.d(), c.graph.constant(0.0, c.d().dtype())));
+}
+
+}  // namespace
+
 REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to the end",
                      .operands = {"x"},
                      .infer = [](InferCtx& c) {
@@ -78,8 +98,7 @@ REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to
                        }
                      },
                      .vjp = [](SweepCtx& c) { c.give(0, cumsum(c.d(), axis_of(c.attrs, c.in().rank()) + c.lead(), !c.attrs.flag("reverse"))); },
-                     .relevance = lrp::linear_in_carriers,
-                     .absorbed = [](SweepCtx& c) { c.absorb("stabiliser", c.d() - c.stabilised_share(c.d(), c.out(), 1.0) * c.out()); },
+                     .relevance = cumsum_relevance, .absorbed = cumsum_absorbed,
                      .samples = [] {
                        return std::vector<Sample>{{{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
                                                   {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},

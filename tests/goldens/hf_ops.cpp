@@ -377,7 +377,7 @@ const std::map<std::string, Builder>& table() {
       {"loss/l1", [](OpCase& o) { return y(mean(abs(o("x") - o("target")))); }},
       {"loss/huber", [](OpCase& o) { double d = o.real("delta", 1); Var e = abs(o("x") - o("target")); return y(mean(where(less(e, d), square(e) * 0.5, (e - 0.5 * d) * d))); }},
       {"loss/smooth_l1", [](OpCase& o) { double b = o.real("beta", 1); Var e = abs(o("x") - o("target")); return y(mean(where(less(e, b), square(e) * (0.5 / b), e - 0.5 * b))); }},
-      {"loss/nll", [](OpCase& o) { NEED(pick); return y(neg(mean(pick(o("x"), o("target"))))); }},
+      {"loss/nll", [](OpCase& o) { NEED(pick); return y(neg(mean(pick(log_softmax(o("x"), -1), o("target"))))); }},
       {"loss/cosine_similarity", [](OpCase& o) { return y(sum(row_norm(o("a"), 1e-8) * row_norm(o("b"), 1e-8), {-1})); }},
       {"loss/contrastive_clip", [](OpCase& o) {
          NEED(cross_entropy);
@@ -471,7 +471,9 @@ double f32_tolerance(const File& file, const std::string& key, double base) {
 void run_operator(const File& file, DType dtype, Check& check) {
   OpCase o{file, dtype, file.json("config"), Graph(), {}, {}};
   Outputs out = find(file.meta("case").substr(3))(o);
-  auto tolerance = [&](const std::string& key) { return dtype == f64 ? 1e-12 : f32_tolerance(file, key, 1e-5); };
+  // The reference's derivative of hardsigmoid multiplies by one sixth in single precision.
+  bool sixth = file.meta("case") == "op/unary/hardsigmoid";
+  auto tolerance = [&](const std::string& key) { return dtype == f64 ? (sixth && key.starts_with("grad.") ? 1e-7 : 1e-12) : f32_tolerance(file, key, 1e-5); };
   struct Wanted { std::string key; Var v; };
   std::vector<Wanted> wanted;
   Var loss;

@@ -264,9 +264,14 @@ Var build_group_norm(Case& c, const GraphNode& n) {
   bool identity = n.rule == "identity";
   lrp::Rule inner = c.rule(n, identity ? "identity" : "");
   inner.eps = 0;  // one stabiliser, at the result
-  c.set("layer_norm", inner);
+  c.rules.set("layer_norm", c.scope + "/normalise", inner);  // a scope of its own: the shift's rule must not reach into it
   c.set("add", c.rule(n, shift));
-  Var y = reshape(layer_norm(reshape(x, {x.shape()[0], groups, x.numel() / (x.shape()[0] * groups)}), {}, {}, n.real("eps")), x.shape());
+  Var flat = reshape(x, {x.shape()[0], groups, x.numel() / (x.shape()[0] * groups)}), y;
+  {
+    ScopeGuard scope(c.g, "normalise");
+    y = layer_norm(flat, {}, {}, n.real("eps"));
+  }
+  y = reshape(y, x.shape());
   if (n.has("w")) y = y * along(c.side(n, "w"), 1, x.rank());
   return n.has("b") ? y + along(c.side(n, "b"), 1, x.rank()) : y;
 }

@@ -43,7 +43,7 @@ Outputs linear_recurrence(RefCase& c, const std::string& kind) {
   return {{"y", linear_scan(a, b, 1, reverse)}};
 }
 
-// y = sum over softmax/..., a two-layer network: gradients and Hessian times vector.
+// A two-layer network under a mean square: gradients and Hessian times vector.
 Var second_order_function(RefCase& c, const std::string& f) {
   Var h = linear(c("x"), c("w1"), Arg(c("b1"))), a;
   if (f == "gelu_erf") a = gelu(h);
@@ -51,8 +51,9 @@ Var second_order_function(RefCase& c, const std::string& f) {
   else if (f == "silu") a = silu(h);
   else if (f == "tanh") a = tanh(h);
   else if (f == "softplus") a = softplus(h);
+  else if (f == "exp_log") a = log(exp(h) + 1.5);
   else throw OpsMissing("ref/second_order/" + f);
-  return sum(square(linear(a, c("w2"))));
+  return mean(square(linear(a, c("w2"))));
 }
 
 Outputs selective_scan(RefCase& c) {
@@ -84,7 +85,7 @@ Outputs mlstm_parallel(RefCase& c) {
   int64_t T = q.shape()[2], D = q.shape()[3];
   Var gap = unsqueeze(arange(c.g, T, i64), 1) - unsqueeze(arange(c.g, T, i64), 0);
   Var log_d = where(greater_equal(cast(gap, c.dtype), 0.0), unsqueeze(F, -1) - unsqueeze(F, -2) + unsqueeze(c("ig"), -2), -INFINITY);
-  Var m = stop_gradient(whence::max(log_d, {-1}, true));
+  Var m = whence::max(log_d, {-1}, true);
   Var s = matmul(q, transpose(k)) * (1 / std::sqrt(double(D))) * exp(log_d - m);
   Var norm = maximum(abs(sum(s, {-1}, true)), exp(neg(m))) + c.config.value("eps", 0.0);
   return {{"h", matmul(s, v) / norm}, {"m", squeeze(m, -1)}};
