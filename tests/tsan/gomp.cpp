@@ -58,7 +58,7 @@ int threads_from_environment() {
   return n > 0 ? n : 3;  // odd and more than one: work never divides evenly
 }
 
-int max_threads = threads_from_environment();
+thread_local int max_threads = threads_from_environment();  // per thread, as OpenMP has it: fork.cpp gives each half its share
 
 void run_as(Team* t, int num, long first_loop, void (*fn)(void*), void* data) {
   Team* const old_team = team;
