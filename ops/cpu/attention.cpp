@@ -147,18 +147,18 @@ void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64
         const V next = fast_max(m0, m1), base = select(next == low, V(T(0)), next);
         V a(T(0)), c(T(0));
         for (j = 0; j + 2 <= n; j += 2) {
-          V e = exp(V::load(p + j * NR) - base), f = exp(V::load(p + (j + 1) * NR) - base);
+          V e = exp_flush(V::load(p + j * NR) - base), f = exp_flush(V::load(p + (j + 1) * NR) - base);
           e.store(p + j * NR);
           f.store(p + (j + 1) * NR);
           a += e;
           c += f;
         }
         if (j < n) {
-          V e = exp(V::load(p + j * NR) - base);
+          V e = exp_flush(V::load(p + j * NR) - base);
           e.store(p + j * NR);
           a += e;
         }
-        const V shrink = exp(top[w] - base);
+        const V shrink = exp_flush(top[w] - base);
         sum[w] = fma(sum[w], shrink, a + c);
         if (started)
           for (int64_t i = 0; i < d.Dv; ++i) (V::load(acc + i * NR + w * W) * shrink).store(acc + i * NR + w * W);
@@ -309,7 +309,7 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
             T *pp = p + (i - i0) * NR + w * W, *pd = ds + (i - i0) * NR + w * W;
             Mask<T> seen = keep[w] > zero;
             if (d.causal) seen = seen & (Lanes<T>::from(j0 + w * W) <= V(static_cast<T>(i + shift)));
-            V e = select(seen, exp(V::load(pp) - base), zero);
+            V e = select(seen, exp_flush(V::load(pp) - base), zero);
             e.store(pp);
             if (scores_matter) select(seen, e * (V::load(pd) - del), zero).store(pd);
           }

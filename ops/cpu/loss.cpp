@@ -53,7 +53,7 @@ void cross_entropy_backward(const T* x, const T* lse, const I* target, const T* 
       const T* p = x + r * classes;
       const T g = dloss[r * dloss_stride] * scale;
       const V shift(lse[r]), gv(g), spread(static_cast<T>(smoothing / static_cast<double>(classes)));
-      each<T>(classes, [&](int64_t i, int64_t m) { store_upto((exp(load_upto(p + i, m) - shift) - spread) * gv, q + i, m); });
+      each<T>(classes, [&](int64_t i, int64_t m) { store_upto((exp_flush(load_upto(p + i, m) - shift) - spread) * gv, q + i, m); });
       if (t >= 0 && t < classes) q[t] -= g * static_cast<T>(1 - smoothing);
     }
   });

@@ -126,6 +126,16 @@ Vec<T> exp(Vec<T> x) {
   return detail::scale_pow2(p + Vec<T>(T(1)), n);
 }
 
+/// exp for weights that are summed: results below the smallest normal number become zero. Producing a subnormal, or rounding one to
+/// zero, costs some processors over a hundred cycles, and masked scores (-inf) would do so all the time.
+template <class T>
+Vec<T> exp_flush(Vec<T> x0) {
+  constexpr T least = std::is_same_v<T, float> ? T(-87) : T(-708);
+  Vec<T> n, r = detail::reduce_ln2(detail::limit(x0, least, std::is_same_v<T, float> ? T(89) : T(710)), n);
+  Vec<T> p = fma(r * r, detail::exp_tail(r), r);
+  return select(x0 < Vec<T>(least), Vec<T>(T(0)), detail::scale_pow2(p + Vec<T>(T(1)), n));
+}
+
 template <class T>
 Vec<T> expm1(Vec<T> x0) {
   constexpr bool single = std::is_same_v<T, float>;

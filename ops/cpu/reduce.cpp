@@ -171,7 +171,7 @@ void column_max_sum(const T* x, int64_t n, int64_t stride, int64_t w, T* top, T*
     int64_t m = std::min(Vec<T>::size, w - j);
     Vec<T> shift = load_upto(top + j, m), sum(T(0)), part(T(0));
     for (int64_t r = 0; r < n; ++r) {
-      part += exp(load_upto(x + r * stride + j, m) - shift);
+      part += exp_flush(load_upto(x + r * stride + j, m) - shift);
       if (r % kRows == kRows - 1) { sum += part; part = Vec<T>(T(0)); }
     }
     store_upto(sum + part, total + j, m);
@@ -243,7 +243,7 @@ void softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
     for (int64_t j = 0; j < w; j += V::size) {
       int64_t m = std::min(V::size, w - j);
       V shift = load_upto(top + j, m), scale = V(T(1)) / load_upto(total + j, m);
-      for (int64_t r = 0; r < n; ++r) store_upto(exp(load_upto(p + r * inner + j, m) - shift) * scale, q + r * inner + j, m);
+      for (int64_t r = 0; r < n; ++r) store_upto(exp_flush(load_upto(p + r * inner + j, m) - shift) * scale, q + r * inner + j, m);
     }
   });
 }

@@ -94,12 +94,12 @@ T exp_sum(const T* x, T* y, int64_t n, T shift) {
   return run<Sum, T>(
       0, n,
       [&](int64_t i) {
-        V e = exp(V::load(x + i) - s);
+        V e = exp_flush(V::load(x + i) - s);
         if constexpr (Store) e.store(y + i);
         return e;
       },
       [&](int64_t i, int64_t m) {
-        V e = exp(V::load(x + i, m) - s);
+        V e = exp_flush(V::load(x + i, m) - s);
         if constexpr (Store) e.store(y + i, m);
         alignas(64) T t[V::size] = {};
         e.store(t, m);
