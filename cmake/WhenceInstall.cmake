@@ -10,7 +10,9 @@ foreach(folder IN ITEMS tensor autograd ops nn models dist lrp)
   endif()
 endforeach()
 
-install(TARGETS whence whence_archive EXPORT WhenceTargets
+install(FILES testing/op_suite.h testing/op_suite_gtest.h DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/whence/testing")
+
+install(TARGETS whence whence_archive whence_op_suite EXPORT WhenceTargets
         ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
         LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
         RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")

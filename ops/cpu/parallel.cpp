@@ -46,7 +46,10 @@ void set_num_threads(int n) { thread_cap = n < 0 ? 0 : n; }
 
 namespace detail {
 
+bool split_everything = false;
+
 int pieces_for(int64_t n, int64_t grain) {
+  if (split_everything) grain = 1;
   int64_t by_grain = grain > 0 ? (n + grain - 1) / grain : n;
   int threads = num_threads(), most = threads == 1 ? 1 : 4 * threads;
   return by_grain < most ? static_cast<int>(by_grain) : most;

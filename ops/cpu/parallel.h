@@ -24,6 +24,7 @@ using ChunkFn = void (*)(void* context, int64_t begin, int64_t end);
 void run_split(int64_t n, int64_t pieces, ChunkFn fn, void* context);          // `pieces` contiguous ranges, sizes within one
 void run_fixed(int64_t n, int64_t chunk, ChunkFn fn, void* context);           // ranges [i*chunk, min(n, (i+1)*chunk))
 int pieces_for(int64_t n, int64_t grain);
+extern bool split_everything;  // tests: split loops below their grain too, so that tiny samples have seams
 }  // namespace detail
 
 /// Calls f(begin, end) over contiguous pieces that cover [0, n), a few per thread so that a core that others use slows the loop
@@ -32,7 +33,7 @@ int pieces_for(int64_t n, int64_t grain);
 template <class F>
 void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
-  int pieces = n <= grain ? 1 : detail::pieces_for(n, grain);
+  int pieces = n <= grain && !detail::split_everything ? 1 : detail::pieces_for(n, grain);
   if (pieces <= 1) {
     f(int64_t{0}, n);
     return;

@@ -16,9 +16,10 @@ declare -A may=(
   [dist]="tensor autograd ops nn dist"
   [models]="tensor autograd ops nn lrp dist models"
   [whence]="tensor autograd ops nn lrp dist models whence"
+  [testing]="tensor autograd ops testing"
   [examples]="tensor autograd ops nn lrp dist models whence examples"
 )
-folders="tensor autograd ops nn lrp dist models whence examples"
+folders="tensor autograd ops nn lrp dist models whence testing examples"
 present=()
 for f in $folders; do [[ -d $f ]] && present+=("$f"); done
 
@@ -26,7 +27,7 @@ offences=0
 offend() { echo "$1: $2"; offences=$((offences + 1)); }
 
 is_kernel() { [[ $1 == ops/cpu/* || $1 == ops/cuda/* || ${1##*/} == *_kernel* ]]; }
-is_public() { [[ $1 == *.h && $1 != examples/* ]] && ! is_kernel "$1"; }
+is_public() { [[ $1 == *.h && $1 != examples/* && $1 != testing/* ]] && ! is_kernel "$1"; }
 
 scan() { grep -rnE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"][^>"]+[>"]' "${present[@]}" \
            --include='*.h' --include='*.cpp' --include='*.cu' || true; }

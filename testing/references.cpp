@@ -1,0 +1,177 @@
+// Slow references for relevance rules that are not a combinator: closed forms in plain loops.
+#include "testing/references.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+namespace whence::testing {
+namespace {
+
+using lrp::Rule;
+using lrp::Stab;
+using Doubles = std::vector<double>;
+
+Doubles numbers(const Tensor& t) { return t.to_vector<double>(); }
+Tensor zeros(const Tensor& like) { return Tensor::zeros(like.shape(), f64); }
+
+// Adds f(i) at the place of output element i in operand k, for operands that carry.
+template <class F> void spread(const RelevanceCase& c, std::vector<Tensor>& in, size_t k, F f) {
+  if (!c.carries[k]) return;
+  in[k] = zeros(c.in[k]);
+  double* r = in[k].data<double>();
+  for (int64_t i = 0; i < c.out[0].numel(); ++i) r[broadcast_index(c.in[k].shape(), c.out[0].shape(), i)] += f(i);
+}
+
+// a + s b
+RelevanceReference reference_sum(double s) {
+  return [s](const RelevanceCase& c) {
+    std::vector<Tensor> in(2);
+    Doubles a = numbers(c.in[0]), b = numbers(c.in[1]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]);
+    const Shape& out = c.out[0].shape();
+    auto term = [&](int k, int64_t i) { return k == 0 ? a[size_t(broadcast_index(c.in[0].shape(), out, i))] : s * b[size_t(broadcast_index(c.in[1].shape(), out, i))]; };
+    bool one = c.carries[0] != c.carries[1];
+    for (int k : {0, 1})
+      spread(c, in, size_t(k), [&](int64_t i) {
+        double r = R[size_t(i)], x = term(k, i), other = term(1 - k, i);
+        if (c.rule.variant == "pass" && one) return r;
+        if (c.rule.variant == "abs") return x == 0 && other == 0 ? r / 2 : r * std::abs(x) / (std::abs(x) + std::abs(other));
+        return r * x / z[size_t(i)];
+      });
+    return in;
+  };
+}
+
+std::vector<Tensor> reference_mul(const RelevanceCase& c) {
+  std::vector<Tensor> in(2);
+  Doubles a = numbers(c.in[0]), b = numbers(c.in[1]), R = numbers(c.R[0]);
+  const Shape& out = c.out[0].shape();
+  const std::string& v = c.rule.variant;
+  bool both = c.carries[0] && c.carries[1];
+  for (int k : {0, 1})
+    spread(c, in, size_t(k), [&](int64_t i) {
+      double r = R[size_t(i)];
+      if (!both) return r;
+      if (v == "first") return k == 0 ? r : 0.0;
+      if (v == "second") return k == 1 ? r : 0.0;
+      if (v != "abs") return r / 2;
+      double x = std::abs(a[size_t(broadcast_index(c.in[0].shape(), out, i))]), y = std::abs(b[size_t(broadcast_index(c.in[1].shape(), out, i))]);
+      return x + y == 0 ? r / 2 : r * (k == 0 ? x : y) / (x + y);
+    });
+  return in;
+}
+
+// a / b and a^b: all to a; to b when only b carries.
+std::vector<Tensor> reference_first(const RelevanceCase& c) {
+  std::vector<Tensor> in(2);
+  Doubles a = numbers(c.in[0]), b = numbers(c.in[1]), R = numbers(c.R[0]);
+  const Shape& out = c.out[0].shape();
+  bool both = c.carries[0] && c.carries[1];
+  for (int k : {0, 1})
+    spread(c, in, size_t(k), [&](int64_t i) {
+      double r = R[size_t(i)];
+      if (!both) return r;
+      if (c.rule.variant != "abs") return k == 0 ? r : 0.0;
+      double x = std::abs(a[size_t(broadcast_index(c.in[0].shape(), out, i))]), y = std::abs(1 / b[size_t(broadcast_index(c.in[1].shape(), out, i))]);
+      return r * (k == 0 ? x : y) / (x + y);
+    });
+  return in;
+}
+
+RelevanceReference reference_winner(bool larger) {
+  return [larger](const RelevanceCase& c) {
+    std::vector<Tensor> in(2);
+    Doubles a = numbers(c.in[0]), b = numbers(c.in[1]), R = numbers(c.R[0]);
+    const Shape& out = c.out[0].shape();
+    for (int k : {0, 1})
+      spread(c, in, size_t(k), [&](int64_t i) {
+        double x = a[size_t(broadcast_index(c.in[0].shape(), out, i))], y = b[size_t(broadcast_index(c.in[1].shape(), out, i))];
+        bool first = larger ? x >= y : x <= y;
+        return first == (k == 0) ? R[size_t(i)] : 0.0;
+      });
+    return in;
+  };
+}
+
+std::vector<Tensor> reference_cast(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  return {c.R[0].to(f64).contiguous_copy()};
+}
+
+struct Tables {
+  std::map<std::string, ReferenceEntry, std::less<>> references;
+  std::map<std::pair<std::string, std::string>, std::string> equivalent;
+  Tables() {
+    references["add"] = {reference_sum(1), {"", "abs", "pass"}};
+    references["sub"] = {reference_sum(-1), {"", "abs", "pass"}};
+    references["mul"] = {reference_mul, {"", "abs", "first", "second"}};
+    references["div"] = {reference_first, {"", "abs"}};
+    references["pow"] = {reference_first, {""}};
+    references["maximum"] = {reference_winner(true), {""}};
+    references["minimum"] = {reference_winner(false), {""}};
+    references["cast"] = {reference_cast, {""}};
+    equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
+    equivalent[{"mul", "relevance swapped"}] = "two carriers receive R / 2 each";
+  }
+};
+Tables& tables() {
+  static Tables t;
+  return t;
+}
+
+}  // namespace
+
+void relevance_reference(std::string op, RelevanceReference reference, std::vector<std::string> variants) {
+  tables().references[std::move(op)] = {std::move(reference), std::move(variants)};
+}
+void equivalent_mutant(std::string op, std::string mutant, std::string reason) { tables().equivalent[{std::move(op), std::move(mutant)}] = std::move(reason); }
+
+const ReferenceEntry* find_reference(std::string_view op) {
+  auto it = tables().references.find(op);
+  return it == tables().references.end() ? nullptr : &it->second;
+}
+std::string equivalence_claim(std::string_view op, std::string_view mutant) {
+  auto it = tables().equivalent.find({std::string(op), std::string(mutant)});
+  return it == tables().equivalent.end() ? "" : it->second;
+}
+
+int64_t broadcast_index(const Shape& operand, const Shape& out, int64_t i) {
+  int64_t index = 0, step = 1;
+  for (int a = out.rank() - 1, b = operand.rank() - 1; a >= 0; --a, --b) {
+    int64_t at = i % out[a];
+    i /= out[a];
+    if (b < 0) continue;
+    if (operand[b] != 1) index += at * step;
+    step *= operand[b];
+  }
+  return index;
+}
+
+std::vector<double> stabilised(const Rule& rule, const Tensor& y) {
+  Doubles z = numbers(y);
+  const Shape& shape = y.shape();
+  size_t n = z.size(), group = n;
+  if (rule.stab == Stab::relative) group = shape.rank() ? size_t(shape[-1]) : 1;
+  if (rule.stab == Stab::rms_sample) group = shape.rank() && shape[0] ? n / size_t(shape[0]) : 1;
+  Doubles out(n);
+  for (size_t begin = 0; begin < n; begin += group) {
+    double rms = 0;
+    for (size_t i = begin; i < begin + group; ++i) rms += z[i] * z[i];
+    rms = std::sqrt(rms / double(group));
+    for (size_t i = begin; i < begin + group; ++i) {
+      double sign = z[i] < 0 ? -1 : 1, e = rule.eps;
+      switch (rule.stab) {
+        case Stab::plain: out[i] = z[i] + e; continue;
+        case Stab::clip: out[i] = sign * std::max(std::abs(z[i]), e); continue;
+        case Stab::sign: break;
+        case Stab::relative:
+        case Stab::rms_tensor: e *= std::max(1.0, rms); break;
+        case Stab::rms_sample: e *= rms; break;
+      }
+      out[i] = z[i] + sign * e;
+    }
+  }
+  return out;
+}
+
+}  // namespace whence::testing
