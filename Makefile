@@ -3,7 +3,7 @@
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo test test-long bench asan tsan build install format clean
+.PHONY: help demo test test-long bench asan tsan build docs install format clean
 
 help:
 	@echo "make demo       build and run the worked example on real data"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench      run the benchmarks (BENCH=name for one of them)"
 	@echo "make asan       run the tests under the address and undefined-behaviour sanitizers"
 	@echo "make tsan       run the tests under the thread sanitizer"
+	@echo "make docs       write docs/ops.md from the op registry"
 	@echo "make install    install library, headers and CMake package (PREFIX=$(PREFIX))"
 	@echo "make format     run clang-format over the sources"
 	@echo "make clean      remove build/"
@@ -41,6 +42,11 @@ asan tsan:
 bench:
 	@scripts/setup.sh
 	@scripts/bench.sh $(BENCH)
+
+docs:
+	@scripts/setup.sh test
+	@scripts/build.sh release test_docs
+	WHENCE_UPDATE_DOCS=1 build/release/tests/test_docs --gtest_brief=1
 
 install:
 	@scripts/setup.sh

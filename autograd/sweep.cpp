@@ -234,7 +234,10 @@ class Sweeper {
     if (c.rule().variant == "identity") return &to_first;
     if (c.rule().variant == "detach") return &nothing;
     if (op.relevance) return op.relevance;
-    if (op.fast_relevance && !pass_.inline_fused && plain(c)) return op.fast_relevance;
+    // A fast path speaks for result 0; relevance at saved statistics goes through the body.
+    bool others = false;
+    for (int k = 1; k < c.n_out(); ++k) others |= c.has(k);
+    if (op.fast_relevance && !pass_.inline_fused && !others && plain(c)) return op.fast_relevance;
     return nullptr;
   }
 

@@ -272,7 +272,7 @@ void relevance_div(SweepCtx& c) {
     c.give(1, c.reduce_to(r * (b / total), 1));
     return;
   }
-  int i = c.carries(0) || c.needs(0) ? 0 : 1;
+  int i = c.carries(1) && !c.carries(0) ? 1 : 0;
   c.give(i, c.reduce_to(r, i));
 }
 

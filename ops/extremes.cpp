@@ -4,6 +4,7 @@
 
 #include "autograd/sweep.h"
 #include "ops/axes.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/reduce.h"
 #include "ops/ops.h"
 
@@ -113,7 +114,7 @@ template <bool PUT, class T> void run_place(const KernelCall& k) {
       PUT ? to[wide] = from[narrow] : to[narrow] = from[wide];
     }
 }
-template <bool PUT> void place_kernel(const KernelCall& k) { k.out[0].dtype == f64 ? run_place<PUT, double>(k) : run_place<PUT, float>(k); }
+template <bool PUT> void place_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_place<PUT, float>, run_place<PUT, double>); }
 
 Attrs place_attrs(Ints axes, bool largest) { return {{"axes", std::move(axes)}, {"largest", largest}}; }
 

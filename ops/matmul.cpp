@@ -1,6 +1,7 @@
 // C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b.
 #include "autograd/sweep.h"
 #include "ops/cpu/gemm.h"
+#include "ops/cpu/halves.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -91,7 +92,7 @@ template <class T> void run_matmul(const KernelCall& k) {
   cpu::gemm_batched<T>(batch.numel(), a.transposed, b.transposed, m, n, kk, T(1), a.view.as<T>(), a.ld, {.offsets = at_a.data()}, b.view.as<T>(), b.ld, {.offsets = at_b.data()}, T(0), c, n, {.stride = m * n});
 }
 
-void matmul_kernel(const KernelCall& k) { k.out[0].dtype == f64 ? run_matmul<double>(k) : run_matmul<float>(k); }
+void matmul_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_matmul<float>, run_matmul<double>); }
 
 // [.., rows, cols] -> [rows of everything, cols], keeping `lead` leading axes.
 Var flat_rows(Var v, int lead) {
@@ -167,7 +168,7 @@ REGISTER_OP(matmul, {.doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading ax
                      .traits = {.compute_bound = true, .strided = true, .batched_sweep = true}});
 
 REGISTER_OP(linear, {.doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent", .operands = {"x", "weight", "bias"}, .infer = infer_linear,
-                     .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_linear<double>(k) : run_linear<float>(k); },
+                     .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear<float>, run_linear<double>); },
                      .vjp = linear_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = linear_samples,
                      .errors = [] { return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"}, {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}}; },
                      .traits = {.compute_bound = true, .batched_sweep = true}});

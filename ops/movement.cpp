@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/remap.h"
 #include "ops/ops.h"
 
@@ -127,8 +128,11 @@ REGISTER_OP(pad_adjoint, {.doc = "Adjoint of pad: the copies of each element add
                             if (!(want == c.shape(0))) c.shape_error("x " + x.str() + " padded has shape " + want.str() + ", d " + c.shape(0).str());
                             c.out(x, c.dtype(0));
                           },
-                          .cpu = [](const KernelCall& k) {
-                            cpu::remap_adjoint(k.in[0], k.out[0], pad_maps(k.out[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)));
+                          .cpu = [](const KernelCall& call) {
+                            KernelFn add_up = [](const KernelCall& k) {
+                              cpu::remap_adjoint(k.in[0], k.out[0], pad_maps(k.out[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)));
+                            };
+                            cpu::in_f32_or_f64(call, add_up, add_up);
                           },
                           .vjp = [](SweepCtx& c) { c.give(0, pad(c.d(), lead_pads(c.attrs.ints("pads"), c.lead()), pad_mode(c.attrs))); },
                           .samples = [] {

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 #include "ops/ops.h"
 
@@ -120,7 +121,7 @@ Attrs stab_attrs(Stab mode, double eps, double share) { return {{"share", share}
 
 REGISTER_OP(stabilised_div, {.doc = "share R / stab(z): z [..] broadcasts to R (leading axes)", .operands = {"R", "z"},
                              .infer = infer_stabilised,
-                             .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_stabilised<double>(k) : run_stabilised<float>(k); },
+                             .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
                              .body = stabilised_body,
                              .samples = [] {
                                SampleInput r{.shape = {3, 5}}, z{.shape = {3, 5}, .gap = 0.3}, one{.shape = {}, .low = 0.5};

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/reduce.h"
 #include "ops/ops.h"
 
@@ -30,7 +31,7 @@ template <bool LOG, class T> void run_softmax(const KernelCall& k) {
   T* y = k.out[0].as<T>();
   LOG ? cpu::log_softmax(x, y, f.outer, f.n, f.inner) : cpu::softmax(x, y, f.outer, f.n, f.inner);
 }
-template <bool LOG> void softmax_kernel(const KernelCall& k) { k.out[0].dtype == f64 ? run_softmax<LOG, double>(k) : run_softmax<LOG, float>(k); }
+template <bool LOG> void softmax_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_softmax<LOG, float>, run_softmax<LOG, double>); }
 
 // The backward ops take y [..] and dy [.., or targets and ..]; the axis counts from the end, so that it fits both.
 void infer_backward(InferCtx& c) {
@@ -51,7 +52,7 @@ template <bool LOG, class T> void run_backward(const KernelCall& k) {
   for (int64_t at = 0; at < total; at += n)
     LOG ? cpu::log_softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner) : cpu::softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner);
 }
-template <bool LOG> void backward_kernel(const KernelCall& k) { k.out[0].dtype == f64 ? run_backward<LOG, double>(k) : run_backward<LOG, float>(k); }
+template <bool LOG> void backward_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_backward<LOG, float>, run_backward<LOG, double>); }
 
 int64_t from_end(const SweepCtx& c) { return normalize_axis(c.attrs.integer("axis"), c.in().rank()) - c.in().rank(); }
 int64_t axis_from_end(const Attrs& attrs, int rank) { return normalize_axis(attrs.integer("axis"), rank) - rank; }

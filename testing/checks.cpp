@@ -7,7 +7,7 @@
 #include "testing/references.h"
 #include "testing/run.h"
 
-namespace whence::testing {
+namespace whence::suite {
 namespace {
 
 constexpr double kExact = 1e-12;  // the same sums in another order
@@ -119,7 +119,8 @@ Failures check_gradient(const OpDef& op, const Sample& sample) {
         for (size_t k = 0; k < u.size(); ++k)
           if (u[k].defined() && std::isfinite(max_abs(y[k]))) noise += sum_abs(u[k]) * max_abs(y[k]);
         count_comparison();
-        if (!(std::abs(numeric - want) <= 1e-7 * scale + 1e-10 * noise + 1e-10))
+        if (!(std::abs(numeric - want) <= 1e-7 * scale + 1e-10 * noise + 1e-10)) numeric = directional(f, x, v, u, 1e-5);  // strong curvature
+        if (!(std::abs(numeric - want) <= 1e-6 * scale + 1e-9 * noise + 1e-9))
           add(failures, fmt::format("{} layout {}, direction {} of {}: the vjp gives {:.12g}, central differences {:.12g} (relative {:.3g})", title(op, sample), name_of(layout), direction,
                                     n < wrt.size() ? op.operand_name(int(wrt[n])) : "all operands", want, numeric, std::abs(numeric - want) / std::max(1e-300, std::abs(numeric))));
       }
@@ -225,7 +226,7 @@ Failures check_ledger(const OpDef& op, const Sample& sample) {
     for (lrp::Rule rule : rules_for(op))
       for (double eps : {rule.eps, 1e-6}) {
         rule.eps = eps;
-        std::vector<Tensor> R = cotangents(out, rng);
+        std::vector<Tensor> R = relevance_seeds(op, out, rng);
         if (std::none_of(R.begin(), R.end(), [](const Tensor& t) { return t.defined(); })) return failures;
         bool fused_path = op.fast_relevance && op.absorbed;
         for (int fast = 0; fast <= int(fused_path); ++fast) {
@@ -306,12 +307,12 @@ Failures check_oracle(const OpDef& op, const Sample& sample) {
   if (!has_relevance(op) || op.fused()) return failures;
   const ReferenceEntry* reference = find_reference(op.name);
   SweepFn own = original(op).relevance;
-  if (!reference && !is_combinator(own)) return {fmt::format("[{}] {}: the rule is no combinator and has no reference; write one with whence::testing::relevance_reference", op.name, op.file)};
+  if (!reference && !is_combinator(own)) return {fmt::format("[{}] {}: the rule is no combinator and has no reference; write one with whence::suite::relevance_reference", op.name, op.file)};
   std::vector<Tensor> x = draw(op, sample), y = forward(op, sample.attrs, x);
   Rng rng(op.name + sample.name, 80);
   for (const std::vector<char>& data : assignments(op, sample))
     for (const lrp::Rule& rule : rules_for(op)) {
-      std::vector<Tensor> R = cotangents(types(y), rng);
+      std::vector<Tensor> R = relevance_seeds(op, types(y), rng);
       if (std::none_of(R.begin(), R.end(), [](const Tensor& t) { return t.defined(); })) return failures;
       std::vector<size_t> wrt = data_of(data);
       Swept s = sweep_op(op, sample.attrs, x, data, R, wrt, {.kind = PassKind::relevance, .rule = rule});
@@ -372,23 +373,26 @@ Failures check_fused(const OpDef& op, const Sample& sample) {
     }
     if (!op.fast_relevance) continue;
     for (const std::vector<char>& data : assignments(op, sample))
-      for (double eps : {0.0, 1e-6}) {
+      for (double eps : {0.0, 1e-6, -1.0}) {
+        bool statistics = eps < 0;  // relevance at every result
+        if (statistics && got.size() == 1) continue;
+        if (statistics) eps = 0.05;
         // The fast path telescopes the body's divisions, which is exact without a stabiliser and off by c eps with one.
         if (dtype == f32 && eps == 0) continue;
         lrp::Rule rule;
         rule.eps = eps;
-        std::vector<Tensor> R = cotangents(types(got), rng);
+        std::vector<Tensor> R = relevance_seeds(op, types(got), rng, 0, statistics);
         std::vector<size_t> wrt = data_of(data);
         Swept fast = sweep_op(op, sample.attrs, x, data, R, wrt, {.kind = PassKind::relevance, .rule = rule});
         Swept slow = sweep_op(op, sample.attrs, x, data, R, wrt, {.kind = PassKind::relevance, .rule = rule, .inline_fused = true});
         double scale = 1e-30;
         for (size_t i : wrt) scale = std::max(scale, max_abs(slow.in[i]));
         for (size_t i : wrt)
-          if (std::string d = differ(fast.in[i], slow.in[i], std::max(allowed * 16, 300 * eps), scale); !d.empty())
+          if (std::string d = differ(fast.in[i], slow.in[i], statistics ? allowed * 16 : std::max(allowed * 16, 300 * eps), scale); !d.empty())
             complain(fmt::format("relevance of {} (eps {:g}, {})", op.operand_name(int(i)), eps, describe(op, data)), d);
       }
   }
   return failures;
 }
 
-}  // namespace whence::testing
+}  // namespace whence::suite

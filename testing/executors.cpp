@@ -9,7 +9,7 @@
 #include "ops/cpu/parallel.h"
 #include "testing/run.h"
 
-namespace whence::testing {
+namespace whence::suite {
 namespace {
 
 void add(Failures& failures, std::string text) {
@@ -179,13 +179,39 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
   return failures;
 }
 
+// An op that accepts integers computes what it computes in f64, up to rounding to an integer.
+static void check_integers(const OpDef& op, const Sample& sample, Failures& failures) {
+  std::vector<Tensor> wide = draw(op, sample);
+  for (size_t i = 0; i < wide.size(); ++i)
+    if (sample.in[i].dtype == f64)
+      for (int64_t j = 0; j < wide[i].numel(); ++j) {
+        double& x = wide[i].data<double>()[j];
+        x = x < 0 ? -std::ceil(-2 * x) : std::max(1.0, std::ceil(2 * x));  // no zeros: they may be divisors
+      }
+  for (DType dtype : {i32, i64}) {
+    std::vector<Tensor> got;
+    try {
+      got = forward(op, sample.attrs, converted(wide, sample.in, dtype));
+    } catch (const MissingKernel&) {
+      continue;
+    } catch (const DTypeError&) {
+      continue;
+    }
+    std::vector<Tensor> want = forward(op, sample.attrs, wide);
+    for (size_t k = 0; k < want.size(); ++k)
+      if (std::string d = differ(got[k], want[k], 1, is_float(got[k].dtype()) ? 0x1p-7 * (1 + max_abs(want[k])) : 0.9999); !d.empty())
+        add(failures, fmt::format("{} {} against f64: result {}: {}", title(op, sample), name_of(dtype), k, d));
+  }
+}
+
 // Each dtype against f64 on the same rounded numbers: forward, gradients and relevance.
 Failures check_precision(const OpDef& op, const Sample& sample) {
   Failures failures;
   if (op.traits.random) return failures;  // the numbers of a stream are drawn per dtype
+  if (std::none_of(sample.in.begin(), sample.in.end(), [](const SampleInput& s) { return s.dtype == f64; })) return failures;
+  check_integers(op, sample, failures);
   for (DType dtype : {f32, bf16, f16}) {
     std::vector<Tensor> wide = rounded(draw(op, sample), dtype), narrow = converted(wide, sample.in, dtype);
-    if (std::none_of(sample.in.begin(), sample.in.end(), [](const SampleInput& s) { return s.dtype == f64; })) return failures;
     std::vector<Tensor> want = forward(op, sample.attrs, wide), got;
     try {
       got = forward(op, sample.attrs, narrow);
@@ -421,7 +447,7 @@ Failures check_batch(const OpDef& op, const Sample& sample) {
   }
   if (wrt.empty()) return failures;
   Rng rng(op.name + sample.name, 93);
-  std::vector<Tensor> R = cotangents(out, rng);
+  std::vector<Tensor> R = relevance_seeds(op, out, rng);
   SweepSetup setup{.kind = PassKind::relevance, .rule = rules_for(op)[0]};
   Swept whole = sweep_op(op, sample.attrs, x, data, R, wrt, setup);
   for (int64_t row = 0; row < y[0]; ++row) {
@@ -436,4 +462,4 @@ Failures check_batch(const OpDef& op, const Sample& sample) {
   return failures;
 }
 
-}  // namespace whence::testing
+}  // namespace whence::suite

@@ -7,7 +7,7 @@
 #include "testing/references.h"
 #include "testing/run.h"
 
-namespace whence::testing {
+namespace whence::suite {
 namespace {
 
 enum class Change { scaled, swapped, dropped, rolled };
@@ -180,7 +180,7 @@ Failures check_literal(const OpDef& op) {
   }
   if (has_gradient(op) && !differentiable_sample && !op.traits.random) add("no sample with a differentiable operand");
   if (op.relevance && !find_reference(op.name) && op.relevance != lrp::identity && op.relevance != lrp::reindex && op.relevance != lrp::sink && op.relevance != lrp::linear_in_carriers && op.relevance != lrp::multilinear)
-    add("the rule is no combinator and has no reference; write one with whence::testing::relevance_reference");
+    add("the rule is no combinator and has no reference; write one with whence::suite::relevance_reference");
   return failures;
 }
 
@@ -246,4 +246,4 @@ std::vector<OpCheck> op_checks(std::string_view pattern) {
   return checks;
 }
 
-}  // namespace whence::testing
+}  // namespace whence::suite

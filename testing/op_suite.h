@@ -3,7 +3,7 @@
 // precision and buffer bounds, executors, threads, several targets, batch independence, and that mutants of the vjp
 // and of the rule are caught.
 //
-//   #include <whence/testing/op_suite_gtest.h>
+//   #include <whence/op_suite.h>
 //   WHENCE_OP_SUITE(MyOps, "my_*");          // one GoogleTest case per op, sample and check
 //
 // This header knows no test framework: op_checks() returns named functions that return what they found wrong.
@@ -15,7 +15,7 @@
 
 #include "autograd/sweep.h"
 
-namespace whence::testing {
+namespace whence::suite {
 
 /// What a check found wrong, one line each with op, sample, layout, direction and the numbers; empty when all is well.
 using Failures = std::vector<std::string>;
@@ -79,4 +79,4 @@ Failures check_batch(const OpDef& op, const Sample& sample);
 /// Numbers compared so far in this process.
 int64_t comparisons();
 
-}  // namespace whence::testing
+}  // namespace whence::suite

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <map>
 
-namespace whence::testing {
+namespace whence::suite {
 namespace {
 
 using lrp::Rule;
@@ -174,4 +174,4 @@ std::vector<double> stabilised(const Rule& rule, const Tensor& y) {
   return out;
 }
 
-}  // namespace whence::testing
+}  // namespace whence::suite

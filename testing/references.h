@@ -2,7 +2,7 @@
 #pragma once
 #include "testing/op_suite.h"
 
-namespace whence::testing {
+namespace whence::suite {
 
 struct ReferenceEntry {
   RelevanceReference compute;
@@ -13,4 +13,4 @@ const ReferenceEntry* find_reference(std::string_view op);
 /// The reason why this mutant equals the original; empty when no such claim was made.
 std::string equivalence_claim(std::string_view op, std::string_view mutant);
 
-}  // namespace whence::testing
+}  // namespace whence::suite

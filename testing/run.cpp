@@ -6,7 +6,7 @@
 
 #include "testing/references.h"
 
-namespace whence::testing {
+namespace whence::suite {
 
 std::string title(const OpDef& op, const Sample& sample) {
   return fmt::format("[{}] sample '{}'", op.name, sample.name.empty() ? "unnamed" : sample.name);
@@ -116,6 +116,13 @@ std::vector<Tensor> cotangents(std::span<const TensorType> out, Rng& rng, int64_
   return u;
 }
 
+std::vector<Tensor> relevance_seeds(const OpDef& op, std::span<const TensorType> out, Rng& rng, int64_t targets, bool all) {
+  std::vector<Tensor> R = cotangents(out, rng, targets);
+  if (op.fused() && !all)
+    for (size_t k = 1; k < R.size(); ++k) R[k] = Tensor();
+  return R;
+}
+
 std::vector<Var> sweep_recorded(const Recorded& r, std::span<const Var> cotangent, std::span<const size_t> wrt, const Pass& pass) {
   std::vector<Var> roots, seeds, targets;
   for (size_t k = 0; k < r.out.size(); ++k)
@@ -217,4 +224,4 @@ std::vector<std::vector<double>> jacobian(const TensorFn& f, std::span<const Ten
   return J;
 }
 
-}  // namespace whence::testing
+}  // namespace whence::suite

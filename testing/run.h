@@ -4,7 +4,7 @@
 #include "testing/op_suite.h"
 #include "testing/values.h"
 
-namespace whence::testing {
+namespace whence::suite {
 
 /// The op that a mutant was made from; the op itself otherwise.
 const OpDef& original(const OpDef& op);
@@ -34,6 +34,8 @@ Recorded record_on(Graph& g, const OpDef& op, const Attrs& attrs, std::span<cons
 std::vector<Tensor> forward(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in);
 /// Random values of the shape of each floating-point output; undefined for the others.
 std::vector<Tensor> cotangents(std::span<const TensorType> out, Rng& rng, int64_t targets = 0);
+/// Random relevance. A fused op's further results are saved statistics; they get some only when `all`.
+std::vector<Tensor> relevance_seeds(const OpDef& op, std::span<const TensorType> out, Rng& rng, int64_t targets = 0, bool all = false);
 std::vector<TensorType> types(std::span<const Tensor> tensors);
 
 struct SweepSetup {
@@ -62,4 +64,4 @@ double directional(const TensorFn& f, std::span<const Tensor> in, std::span<cons
 /// J[o][j] = d out_k[o] / d in_i[j] by central differences; out_k flattened.
 std::vector<std::vector<double>> jacobian(const TensorFn& f, std::span<const Tensor> in, size_t i, size_t k, double h);
 
-}  // namespace whence::testing
+}  // namespace whence::suite

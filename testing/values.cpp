@@ -9,7 +9,7 @@
 
 #include "testing/op_suite.h"
 
-namespace whence::testing {
+namespace whence::suite {
 
 static std::atomic<int64_t> compared{0};
 int64_t comparisons() { return compared; }
@@ -101,9 +101,9 @@ Tensor laid_out(const Tensor& x, Layout layout) {
     case Layout::transposed: {
       if (rank < 2) return laid_out(x, Layout::strided);
       Shape axes = x.shape(), shape = x.shape();
-      for (int a = 0; a < rank; ++a) {
-        axes[a] = rank - 1 - a;
-        shape[a] = x.shape()[rank - 1 - a];
+      for (int a = 0, from = rank - 1; a < rank && from >= 0; ++a, --from) {
+        axes[a] = from;
+        shape[a] = x.shape()[from];
       }
       t = poisoned(shape, x.dtype()).permuted(axes);
       break;
@@ -206,4 +206,4 @@ std::string differ(const Tensor& got, const Tensor& want, double relative, doubl
   return fmt::format("element {} of {}: {:.17g} instead of {:.17g}, {:.3g} of the scale {:.3g}, allowed {:.1g}", at, got.shape().str(), a[at], b[at], worst / (scale > 0 ? scale : 1), scale, relative);
 }
 
-}  // namespace whence::testing
+}  // namespace whence::suite

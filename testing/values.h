@@ -7,7 +7,7 @@
 
 #include "autograd/op.h"
 
-namespace whence::testing {
+namespace whence::suite {
 
 /// Splitmix64: small, seedable, the same everywhere.
 class Rng {
@@ -47,4 +47,4 @@ std::string differ(const Tensor& got, const Tensor& want, double relative, doubl
 
 void count_comparison(int64_t n = 1);
 
-}  // namespace whence::testing
+}  // namespace whence::suite

@@ -15,7 +15,7 @@ declare -A may=(
   [lrp]="tensor autograd ops nn lrp"
   [dist]="tensor autograd ops nn dist"
   [models]="tensor autograd ops nn lrp dist models"
-  [whence]="tensor autograd ops nn lrp dist models whence"
+  [whence]="tensor autograd ops nn lrp dist models whence testing"
   [testing]="tensor autograd ops testing"
   [examples]="tensor autograd ops nn lrp dist models whence examples"
 )
