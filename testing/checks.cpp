@@ -214,7 +214,13 @@ static std::vector<size_t> data_of(std::span<const char> data) {
   return which;
 }
 
-static std::string under(const lrp::Rule& rule) { return rule.variant.empty() ? "" : ", variant " + rule.variant; }
+static std::string under(const lrp::Rule& rule) { return (rule.variant.empty() ? "" : ", variant " + rule.variant) + (rule.stab_of_double ? ", stab of the double" : ""); }
+
+// Rules that divide by a stabilised denominator.
+static bool divides(const OpDef& op) {
+  SweepFn rule = original(op).relevance;
+  return rule == lrp::linear_in_carriers || rule == lrp::multilinear || rule == lrp::linear_rule;
+}
 
 Failures check_ledger(const OpDef& op, const Sample& sample) {
   Failures failures;
@@ -240,7 +246,8 @@ Failures check_ledger(const OpDef& op, const Sample& sample) {
           count_comparison();
           if (!(std::abs(arrived - given - absorbed) <= 1e-10 * scale))
             add(failures, fmt::format("{}, {}{}{}: relevance {:.12g} arrived, {:.12g} was given on and {:.12g} absorbed; {:.6g} is missing ({:.3g} of sum |R|)", title(op, sample), describe(op, data),
-                                      under(rule), fast ? ", fast path" : "", arrived, given, absorbed, arrived - given - absorbed, std::abs(arrived - given - absorbed) / std::max(1e-300, scale)));
+                                      under(rule), fast ? ", fast path" : "", arrived, given, absorbed, arrived - given - absorbed, std::abs(arrived - given - absorbed) / std::max(1e-300, scale)) +
+                              (divides(op) && !op.absorbed ? "; set .absorbed = lrp::absorbed_by_stabiliser" : ""));
         }
       }
   return failures;
@@ -267,8 +274,9 @@ std::vector<Tensor> oracle(const OpDef& op, const RelevanceCase& c, const Sample
     return want;
   }
   TensorFn f = function_of(op, sample.attrs);
-  bool reindex = rule == lrp::reindex;
+  bool reindex = rule == lrp::reindex || rule == original(op).vjp;
   double share = rule == lrp::multilinear ? 1.0 / n_carriers : 1.0;
+  bool halves = rule == lrp::linear_rule && c.carries[0] && c.carries[1];  // x and W share; a bias stands beside them
   for (size_t i = 0; i < c.in.size(); ++i) {
     if (!c.carries[i] || c.in[i].dtype() != f64) continue;
     want[i] = Tensor::zeros(c.in[i].shape(), f64);
@@ -276,22 +284,29 @@ std::vector<Tensor> oracle(const OpDef& op, const RelevanceCase& c, const Sample
     for (size_t k = 0; k < c.out.size(); ++k) {
       if (!c.R[k].defined() || c.out[k].numel() == 0 || c.in[i].numel() == 0) continue;
       std::vector<std::vector<double>> J = jacobian(f, c.in, i, k, 1e-3);
-      std::vector<double> z = stabilised(c.rule, c.out[k]), R = c.R[k].to_vector<double>();
+      // R / stab(y), or for two factors 2 R / stab(2 y).
+      double two = c.rule.stab_of_double && (halves || (rule == lrp::multilinear && n_carriers == 2)) ? 2 : 1;
+      std::vector<double> y = c.out[k].to_vector<double>();
+      for (double& v : y) v *= two;
+      std::vector<double> z = stabilised(c.rule, Tensor::from(y, c.out[k].shape())), R = c.R[k].to_vector<double>();
       for (size_t o = 0; o < R.size(); ++o)
         for (size_t j = 0; j < J[o].size(); ++j) {
           if (reindex) w[j] += std::abs(J[o][j]) < 1e-9 ? 0 : J[o][j] * R[o];
-          else w[j] += c.in[i].data<double>()[j] * J[o][j] * share * R[o] / z[o];
+          else w[j] += c.in[i].data<double>()[j] * J[o][j] * (halves && i < 2 ? 0.5 : share) * two * R[o] / z[o];
         }
     }
   }
   return want;
 }
 
-bool is_combinator(SweepFn rule) {
-  return rule == lrp::identity || rule == lrp::reindex || rule == lrp::sink || rule == lrp::linear_in_carriers || rule == lrp::multilinear;
+bool is_combinator(const OpDef& op) {
+  SweepFn rule = op.relevance;
+  return rule == op.vjp || rule == lrp::linear_rule || rule == lrp::identity || rule == lrp::reindex || rule == lrp::sink || rule == lrp::linear_in_carriers || rule == lrp::multilinear;
 }
 
 }  // namespace
+
+bool needs_reference(const OpDef& op) { return op.relevance && !is_combinator(op); }
 
 Failures check_oracle(const OpDef& op, const Sample& sample) {
   Failures failures;
@@ -306,8 +321,7 @@ Failures check_oracle(const OpDef& op, const Sample& sample) {
   }
   if (!has_relevance(op) || op.fused()) return failures;
   const ReferenceEntry* reference = find_reference(op.name);
-  SweepFn own = original(op).relevance;
-  if (!reference && !is_combinator(own)) return {fmt::format("[{}] {}: the rule is no combinator and has no reference; write one with whence::suite::relevance_reference", op.name, op.file)};
+  if (!reference && !is_combinator(original(op))) return {fmt::format("[{}] {}: the rule is no combinator and has no reference; write one with whence::suite::relevance_reference", op.name, op.file)};
   std::vector<Tensor> x = draw(op, sample), y = forward(op, sample.attrs, x);
   Rng rng(op.name + sample.name, 80);
   for (const std::vector<char>& data : assignments(op, sample))

@@ -179,7 +179,7 @@ Failures check_literal(const OpDef& op) {
       add(fmt::format("sample '{}' has {} inputs, {} operands are named", s.name, s.in.size(), op.operands.size()));
   }
   if (has_gradient(op) && !differentiable_sample && !op.traits.random) add("no sample with a differentiable operand");
-  if (op.relevance && !find_reference(op.name) && op.relevance != lrp::identity && op.relevance != lrp::reindex && op.relevance != lrp::sink && op.relevance != lrp::linear_in_carriers && op.relevance != lrp::multilinear)
+  if (needs_reference(op) && !find_reference(op.name))
     add("the rule is no combinator and has no reference; write one with whence::suite::relevance_reference");
   return failures;
 }

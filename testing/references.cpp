@@ -98,6 +98,58 @@ std::vector<Tensor> reference_cast(const RelevanceCase& c) {
   return {c.R[0].to(f64).contiguous_copy()};
 }
 
+// Every term of a sum takes its part.
+std::vector<Tensor> reference_reduction(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  Shape kept = c.in[0].shape();
+  for (int64_t a : c.attrs.ints("axes")) kept[normalize_axis(a, kept.rank())] = 1;
+  Doubles x = numbers(c.in[0]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]), size(R.size(), 0.0), count(R.size(), 0.0);
+  auto group = [&](size_t i) { return size_t(broadcast_index(kept, c.in[0].shape(), int64_t(i))); };
+  for (size_t i = 0; i < x.size(); ++i) {
+    size[group(i)] += std::abs(x[i]);
+    count[group(i)] += 1;
+  }
+  std::vector<Tensor> in{zeros(c.in[0])};
+  for (size_t i = 0; i < x.size(); ++i) {
+    size_t k = group(i);
+    double part = c.rule.variant != "abs" ? x[i] / z[k] : size[k] == 0 ? 1 / count[k] : std::abs(x[i]) / size[k];
+    in[0].data<double>()[i] = part * R[k];
+  }
+  return in;
+}
+
+// R_x = x (R - s sum R) along the axis; entries masked with -inf take nothing.
+std::vector<Tensor> reference_softmax(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  Shape kept = c.in[0].shape();
+  kept[normalize_axis(c.attrs.integer("axis"), kept.rank())] = 1;
+  Doubles x = numbers(c.in[0]), s = numbers(c.out[0]), R = numbers(c.R[0]), total(size_t(kept.numel()), 0.0);
+  for (size_t i = 0; i < x.size(); ++i) total[size_t(broadcast_index(kept, c.in[0].shape(), int64_t(i)))] += R[i];
+  std::vector<Tensor> in{zeros(c.in[0])};
+  for (size_t i = 0; i < x.size(); ++i) {
+    double t = total[size_t(broadcast_index(kept, c.in[0].shape(), int64_t(i)))];
+    in[0].data<double>()[i] = std::isinf(x[i]) ? 0 : x[i] * (R[i] - s[i] * t);
+  }
+  return in;
+}
+
+// A token takes what arrives at its row, a table of data what arrives at its rows; half each when both carry.
+std::vector<Tensor> reference_embedding(const RelevanceCase& c) {
+  std::vector<Tensor> in(2);
+  int64_t width = c.in[1].shape()[1];
+  Doubles R = numbers(c.R[0]), ids = numbers(c.in[0]);
+  double share = c.carries[0] && c.carries[1] ? 0.5 : 1;
+  for (int k : {0, 1})
+    if (c.carries[size_t(k)]) in[size_t(k)] = zeros(c.in[size_t(k)]);
+  for (size_t i = 0; i < ids.size(); ++i)
+    for (int64_t f = 0; f < width; ++f) {
+      double r = share * R[i * size_t(width) + size_t(f)];
+      if (c.carries[0]) in[0].data<double>()[i] += r;
+      if (c.carries[1]) in[1].data<double>()[int64_t(ids[i]) * width + f] += r;
+    }
+  return in;
+}
+
 struct Tables {
   std::map<std::string, ReferenceEntry, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
@@ -110,6 +162,9 @@ struct Tables {
     references["maximum"] = {reference_winner(true), {""}};
     references["minimum"] = {reference_winner(false), {""}};
     references["cast"] = {reference_cast, {""}};
+    references["sum"] = {reference_reduction, {"", "abs"}};
+    references["softmax"] = {reference_softmax, {""}};
+    references["embedding"] = {reference_embedding, {""}};
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
     equivalent[{"mul", "relevance swapped"}] = "two carriers receive R / 2 each";
   }

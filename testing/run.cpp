@@ -71,6 +71,11 @@ std::vector<lrp::Rule> rules_for(const OpDef& op) {
     rule.eps = 0.05;  // large enough for its share to be seen
     rules.push_back(rule);
   }
+  SweepFn own = original(op).relevance;
+  if (&original(op) == &op && (own == lrp::multilinear || own == lrp::linear_rule)) {
+    rules.push_back(rules[0]);
+    rules.back().stab_of_double = true;
+  }
   return rules;
 }
 
@@ -134,13 +139,6 @@ std::vector<Var> sweep_recorded(const Recorded& r, std::span<const Var> cotangen
   return sweep(roots, seeds, targets, pass);
 }
 
-// The closed form of what a combinator's stabiliser holds back, in plain loops: R - R y / stab(y).
-static Tensor held_back(const lrp::Rule& rule, const Tensor& y, const Tensor& R) {
-  std::vector<double> z = stabilised(rule, y), v = y.to_vector<double>(), r = R.to_vector<double>();
-  for (size_t i = 0; i < r.size(); ++i) r[i] -= r[i] * v[i % v.size()] / z[i % v.size()];
-  return Tensor::from(r, R.shape());
-}
-
 Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, std::span<const char> data, std::span<const Tensor> cotangent, std::span<const size_t> wrt, const SweepSetup& setup) {
   Swept result;
   result.in.resize(in.size());
@@ -158,8 +156,6 @@ Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, 
   Pass pass{.kind = setup.kind, .rules = &rules, .targets = setup.targets, .inline_fused = setup.inline_fused};
   if (setup.ledger)
     pass.observe = [&](const SweepCtx& c) {
-      SweepFn rule = original(c.op).relevance;
-      if (rule == lrp::linear_in_carriers || rule == lrp::multilinear) result.absorbed.push_back(held_back(c.rule(), c.out().value(), c.d().value()));
       if (!c.op.absorbed) return;
       SweepCtx copy = c;
       c.op.absorbed(copy);

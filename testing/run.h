@@ -19,6 +19,8 @@ std::vector<size_t> differentiable(const OpDef& op, const Sample& sample);
 std::vector<size_t> carriers(const OpDef& op, const Sample& sample);
 bool has_gradient(const OpDef& op);
 bool has_relevance(const OpDef& op);
+/// The rule is none of the combinators that the suite knows the definition of.
+bool needs_reference(const OpDef& op);
 /// Assignments of the operands to data (1) and parameter (0) that the relevance checks run through.
 std::vector<std::vector<char>> assignments(const OpDef& op, const Sample& sample);
 std::string describe(const OpDef& op, std::span<const char> data);

@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "ops/ops.h"
 #include "testing/op_suite.h"
 
 using namespace whence;
