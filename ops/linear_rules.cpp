@@ -120,7 +120,14 @@ std::vector<Branch> branches(SweepCtx& c, const Map& f) {
 // A product of two data tensors.
 void bilinear(SweepCtx& c) {
   const std::string& v = c.rule().variant;
-  if (v != "first" && v != "second") return by_vjp(c, 0.5);
+  if (v != "first" && v != "second") {
+    // Half to each factor; a bias stands beside the product with its full share.
+    bool inside = c.rule().stab_of_double && v.empty();
+    std::vector<Var> g = c.frozen_vjp(inside ? c.stabilised_share(c.d(), c.out() * 2.0, 2.0) : c.stabilised_share(c.d(), c.out(), 1.0));
+    for (int i = 0; i < c.n_in(); ++i)
+      if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)] * (i < 2 ? 0.5 : 1.0));
+    return;
+  }
   int i = v == "second";
   Var g = c.frozen_vjp(c.stabilised_share(c.d(), c.out(), 1.0))[size_t(i)];
   if (g.defined()) c.give(i, c.in(i) * g);
@@ -159,6 +166,8 @@ void linear_absorbed(SweepCtx& c) {
   if (f.bilinear()) {
     bool inside = c.rule().stab_of_double && c.rule().variant.empty();
     Var t = inside ? c.stabilised_share(c.d(), c.out() * 2.0, 2.0) : c.stabilised_share(c.d(), c.out(), 1.0);
+    if (f.has_bias() && (!c.carries(2) || c.rule().variant == "first" || c.rule().variant == "second"))
+      c.absorb("bias", t * f.apply({1, f.x() * 0.0, f.w(), f.b()}));
     return c.absorb("stabiliser", c.d() - t * c.out());
   }
   if (aside(c, f)) return c.absorb("detached", c.d());
@@ -166,12 +175,16 @@ void linear_absorbed(SweepCtx& c) {
   Var left = c.d();
   for (const Branch& br : branches(c, f)) {
     Var t = c.stabilised_share(br.r, br.z, br.weight);
-    if (with_bias)  // what the bias contributes to z, as a map of it alone
+    bool product = c.carries(0) || c.carries(1);
+    Var others = br.z;  // what the product contributes to z
+    if (with_bias || !product)
       for (const Pass& p : br.passes)
-        if (p.b.defined()) {
+        if (p.b.defined()) {  // what the bias contributes, as a map of it alone
           Var alone = f.apply({1, p.x * 0.0, p.w, p.b});
-          c.absorb("bias", p.sign > 0 ? t * alone : -(t * alone));
+          if (with_bias) c.absorb("bias", p.sign > 0 ? t * alone : -(t * alone));
+          others = p.sign > 0 ? others - alone : others + alone;
         }
+    if (!product) c.absorb("constant", t * others);
     c.absorb("stabiliser", br.r * br.weight - t * br.z);
     left = left - (alphabeta ? br.r * br.weight : br.r);
   }

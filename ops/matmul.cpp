@@ -146,7 +146,7 @@ template <class T> void run_linear(const KernelCall& k) {
 
 void linear_vjp(SweepCtx& c) {
   Var x = c.in(0), w = c.in(1), d = c.d();
-  if (c.needs(0)) c.give(0, matmul(d, w));
+  if (c.needs(0)) c.give(0, d.rank() > 1 ? matmul(d, w) : reshape(matmul(flat_rows(d, 0), w), x.shape()));
   if (c.needs(1)) c.give(1, matmul(transpose(flat_rows(d, c.lead())), flat_rows(x, 0)));
   if (c.n_in() == 3 && c.needs(2)) c.give(2, sum(flat_rows(d, c.lead()), {c.lead()}));
 }

@@ -164,6 +164,7 @@ void norm_relevance(SweepCtx& c) {
 void norm_absorbed(SweepCtx& c) {
   Var t = c.stabilised_share(c.d(), c.out(), 1.0);
   if (c.n_in() > 2 && !c.carries(2)) c.absorb("bias", t * c.in(2));
+  if (!c.carries(0) && !(c.n_in() > 1 && c.carries(1))) c.absorb("constant", t * (c.n_in() > 2 ? c.out() - c.in(2) : c.out()));  // only a bias carries
   c.absorb("stabiliser", c.d() - t * c.out());
 }
 

@@ -47,6 +47,7 @@ void sum_relevance(SweepCtx& c) {
 
 void sum_absorbed(SweepCtx& c) {
   if (c.rule().variant != "abs") lrp::absorbed_by_stabiliser(c);
+  else if (c.in().numel() == 0) c.absorb("constant", c.d());  // a sum of nothing has nobody to pass it to
 }
 
 std::vector<Sample> sum_samples() {

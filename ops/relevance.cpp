@@ -159,7 +159,11 @@ void by_vjp(SweepCtx& c, double share) {
 void linear_in_carriers(SweepCtx& c) { by_vjp(c, 1.0); }
 void multilinear(SweepCtx& c) { by_vjp(c, 1.0 / std::max(1, c.carriers())); }
 
-void absorbed_by_stabiliser(SweepCtx& c) { c.absorb("stabiliser", c.d() - c.stabilised_share(c.d(), c.out(), 1.0) * c.out()); }
+void absorbed_by_stabiliser(SweepCtx& c) {
+  bool inside = c.rule().stab_of_double && c.op.relevance == multilinear && c.carriers() == 2;
+  Var t = inside ? c.stabilised_share(c.d(), c.out() * 2.0, 2.0) : c.stabilised_share(c.d(), c.out(), 1.0);
+  c.absorb("stabiliser", c.d() - t * c.out());
+}
 
 }  // namespace lrp
 }  // namespace whence

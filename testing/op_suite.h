@@ -56,6 +56,11 @@ int64_t broadcast_index(const Shape& operand, const Shape& out, int64_t i);
 /// fails when the claim is wrong. `mutant` is the name in the suite's message, such as "vjp swapped".
 void equivalent_mutant(std::string op, std::string mutant, std::string reason);
 
+/// Elements that get no gradient by definition although the result depends on them (an embedding's padding row): 1 in
+/// the mask. The suite does not move them, and expects zeros there.
+using HeldElements = std::function<std::vector<char>(const Attrs& attrs, size_t operand, const Shape& shape)>;
+void held_elements(std::string op, HeldElements mask);
+
 // ---- single checks, for programs that want less than op_checks -----------------------------------------------------
 
 /// Fresh values for a sample's inputs, the same at every call; `dtype` stands in for f64.

@@ -153,6 +153,7 @@ std::vector<Tensor> reference_embedding(const RelevanceCase& c) {
 struct Tables {
   std::map<std::string, ReferenceEntry, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
+  std::map<std::string, HeldElements, std::less<>> held;
   Tables() {
     references["add"] = {reference_sum(1), {"", "abs", "pass"}};
     references["sub"] = {reference_sum(-1), {"", "abs", "pass"}};
@@ -166,7 +167,14 @@ struct Tables {
     references["softmax"] = {reference_softmax, {""}};
     references["embedding"] = {reference_embedding, {""}};
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
-    equivalent[{"mul", "relevance swapped"}] = "two carriers receive R / 2 each";
+    equivalent[{"rms_norm", "fast_relevance swapped"}] = "shapes agree for a single row only, where both halves are the same products";
+    // The row padding_idx of a table stays as it is: no gradient by definition.
+    held["embedding"] = [](const Attrs& attrs, size_t operand, const Shape& shape) {
+      std::vector<char> mask(size_t(shape.numel()));
+      int64_t row = attrs.integer("padding_idx", -1);
+      if (operand == 1 && row >= 0) std::fill_n(mask.begin() + row * shape[1], shape[1], char(1));
+      return mask;
+    };
   }
 };
 Tables& tables() {
@@ -188,6 +196,12 @@ const ReferenceEntry* find_reference(std::string_view op) {
 std::string equivalence_claim(std::string_view op, std::string_view mutant) {
   auto it = tables().equivalent.find({std::string(op), std::string(mutant)});
   return it == tables().equivalent.end() ? "" : it->second;
+}
+
+void held_elements(std::string op, HeldElements mask) { tables().held[std::move(op)] = std::move(mask); }
+std::vector<char> held_elements_of(std::string_view op, const Attrs& attrs, size_t operand, const Shape& shape) {
+  auto it = tables().held.find(op);
+  return it == tables().held.end() ? std::vector<char>() : it->second(attrs, operand, shape);
 }
 
 int64_t broadcast_index(const Shape& operand, const Shape& out, int64_t i) {

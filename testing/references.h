@@ -13,4 +13,7 @@ const ReferenceEntry* find_reference(std::string_view op);
 /// The reason why this mutant equals the original; empty when no such claim was made.
 std::string equivalence_claim(std::string_view op, std::string_view mutant);
 
+/// Elements of an operand that get no gradient by definition; empty when there are none.
+std::vector<char> held_elements_of(std::string_view op, const Attrs& attrs, size_t operand, const Shape& shape);
+
 }  // namespace whence::suite
