@@ -150,6 +150,33 @@ std::vector<Tensor> reference_embedding(const RelevanceCase& c) {
   return in;
 }
 
+// h_t = a_t h_{t-1} + b_t with a held: b_s takes b_s / stab(h_t) times the decay between s and t of every R_t. a takes nothing.
+std::vector<Tensor> reference_scan(const RelevanceCase& c) {
+  std::vector<Tensor> in(2);
+  if (!c.carries[1]) return in;
+  const Shape& shape = c.in[1].shape();
+  int axis = normalize_axis(c.attrs.integer("axis"), shape.rank());
+  bool reverse = c.attrs.flag("reverse");
+  Doubles a = numbers(c.in[0]), b = numbers(c.in[1]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]);
+  int64_t n = shape[axis], inner = 1, outer = 1;
+  for (int i = 0; i < axis; ++i) outer *= shape[i];
+  for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
+  in[1] = zeros(c.in[1]);
+  for (int64_t o = 0; o < outer; ++o)
+    for (int64_t i = 0; i < inner; ++i) {
+      auto flat = [&](int64_t step) { return (o * n + (reverse ? n - 1 - step : step)) * inner + i; };
+      for (int64_t from = 0; from < n; ++from) {
+        double decay = 1, taken = 0;
+        for (int64_t to = from; to < n; ++to) {
+          if (to > from) decay *= a[size_t(broadcast_index(c.in[0].shape(), shape, flat(to)))];
+          taken += decay * R[size_t(flat(to))] / z[size_t(flat(to))];
+        }
+        in[1].data<double>()[flat(from)] = b[size_t(flat(from))] * taken;
+      }
+    }
+  return in;
+}
+
 struct Tables {
   std::map<std::string, ReferenceEntry, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
@@ -165,6 +192,7 @@ struct Tables {
     references["cast"] = {reference_cast, {""}};
     references["sum"] = {reference_reduction, {"", "abs"}};
     references["softmax"] = {reference_softmax, {""}};
+    references["linear_scan"] = {reference_scan, {""}};
     references["embedding"] = {reference_embedding, {""}};
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
     equivalent[{"rms_norm", "fast_relevance swapped"}] = "shapes agree for a single row only, where both halves are the same products";

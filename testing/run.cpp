@@ -76,6 +76,16 @@ std::vector<lrp::Rule> rules_for(const OpDef& op) {
     rules.push_back(rules[0]);
     rules.back().stab_of_double = true;
   }
+  if (&original(op) == &op && own == lrp::linear_rule)
+    for (const char* variant : {"gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare"}) {
+      lrp::Rule rule;
+      rule.variant = variant;
+      rule.eps = 0.05;
+      rule.gamma = 0.4;
+      rule.low = Tensor::full({}, -2.5, f64);
+      rule.high = Tensor::full({}, 2.5, f64);
+      rules.push_back(rule);
+    }
   return rules;
 }
 

@@ -43,7 +43,6 @@ TEST(Registry, ListsAllDefectsOfABrokenLiteralWithOpAndFile) {
   };
   names("broken_empty", "ops/mine.cpp", "no doc line");
   names("broken_empty", "ops/mine.cpp", "no shape inference");
-  names("broken_empty", "ops/mine.cpp", "operands are not named");
   names("broken_empty", "ops/mine.cpp", "no cpu kernel, view or body");
   names("broken_empty", "ops/mine.cpp", "no vjp");
   names("broken_empty", "ops/mine.cpp", "no relevance rule");
