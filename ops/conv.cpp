@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/parallel.h"
 
@@ -134,7 +135,7 @@ template <class T> void run_weight(const KernelCall& k) {
     }
 }
 
-#define TYPED(RUN) [](const KernelCall& k) { k.out[0].dtype == f64 ? RUN<double>(k) : RUN<float>(k); }
+#define TYPED(RUN) [](const KernelCall& k) { cpu::in_f32_or_f64(k, RUN<float>, RUN<double>); }
 
 // ---- shapes ---------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 
 #include "autograd/sweep.h"
 #include "ops/conv.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 
 namespace whence {
@@ -60,10 +61,10 @@ template <class T, bool ADJOINT> void run_windows(const View& wide, const View& 
     }
   });
 }
-template <bool ADJOINT> void kernel(const KernelCall& k) {
-  const View &wide = ADJOINT ? k.out[0] : k.in[0], &narrow = ADJOINT ? k.in[0] : k.out[0];
-  k.out[0].dtype == f64 ? run_windows<double, ADJOINT>(wide, narrow, k.attrs) : run_windows<float, ADJOINT>(wide, narrow, k.attrs);
+template <class T, bool ADJOINT> void run_pool(const KernelCall& k) {
+  run_windows<T, ADJOINT>(ADJOINT ? k.out[0] : k.in[0], ADJOINT ? k.in[0] : k.out[0], k.attrs);
 }
+template <bool ADJOINT> void kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>); }
 
 void check_windows(InferCtx& c, int64_t space) {
   const Ints& out = c.attrs.ints("out");

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/random.h"
 #include "ops/ops.h"
@@ -69,7 +70,7 @@ REGISTER_OP(uniform, {.doc = "Uniform numbers in [low, high); f32 has 24 random 
                         if (!(c.attrs.real("low") <= c.attrs.real("high"))) c.value_error("low is above high");
                         infer_real(c);
                       },
-                      .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_uniform<double>(k) : run_uniform<float>(k); },
+                      .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_uniform<float>, run_uniform<double>); },
                       .samples = [] {
                         return std::vector<Sample>{{{}, uniform_attrs({3, 5}, 1, -1, 2, f64), "f64"}, {{}, uniform_attrs({4099}, 2, 0, 1, f32), "odd"},
                                                    {{}, uniform_attrs({2, 0}, 3, 0, 1, f32), "empty"}, {{}, uniform_attrs({}, 4, 0, 1, f32), "scalar"}};
@@ -86,7 +87,7 @@ REGISTER_OP(normal, {.doc = "Normal numbers of the given mean and standard devia
                        if (!(c.attrs.real("stddev") >= 0)) c.value_error("stddev must not be negative");
                        infer_real(c);
                      },
-                     .cpu = [](const KernelCall& k) { k.out[0].dtype == f64 ? run_normal<double>(k) : run_normal<float>(k); },
+                     .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_normal<float>, run_normal<double>); },
                      .samples = [] {
                        return std::vector<Sample>{{{}, normal_attrs({3, 5}, 1, 2, 0.5, f64), "f64"}, {{}, normal_attrs({4099}, 2, 0, 1, f32), "odd"},
                                                   {{}, normal_attrs({0}, 3, 0, 1, f32), "empty"}, {{}, normal_attrs({}, 4, 0, 1, f32), "scalar"}};

@@ -177,6 +177,81 @@ std::vector<Tensor> reference_scan(const RelevanceCase& c) {
   return in;
 }
 
+// Windows over the space of x [N, C, ...], clipped to x; each result is their sum over a divisor.
+std::vector<Tensor> reference_pool(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  const Shape &x = c.in[0].shape(), &y = c.out[0].shape();
+  int space = x.rank() - 2;
+  const Ints &begin = c.attrs.ints("begin"), &end = c.attrs.ints("end");
+  // The cells of x under result o.
+  auto window = [&](int64_t o) {
+    Ints at(size_t(y.rank()));
+    for (int a = y.rank() - 1; a >= 0; --a) {
+      at[size_t(a)] = o % y[a];
+      o /= y[a];
+    }
+    Ints cells{at[0] * x[1] + at[1]};
+    size_t first = 0;
+    for (int a = 0; a < space; ++a) {
+      size_t k = first + size_t(at[size_t(a) + 2]);
+      Ints next;
+      for (int64_t cell : cells)
+        for (int64_t i = begin[k]; i < end[k]; ++i) next.push_back(cell * x[a + 2] + i);
+      cells = std::move(next);
+      first += size_t(y[a + 2]);
+    }
+    return cells;
+  };
+  Doubles v = numbers(c.in[0]), R = numbers(c.R[0]), total = numbers(c.out[0]), z = stabilised(c.rule, c.out[0]);
+  auto divisor = [&](const Ints& cells) { return c.attrs.real("divisor") > 0 ? c.attrs.real("divisor") : double(std::max<size_t>(1, cells.size())); };
+  const std::string& variant = c.rule.variant;
+  if (variant == "sum") {  // stabilised before the division
+    for (size_t o = 0; o < total.size(); ++o) total[o] *= divisor(window(int64_t(o)));
+    z = stabilised(c.rule, Tensor::from(total, y));
+  }
+  std::vector<Tensor> in{zeros(c.in[0])};
+  for (size_t o = 0; o < R.size(); ++o) {
+    Ints cells = window(int64_t(o));
+    double size = 0;
+    for (int64_t i : cells) size += std::abs(v[size_t(i)]);
+    for (int64_t i : cells) {
+      double e = v[size_t(i)], part = e / (divisor(cells) * z[o]);
+      if (variant == "sum") part = e / z[o];
+      if (variant == "uniform" || (variant == "abs" && size == 0)) part = 1 / double(cells.size());
+      else if (variant == "abs") part = std::abs(e) / size;
+      in[0].data<double>()[i] += part * R[o];
+    }
+  }
+  return in;
+}
+
+// Each prefix is a sum: its terms take x / stab(y) of it, or |x| over the sum of sizes.
+std::vector<Tensor> reference_cumsum(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  const Shape& shape = c.in[0].shape();
+  int axis = normalize_axis(c.attrs.integer("axis"), shape.rank());
+  bool reverse = c.attrs.flag("reverse");
+  Doubles x = numbers(c.in[0]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]);
+  int64_t n = shape[axis], inner = 1, outer = 1;
+  for (int i = 0; i < axis; ++i) outer *= shape[i];
+  for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
+  std::vector<Tensor> in{zeros(c.in[0])};
+  for (int64_t o = 0; o < outer; ++o)
+    for (int64_t i = 0; i < inner; ++i) {
+      auto flat = [&](int64_t step) { return size_t((o * n + (reverse ? n - 1 - step : step)) * inner + i); };
+      double size = 0;
+      for (int64_t to = 0; to < n; ++to) {
+        size += std::abs(x[flat(to)]);
+        for (int64_t from = 0; from <= to; ++from) {
+          double e = x[flat(from)];
+          double part = c.rule.variant != "abs" ? e / z[flat(to)] : size == 0 ? 0 : std::abs(e) / size;
+          in[0].data<double>()[flat(from)] += part * R[flat(to)];
+        }
+      }
+    }
+  return in;
+}
+
 struct Tables {
   std::map<std::string, ReferenceEntry, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
@@ -192,6 +267,8 @@ struct Tables {
     references["cast"] = {reference_cast, {""}};
     references["sum"] = {reference_reduction, {"", "abs"}};
     references["softmax"] = {reference_softmax, {""}};
+    references["avg_pool"] = {reference_pool, {"", "abs", "sum", "uniform"}};
+    references["cumsum"] = {reference_cumsum, {"", "abs"}};
     references["linear_scan"] = {reference_scan, {""}};
     references["embedding"] = {reference_embedding, {""}};
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
