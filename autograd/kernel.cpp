@@ -13,6 +13,8 @@ std::vector<Tensor> run_kernel(const OpDef& op, std::span<const Tensor> in, std:
     for (const Var& v : op.body(vars, attrs)) results.push_back(v.value());
     return results;
   }
+  // A window, as in a plan: kernels that take any strides then see the same layout, and round the same way.
+  if (View seen; op.view && op.view(in[0].view(), attrs, seen)) return {Tensor::window(in[0], seen)};
   std::vector<Tensor> held(in.begin(), in.end());
   if (!op.traits.strided)
     for (Tensor& t : held) t = t.contiguous_tensor();
@@ -25,14 +27,6 @@ std::vector<Tensor> run_kernel(const OpDef& op, std::span<const Tensor> in, std:
   for (const TensorType& t : out) {
     results.push_back(Tensor::empty(t.shape, t.dtype));
     views_out.push_back(results.back().view());
-  }
-  if (op.view) {
-    View alias;
-    View source = in[0].view();
-    if (op.view(source, attrs, alias)) {
-      copy(alias, views_out[0]);  // immediate values own their memory
-      return results;
-    }
   }
   if (!op.cpu) throw MissingKernel("[" + op.name + "] has no cpu kernel");
   std::shared_ptr<Buffer> workspace;

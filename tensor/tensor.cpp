@@ -145,6 +145,15 @@ Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& 
   return t;
 }
 
+Tensor Tensor::window(const Tensor& base, const View& seen) {
+  Tensor t = base;
+  t.offset_ = size_t(static_cast<std::byte*>(seen.data) - base.buffer_->data());
+  t.shape_ = seen.shape;
+  t.strides_ = seen.strides;
+  t.dtype_ = seen.dtype;
+  return t;
+}
+
 Tensor Tensor::empty(const Shape& shape, DType dtype) {
   for (int64_t d : shape)
     if (d < 0) throw ShapeError("a shape cannot hold a negative extent: " + shape.str());

@@ -44,6 +44,9 @@ class Tensor {
   /// A window on an existing buffer, offset in bytes.
   static Tensor wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype);
 
+  /// A strided window on base's own memory: what a view op made of base.view().
+  static Tensor window(const Tensor& base, const View& seen);
+
   bool defined() const { return buffer_ != nullptr; }
   const Shape& shape() const { return shape_; }
   const Shape& strides() const { return strides_; }
