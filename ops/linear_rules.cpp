@@ -44,10 +44,8 @@ class Map {
 
  private:
   std::vector<Var> operands(const Pass& p) const {
-    std::vector<Var> in(c_.all_in().begin(), c_.all_in().end());
-    in[size_t(x_)] = p.x;
-    in[size_t(1 - x_)] = p.w;
-    if (has_bias()) in[2] = p.b.defined() ? p.b : broadcast_to(c_.graph.constant(0.0, c_.in(2).dtype()), c_.in(2).shape());
+    std::vector<Var> in{x_ == 0 ? p.x : p.w, x_ == 0 ? p.w : p.x};
+    if (has_bias()) in.push_back(p.b.defined() ? p.b : broadcast_to(c_.graph.constant(0.0, c_.in(2).dtype()), c_.in(2).shape()));
     return in;
   }
   SweepCtx& c_;

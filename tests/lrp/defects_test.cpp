@@ -169,7 +169,7 @@ TEST(Defects, D10_D11_ConvolutionsOfEveryStride) {
       Tensor r = n.relevance(y, {x}, lrp::RuleSet("conv", {.variant = variant, .eps = 0, .stab = lrp::Stab::sign}))[0];
       // Under z+, cells with negative contributions only have nobody to pass to: the ledger says how many.
       EXPECT_NEAR(sum_of(r) + n.report.all_absorbed(), double(y.numel()), 1e-6) << variant;
-      if (std::string(variant) != "zplus") EXPECT_NEAR(sum_of(r), double(y.numel()), 1e-6) << variant;
+      if (std::string(variant) != "zplus") { EXPECT_NEAR(sum_of(r), double(y.numel()), 1e-6) << variant; }
     }
 }
 
