@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 data=/usr/share/microbiomeutil-data/RESOURCES/rRNA16S.gold.fasta
 [ -r "$data" ] || { echo "demo: $data is missing; install the Debian package microbiomeutil-data" >&2; exit 1; }
-exec ./build/release/examples/barcode demo --data "$data" --begin 100 --out out/demo "$@"
+exec ./build/release/examples/barcode demo --data "$data" --begin 100 --layers 2 --out out/demo "$@"
