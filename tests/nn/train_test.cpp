@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -135,13 +136,16 @@ TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
     return pid;
   };
   int status = 0;
+  auto start = std::chrono::steady_clock::now();
   waitpid(child(whole), &status, 0);
   ASSERT_EQ(status, 0);
+  int64_t microseconds = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
   RandomStream random{uint64_t(getpid())};
   int kills = 0;
   for (int attempt = 0; attempt < 200; ++attempt) {
     pid_t pid = child(broken);
-    usleep(useconds_t(1000 + random.below(attempt < 12 ? 60000 : 3000000)));
+    // At first well inside a run, then ever longer, until one comes through.
+    usleep(useconds_t(random.below(attempt < 12 ? microseconds / 2 : microseconds * (attempt - 10))));
     kill(pid, SIGKILL);
     waitpid(pid, &status, 0);
     if (WIFEXITED(status)) break;
