@@ -20,7 +20,7 @@ Var BarcodeBert::loss(Var ids, Var labels, const BertInputs& in) const { return 
 
 // ---- BarcodeMAE -----------------------------------------------------------------------------------------------------
 
-PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width) {
+PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width, bool label_visible) {
   int64_t B = ids.size(0), T = ids.size(1);
   if (int64_t(hidden.size()) != B * T || !(seen.shape() == ids.shape()))
     throw ShapeError("pack: ids " + ids.shape().str() + ", attention mask " + seen.shape().str() + ", " + std::to_string(hidden.size()) + " marks");
@@ -47,7 +47,8 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
         out.positions.data<int32_t>()[p] = int32_t(t);
         out.mask.data<uint8_t>()[p] = 1;
         out.restore.data<int32_t>()[i] = int32_t(b * (P + 1) + at++);
-      } else if (live[i] && id[i] >= 2) {
+      }
+      if (live[i] && id[i] >= 2 && (hidden[size_t(i)] || label_visible)) {
         out.labels.data<int32_t>()[i] = id[i] - 2;
       }
     }

@@ -39,8 +39,9 @@ struct PackedTokens {
 
 /// Hides the places marked in `hidden` [B * T]. P is the largest number of visible tokens, or `width` when given (equal
 /// widths share one plan). ids [B, T] i32, seen [B, T] u8 (attention mask).
+/// label_visible: known visible tokens are predicted too (BarcodeBERT's loss), which keeps small encoders from collapsing.
 /// \throws ShapeError when a row has more visible tokens than `width`.
-PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width = 0);
+PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width = 0, bool label_visible = false);
 
 /// Encoder on visible tokens only, decoder on all places; the loss counts masked places. Only the encoder is kept.
 struct BarcodeMae : nn::Module {

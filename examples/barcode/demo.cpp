@@ -10,7 +10,7 @@ namespace barcode {
 
 void demo(const DemoOptions& o) {
   auto start = std::chrono::steady_clock::now();
-  PretrainOptions pre{.data = o.data, .model = o.model, .out = o.out + "/pretrain", .label = o.label, .epochs = o.pretrain_epochs, .lr = 2e-3, .seed = o.seed};
+  PretrainOptions pre{.data = o.data, .model = o.model, .out = o.out + "/pretrain", .label = o.label, .epochs = o.pretrain_epochs, .lr = 1e-3, .predict_seen = true, .seed = o.seed};
   pretrain(pre);
   std::string encoder = pre.out + "/encoder.safetensors";
   // A small model on few sequences: small batches, a high rate, and no dropout learn the most in minutes.

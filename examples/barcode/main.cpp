@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
   add_model(p, pre.model);
   add_training(p, pre);
   p->add_option("--objective", pre.objective, "mae: encoder sees only visible tokens; mlm: BarcodeBERT")->capture_default_str();
+  p->add_flag("--predict-seen", pre.predict_seen, "mae: the loss counts visible tokens too; keeps small encoders from collapsing");
   p->add_option("--mask", pre.mask, "share of tokens to hide")->capture_default_str()->check(CLI::Range(0.05, 0.95));
   p->add_option("--label", pre.label, "leave out the test side of this label's split");
   p->callback([&] { pre.model.max_tokens = pre.data.length / pre.model.k; pretrain(pre); });

@@ -149,7 +149,7 @@ void pretrain(const PretrainOptions& o) {
       for (size_t p = size_t(keep); p < places.size(); ++p) hidden[size_t(i * T + places[p])] = 1;
     }
     if (mae) {
-      models::PackedTokens p = models::pack(ids, mask, hidden, width);
+      models::PackedTokens p = models::pack(ids, mask, hidden, width, o.predict_seen);
       return std::map<std::string, Tensor>{{"ids", p.ids}, {"positions", p.positions}, {"mask", p.mask}, {"restore", p.restore}, {"labels", p.labels}, {"decoder_mask", mask}};
     }
     Tensor labels = Tensor::full({n, T}, -100, i32);

@@ -28,6 +28,7 @@ struct PretrainOptions {
   std::string label = "";         ///< when set, only the training side of that label's split is seen
   int64_t epochs = 6, batch = 32;
   double lr = 1e-3, weight_decay = 0.01, mask = 0.5, test_fraction = 0.2;
+  bool predict_seen = false;      ///< mae: the loss counts visible tokens too
   bool shift = false;             ///< begin each sequence at a random letter of the first k (BarcodeBERT's augmentation)
   uint64_t seed = 0;
 };
