@@ -42,7 +42,7 @@ def tiny(elements, ops):
 
 def linear_gelu(rows, out, inner):
     x = torch.randn(rows, inner, requires_grad=True)
-    w = torch.randn(out, inner, requires_grad=True)
+    w = (torch.randn(out, inner) / inner**0.5).requires_grad_()
     b = torch.randn(out, requires_grad=True)
     d = torch.randn(rows, out)
 
