@@ -36,10 +36,11 @@ void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int
   for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[i][v] = V(T(0));
+#pragma GCC unroll 4
   for (int64_t p = 0; p < k; ++p) {
     V bv[NV];
-    __builtin_prefetch(b + 8 * bs);
-    if (NV == 2 && W * sizeof(T) == 64) __builtin_prefetch(b + 8 * bs + W);
+    __builtin_prefetch(b + 16 * bs);
+    if (NV == 2 && W * sizeof(T) == 64) __builtin_prefetch(b + 16 * bs + W);
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) bv[v] = V::load(b + v * W);
 #pragma GCC unroll 16
@@ -309,8 +310,18 @@ void multiply_turned(const Problem<T>& p) {
 
 // ---- the packed product -------------------------------------------------------------------------------------------------------------
 
+constexpr int64_t kBand = 8;  // strips of A in one task
+
+/// Rows of a k-major operand, cut into pieces of `width` that lie `step` apart and are stored STRIDE wide. The row some ahead is fetched.
+template <int64_t STRIDE, class T>
+void pack_row(const T* src, int64_t ld, int64_t n, int64_t width, T* dst, int64_t step) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T)), ahead = 8;
+  for (int64_t i = 0; i < n; i += line) __builtin_prefetch(src + ahead * ld + i);
+  for (int64_t i = 0; i < n; i += width, dst += step) pack_straight(src + i, ld, std::min(width, n - i), 1, dst, STRIDE);
+}
+
 template <class T>
-void multiply_packed(const Problem<T>& p) {
+void multiply_packed(const Problem<T>& p, int threads) {
   using Tl = Tile<T>;
   constexpr int64_t NR = Tl::NR;
   const int64_t strips = (p.m + Tl::MR - 1) / Tl::MR;
@@ -318,8 +329,6 @@ void multiply_packed(const Problem<T>& p) {
   const int64_t kblocks = (p.k + Tl::KC - 1) / Tl::KC, kc0 = (p.k + kblocks - 1) / kblocks;
   const int64_t nblocks = (p.n + Tl::NC - 1) / Tl::NC;
   const int64_t nc0 = ((p.n + nblocks - 1) / nblocks + NR - 1) / NR * NR;
-  const bool parallel = 2.0 * double(p.m) * double(p.n) * double(p.k) > 2e6;
-  const int threads = parallel ? num_threads() : 1;
   // B that is already k-major with few rows of A to use it is read where it lies; only a last narrow sliver is packed.
   const bool direct = !p.tb && (p.m <= 2 * Tl::MR || p.k * p.ldb * int64_t(sizeof(T)) <= 65536);
   T* panel = scratch<T>(0, kc0 * std::min(nc0, (p.n + NR - 1) / NR * NR));
@@ -330,23 +339,20 @@ void multiply_packed(const Problem<T>& p) {
       const int64_t kc = std::min(kc0, p.k - p0);
       const bool first = p0 == 0, last = p0 + kc == p.k;
 
-      auto pack_sliver = [&](int64_t s) {
-        int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
-        T* dst = panel + s * NR * kc;
-        if (p.tb) {
-          pack_transposed(p.b + j * p.ldb + p0, p.ldb, w, kc, dst, NR);
-        } else {
-          pack_straight(p.b + p0 * p.ldb + j, p.ldb, w, kc, dst, NR);
-        }
+      // B is packed by all threads: a transposed one by slivers, the other along its rows.
+      const int64_t first_packed = direct ? nc / NR : 0, columns = nc - first_packed * NR;
+      auto pack_slivers = [&](int64_t b, int64_t e) {
+        for (int64_t s = first_packed + b; s < first_packed + e; ++s)
+          pack_transposed(p.b + (j0 + s * NR) * p.ldb + p0, p.ldb, std::min(NR, nc - s * NR), kc, panel + s * NR * kc, NR);
       };
-      int64_t first_packed = direct ? nc / NR : 0;
-      if (threads > 1 && (slivers - first_packed) * kc * NR > 65536) {
-        parallel_chunks(slivers - first_packed, 1, [&](int64_t b, int64_t e) {
-          for (int64_t s = b; s < e; ++s) pack_sliver(first_packed + s);
-        });
-      } else {
-        for (int64_t s = first_packed; s < slivers; ++s) pack_sliver(s);
-      }
+      auto pack_rows = [&](int64_t b, int64_t e) {
+        for (int64_t q = b; q < e; ++q)
+          pack_row<NR>(p.b + (p0 + q) * p.ldb + j0 + first_packed * NR, p.ldb, columns, NR, panel + first_packed * NR * kc + q * NR, NR * kc);
+      };
+      const int64_t units = p.tb ? slivers - first_packed : columns > 0 ? kc : 0, chunk = p.tb ? 1 : 16;
+      auto pack = [&](int64_t b, int64_t e) { p.tb ? pack_slivers(b, e) : pack_rows(b, e); };
+      if (threads > 1 && kc * columns > 65536) parallel_chunks(units, chunk, pack);
+      else pack(0, units);
 
       // Tasks: strips of rows, and when they are few, groups of slivers as well.
       int64_t column_groups = 1;
@@ -355,35 +361,33 @@ void multiply_packed(const Problem<T>& p) {
       column_groups = (slivers + per_group - 1) / per_group;
       // While a strip is multiplied, the rows of the next one are on their way from memory.
       auto prefetch = [&](int64_t i, int64_t part, int64_t parts) {
-        if (i >= p.m) return;
-        const int64_t line = 64 / static_cast<int64_t>(sizeof(T)), extent = p.ta ? kc : std::min(rows, p.m - i);
-        for (int64_t e = extent * part / parts; e < extent * (part + 1) / parts; ++e) {
-          const T* src = p.ta ? p.a + (p0 + e) * p.lda + i : p.a + (i + e) * p.lda + p0;
-          for (int64_t c = 0; c < (p.ta ? 1 : kc); c += line) __builtin_prefetch(src + c);
-        }
+        if (p.ta) return;
+        const int64_t line = 64 / static_cast<int64_t>(sizeof(T)), extent = std::min(rows, p.m - i);
+        for (int64_t e = extent * part / parts; e < extent * (part + 1) / parts; ++e)
+          for (int64_t c = 0; c < kc; c += line) __builtin_prefetch(p.a + (i + e) * p.lda + p0 + c);
       };
-      auto strip_times_group = [&](int64_t strip_index, int64_t group, bool more) {
-        const int64_t i = strip_index * rows, mr = std::min(rows, p.m - i);
-        if (mr <= 0) return;
-        const int64_t s0 = group * per_group, s1 = std::min(slivers, s0 + per_group);
-        T* strip = scratch<T>(1, kc * Tl::AS);
-        if (p.ta) pack_straight(p.a + p0 * p.lda + i, p.lda, mr, kc, strip, Tl::AS);
-        else pack_transposed(p.a + i * p.lda + p0, p.lda, mr, kc, strip, Tl::AS);
-        for (int64_t s = s0; s < s1; ++s) {
-          const int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
-          const bool in_place = s < first_packed;
-          const T* src = in_place ? p.b + p0 * p.ldb + j : panel + s * NR * kc;
-          if (more) prefetch(i + rows, s - s0, s1 - s0);
-          kernel_for<T>(mr, w)(kc, strip, src, in_place ? p.ldb : NR, p.c + i * p.ldc + j, p.ldc, w, p.alpha, first ? p.beta : T(1),
-                               last && p.bias ? p.bias + j : nullptr);
-        }
-        if (last) p.finish(i, i + mr, j0 + s0 * NR, std::min(p.n, j0 + s1 * NR));
-      };
-      // A task is a few strips one below the other, for one group of slivers.
-      const int64_t deep = std::clamp<int64_t>(strips * column_groups / (8 * threads), 1, 8), bands = (strips + deep - 1) / deep;
+      // A task is a band of strips one below the other, for one group of slivers. A band of a transposed A is packed at once, along its rows.
+      const int64_t deep = std::clamp<int64_t>(strips * column_groups / (8 * threads), 1, kBand), bands = (strips + deep - 1) / deep;
       auto task = [&](int64_t t) {
-        const int64_t top = t / column_groups * deep, bottom = std::min(strips, top + deep);
-        for (int64_t strip = top; strip < bottom; ++strip) strip_times_group(strip, t % column_groups, strip + 1 < bottom);
+        const int64_t s0 = t % column_groups * per_group, s1 = std::min(slivers, s0 + per_group);
+        const int64_t top = t / column_groups * deep * rows, bottom = std::min(p.m, top + deep * rows);
+        T* packed = scratch<T>(1, kBand * kc * Tl::AS);
+        if (p.ta)
+          for (int64_t q = 0; q < kc; ++q) pack_row<Tl::AS>(p.a + (p0 + q) * p.lda + top, p.lda, bottom - top, rows, packed + q * Tl::AS, kc * Tl::AS);
+        for (int64_t i = top; i < bottom; i += rows) {
+          const int64_t mr = std::min(rows, bottom - i);
+          T* strip = packed + (p.ta ? (i - top) / rows * kc * Tl::AS : 0);
+          if (!p.ta) pack_transposed(p.a + i * p.lda + p0, p.lda, mr, kc, strip, Tl::AS);
+          for (int64_t s = s0; s < s1; ++s) {
+            const int64_t j = j0 + s * NR, w = std::min(NR, p.n - j);
+            const bool in_place = s < first_packed;
+            const T* src = in_place ? p.b + p0 * p.ldb + j : panel + s * NR * kc;
+            if (i + rows < bottom) prefetch(i + rows, s - s0, s1 - s0);
+            kernel_for<T>(mr, w)(kc, strip, src, in_place ? p.ldb : NR, p.c + i * p.ldc + j, p.ldc, w, p.alpha, first ? p.beta : T(1),
+                                 last && p.bias ? p.bias + j : nullptr);
+          }
+          if (last) p.finish(i, i + mr, j0 + s0 * NR, std::min(p.n, j0 + s1 * NR));
+        }
       };
       const int64_t tasks = bands * column_groups;
       if (threads > 1) {
@@ -461,7 +465,7 @@ void multiply(const Problem<T>& p) {
     if (!p.ta && (p.m <= 2 || (p.m <= 12 && p.k * p.n > kTurned)) && p.k >= 16) return multiply_dots(p);
     if (p.k * 4 * Vec<T>::size <= kTurned && p.n <= 4 * Vec<T>::size && p.m <= 128) return multiply_turned(p);
   }
-  multiply_packed(p);
+  multiply_packed(p, 2 * macs > 2e6 ? num_threads() : 1);
 }
 
 }  // namespace
