@@ -30,6 +30,7 @@ Runner runner_of(const File& f) {
   const std::string& name = f.meta("case");
   if (name.starts_with("op/")) return run_operator;
   if (name.starts_with("optim/")) return run_optimiser;
+  if (name.starts_with("train/")) return run_trajectory;
   return run_reference;
 }
 
