@@ -31,6 +31,9 @@ Runner runner_of(const File& f) {
   if (name.starts_with("op/")) return run_operator;
   if (name.starts_with("optim/")) return run_optimiser;
   if (name.starts_with("train/")) return run_trajectory;
+  const std::string& kind = f.meta("model_class");  // none: from formulas
+  bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
+  if (causal && f.has("input.input_ids")) return run_language_model;
   return run_reference;
 }
 

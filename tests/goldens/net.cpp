@@ -63,6 +63,11 @@ Var next_token_loss(Var logits, Var labels) { return cross_entropy(slice(logits,
 
 Decoded language_model(const Net& net, const Json& config, Var ids, Var mask) {
   if (net.has("transformer.wte.weight")) return gpt2(net, config, ids, mask);
+  if (net.has("model.embed_tokens.weight")) return llama(net, config, ids, mask);
+  if (net.has("gpt_neox.embed_in.weight")) return gpt_neox(net, config, ids, mask);
+  if (net.has("backbone.layers.0.mixer.A_log")) return mamba(net, config, ids);
+  if (net.has("token_embedding.weight")) return xlstm(net, config, ids);
+  if (net.has("backbone.blocks.0.norm_mlstm.weight")) return xlstm_large(net, config, ids);
   throw OpsMissing("model with parameters such as " + net.weights.list().begin()->first);
 }
 

@@ -46,7 +46,8 @@ struct Net {
   Var rms_norm(Var x, const std::string& name, double eps) const;
 };
 
-/// What a language model gives. `hidden` counts as transformers does: 0 goes into the first layer.
+/// What a language model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and
+/// `last` (the xlstm package: what goes into the last norm).
 struct Decoded {
   Var embeds;
   std::vector<Var> hidden;
@@ -60,5 +61,10 @@ Decoded language_model(const Net& net, const Json& config, Var ids, Var mask = {
 Var next_token_loss(Var logits, Var labels);
 
 Decoded gpt2(const Net& net, const Json& config, Var ids, Var mask);
+Decoded llama(const Net& net, const Json& config, Var ids, Var mask);    ///< and Mistral, Qwen 2 and 3, Gemma 1 and 2
+Decoded gpt_neox(const Net& net, const Json& config, Var ids, Var mask);
+Decoded mamba(const Net& net, const Json& config, Var ids);              ///< and Mamba 2
+Decoded xlstm(const Net& net, const Json& config, Var ids);              ///< mLSTM and sLSTM blocks, names of the xlstm package
+Decoded xlstm_large(const Net& net, const Json& config, Var ids);        ///< the layout of xLSTM 7B
 
 }  // namespace whence::goldens

@@ -54,7 +54,8 @@ Report run_case(const File& file, DType dtype, const std::function<void(Check&)>
 /// One entry point per kind of file.
 void run_lrp(const File& file, DType dtype, Check& check);        ///< lrp/*
 void run_operator(const File& file, DType dtype, Check& check);   ///< core op/*
-void run_reference(const File& file, DType dtype, Check& check);  ///< core ref/*, hf_* models
+void run_reference(const File& file, DType dtype, Check& check);  ///< core ref/*, encoders of hf_*
+void run_language_model(const File& file, DType dtype, Check& check);  ///< causal language models of ref/* and hf_*
 void run_trajectory(const File& file, DType dtype, Check& check); ///< train/*
 void run_optimiser(const File& file, DType dtype, Check& check);  ///< core optim/*
 

@@ -1,0 +1,96 @@
+// ref/lm, ref/xlstm, hf_decoder: language models with loss, hidden states and every gradient; greedy decoding.
+#include <algorithm>
+#include <cmath>
+
+#include "tests/goldens/net.h"
+
+namespace whence::goldens {
+
+double f32_tolerance(const File& file, const std::string& key, double base);  // hf_ops.cpp
+
+namespace {
+
+// Prompt [B, T] and the most probable continuations: [B, T + n] ids, and by how much each choice won [B, n].
+std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& config, Tensor ids, int64_t total, DType dtype) {
+  int64_t B = ids.shape()[0], T = ids.shape()[1];
+  Tensor out = Tensor::zeros({B, total}, i64), margin = Tensor::zeros({B, total - T}, dtype);
+  out.slice(1, 0, T).copy_from(ids);
+  for (int64_t t = T; t < total; ++t) {
+    Graph g;
+    Tensor so_far = out.slice(1, 0, t).contiguous_copy();
+    TopK top = topk(select(language_model({g, weights}, config, g.input("ids", so_far.shape(), i64)).logits, 1, -1), 2);
+    Results r = compile({top.indices, top.values}).run({{"ids", so_far}});
+    out.slice(1, t, t + 1).copy_from(r[0].slice(1, 0, 1));
+    for (int64_t b = 0; b < B; ++b) {
+      auto v = r[1].slice(0, b, b + 1).to(f64).contiguous_copy().to_vector<double>();
+      margin.slice(0, b, b + 1).slice(1, t - T, t - T + 1).copy_from(Tensor::full({1, 1}, v[0] - v[1], dtype));
+    }
+  }
+  return {out, margin};
+}
+
+}  // namespace
+
+void run_language_model(const File& file, DType dtype, Check& check) {
+  Json config = file.json("config");
+  Weights weights(file, dtype);
+  Graph g;
+  Net net{g, weights};
+  std::map<std::string, Tensor> held;
+  auto input = [&](const std::string& name) {
+    Tensor t = file.tensor("input." + name, dtype);
+    held[name] = t;
+    return g.input(name, t.shape(), t.dtype());
+  };
+  Var ids = input("input_ids"), mask;
+  if (file.has("input.attention_mask")) mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
+  Decoded model = language_model(net, config, ids, mask);
+  Var loss;
+  if (file.has("input.target")) loss = sum(pick(select(model.logits, 1, -1), input("target")));
+  else loss = next_token_loss(model.logits, file.has("input.labels") ? input("labels") : ids);
+
+  std::map<std::string, Var> made{{"loss", loss}, {"output.logits", model.logits}, {"output.inputs_embeds", model.embeds}, {"output.last_hidden_state", model.last}};
+  for (size_t i = 0; i < model.hidden.size(); ++i) made["output.hidden_states." + std::to_string(i)] = model.hidden[i];
+  std::vector<Var> wrt{model.embeds};
+  std::vector<std::string> names{"grad.inputs_embeds"};
+  for (const auto& [name, p] : weights.list()) {
+    wrt.push_back(p->in(g));
+    names.push_back("grad." + name);
+  }
+  std::vector<Var> d = grad(loss, wrt);
+  for (size_t i = 0; i < d.size(); ++i) made[names[i]] = d[i];
+  made["output.gradxinput_embeds"] = model.embeds * d[0];
+  made["output.relevance_tokens"] = sum(model.embeds * d[0], {-1});
+
+  std::vector<std::string> keys;
+  std::vector<Var> wanted;
+  double largest_gradient = 0;
+  for (const auto& e : file.data.entries()) {
+    if (e.name.starts_with("param.") || e.name.starts_with("buffer.") || e.name.starts_with("input.") || e.name.starts_with("output.greedy_")) continue;
+    auto it = made.find(e.name);
+    if (it == made.end()) throw OpsMissing(e.name + " of " + file.meta("case"));
+    keys.push_back(e.name);
+    wanted.push_back(it->second);
+    if (e.name.starts_with("grad."))
+      for (double v : file.tensor(e.name, f64).to_vector<double>()) largest_gradient = std::max(largest_gradient, std::fabs(v));
+  }
+  auto allowed = [&](const std::string& key) {
+    if (dtype == f64) return file.data.entry(key).dtype == "F64" ? 1e-10 : 1e-6;
+    return f32_tolerance(file, key.starts_with("grad.") ? "grad" : key, 1e-4);
+  };
+  Feeds feeds;
+  for (const auto& [name, t] : held) feeds.emplace_back(name, t);
+  Results r = compile(wanted).run(feeds);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    Tensor want = file.tensor(keys[i], f64);
+    check.compare(keys[i], r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, allowed(keys[i]), keys[i].starts_with("grad.") ? largest_gradient : -1);
+  }
+  if (file.has("output.greedy_ids")) {
+    Tensor want = file.tensor("output.greedy_ids", i64);
+    auto [tokens, margin] = decode_greedily(weights, config, held.at("input_ids"), want.shape()[1], dtype);
+    check.compare("output.greedy_ids", tokens, want, 0);
+    if (file.has("output.greedy_top1_minus_top2")) check.compare("output.greedy_top1_minus_top2", margin, file.tensor("output.greedy_top1_minus_top2", f64), allowed("output.greedy_top1_minus_top2"));
+  }
+}
+
+}  // namespace whence::goldens
