@@ -2,6 +2,7 @@
 #include "ops/composite.h"
 
 #include <cmath>
+#include <limits>
 
 #include "autograd/sweep.h"
 #include "ops/cpu/parallel.h"
@@ -238,14 +239,17 @@ Var cumprod(Arg x, int64_t axis, bool reverse) {
   return linear_scan(x, pad(slice(x, a, first, first + 1), pads), a, reverse);
 }
 
-// s_t = e^(m_{t-1} - m_t) s_{t-1} + e^(x_t - m_t) with the running maximum m: no term is above one.
+// s_t = e^(m_{t-1} - m_t) s_{t-1} + e^(x_t - m_t) with the running maximum m, held finite so that a prefix of nothing but
+// -inf has s = 0: no term is above one.
 Var logcumsumexp(Arg x, int64_t axis, bool reverse) {
   LocationGuard at(x);
   int a = normalize_axis(axis, x.rank());
-  Var m = stop_relevance(stop_gradient(cummax(x, a, reverse).values));
+  double limit = x.dtype() == f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  Var m = clamp(stop_relevance(stop_gradient(cummax(x, a, reverse).values)), -limit, limit);
   Var decay = exp(delayed(m, a, reverse) - m);  // the first one meets s = 0
   decay = minimum(decay, 1.0);
-  return m + log(linear_scan(decay, exp(x - m), a, reverse));
+  Var s = linear_scan(decay, exp(x - m), a, reverse), none = equal(s, 0.0);
+  return where(none, -INFINITY, m + log(where(none, 1.0, s)));
 }
 
 Var diff(Arg x, int64_t axis) {

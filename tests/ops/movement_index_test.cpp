@@ -190,6 +190,21 @@ TEST(Scan, LogcumsumexpHoldsFarApart) {
   expect_gradient([](Var x) { return logcumsumexp(x, 0, true); }, {0.3, -1.2, 2.0, 0.7, 0.1, -0.4}, {3, 2});
 }
 
+TEST(Scan, LogcumsumexpOfNothingIsMinusInfinityWithoutGradient) {
+  for (DType t : {f32, f64}) {
+    Now g;
+    Var x = g.input("x", Tensor::from<double>({-INFINITY, -INFINITY, 1, -INFINITY, 1}).to(t)), y = logcumsumexp(x, 0);
+    Doubles v = values(y);
+    EXPECT_EQ(v[0], -INFINITY);
+    EXPECT_EQ(v[1], -INFINITY);
+    EXPECT_EQ(v[2], 1);
+    EXPECT_EQ(v[3], 1);
+    EXPECT_NEAR(v[4], 1 + std::log(2.0), 1e-6);
+    EXPECT_EQ(values(grad(sum(y), x)), (Doubles{0, 0, 2.5, 0, 0.5}));
+    EXPECT_EQ(values(logcumsumexp(g.input("y", Tensor::from<double>({0, INFINITY, 3}).to(t)), 0)), (Doubles{0, INFINITY, INFINITY}));
+  }
+}
+
 TEST(Scan, ProductsWithZerosHaveTheirGradient) {
   expect_gradient([](Var x) { return cumprod(x, 0); }, {2, 0, 3, 0, -1}, {5});
   expect_gradient([](Var x) { return cumprod(x, 0, true); }, {2, 0, 3, -1}, {4});
