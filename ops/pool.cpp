@@ -1,5 +1,5 @@
-// Average pools as one map (means over rectangular windows) and its adjoint; max-pools from strided windows.
-#include <limits>
+// Average pools as one map (means over rectangular windows) and its adjoint; max-pools from gathered windows.
+#include <algorithm>
 
 #include "autograd/sweep.h"
 #include "ops/conv.h"
@@ -9,9 +9,10 @@
 namespace whence {
 namespace {
 
-// Windows of each axis as clipped ranges [begin, end); `divisor` 0 divides by the cells a window really has.
+// Windows of each axis as ranges [begin, end) inside it. A mean divides by the product of the windows' counts, which may
+// include padding.
 struct Axis {
-  std::vector<int64_t> begin, end;
+  std::vector<int64_t> begin, end, count;
 };
 
 std::vector<Axis> axes_of(const Attrs& a) {
@@ -22,24 +23,27 @@ std::vector<Axis> axes_of(const Attrs& a) {
     for (int64_t i = 0; i < n; ++i, ++at) {
       x.begin.push_back(a.ints("begin")[at]);
       x.end.push_back(a.ints("end")[at]);
+      x.count.push_back(a.ints("count")[at]);
     }
     axes.push_back(std::move(x));
   }
-  while (axes.size() < 3) axes.insert(axes.begin(), Axis{{0}, {1}});
+  while (axes.size() < 3) axes.insert(axes.begin(), Axis{{0}, {1}, {1}});
   return axes;
 }
 
-// f(cell, first cells of the window and its extents) for every window.
+// f(cell, divisor, ranges of the window) for every window.
 template <class F> void for_windows(const std::vector<Axis>& a, F&& f) {
   int64_t cell = 0;
   for (size_t d = 0; d < a[0].begin.size(); ++d)
     for (size_t h = 0; h < a[1].begin.size(); ++h)
-      for (size_t w = 0; w < a[2].begin.size(); ++w, ++cell) f(cell, a[0].begin[d], a[0].end[d], a[1].begin[h], a[1].end[h], a[2].begin[w], a[2].end[w]);
+      for (size_t w = 0; w < a[2].begin.size(); ++w, ++cell) {
+        double divisor = double(std::max<int64_t>(1, a[0].count[d] * a[1].count[h] * a[2].count[w]));
+        f(cell, divisor, a[0].begin[d], a[0].end[d], a[1].begin[h], a[1].end[h], a[2].begin[w], a[2].end[w]);
+      }
 }
 
 template <class T, bool ADJOINT> void run_windows(const View& wide, const View& narrow, const Attrs& attrs) {
   std::vector<Axis> axes = axes_of(attrs);
-  double divisor = attrs.real("divisor");
   int64_t H = wide.shape.rank() > 3 ? wide.shape[-2] : 1, W = wide.shape[-1], rows = wide.shape[0] * wide.shape[1];
   if (rows == 0) return;
   int64_t plane = wide.numel() / rows, cells = narrow.numel() / rows;
@@ -48,8 +52,8 @@ template <class T, bool ADJOINT> void run_windows(const View& wide, const View& 
     for (int64_t r = begin; r < end; ++r) {
       T *px = x + r * plane, *py = y + r * cells;
       if (ADJOINT) std::fill_n(px, plane, T(0));
-      for_windows(axes, [&](int64_t cell, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
-        T scale = T(1 / (divisor > 0 ? divisor : double(std::max<int64_t>(1, (d1 - d0) * (h1 - h0) * (w1 - w0))))), total = 0;
+      for_windows(axes, [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
+        T scale = T(1 / divisor), total = 0;
         for (int64_t d = d0; d < d1; ++d)
           for (int64_t h = h0; h < h1; ++h)
             for (int64_t w = w0; w < w1; ++w) {
@@ -70,7 +74,9 @@ void check_windows(InferCtx& c, int64_t space) {
   const Ints& out = c.attrs.ints("out");
   int64_t n = 0;
   for (int64_t o : out) n += o;
-  if (int64_t(out.size()) != space || int64_t(c.attrs.ints("begin").size()) != n || int64_t(c.attrs.ints("end").size()) != n) c.value_error("the windows do not fit x");
+  bool fits = int64_t(out.size()) == space;
+  for (const char* name : {"begin", "end", "count"}) fits = fits && int64_t(c.attrs.ints(name).size()) == n;
+  if (!fits) c.value_error("the windows do not fit x");
 }
 void infer_pool(InferCtx& c) {
   c.need_float(0);
@@ -92,7 +98,7 @@ void infer_adjoint(InferCtx& c) {
   c.out(s, c.dtype(0));
 }
 
-Attrs windows(const Attrs& a) { return {{"out", a.ints("out")}, {"begin", a.ints("begin")}, {"end", a.ints("end")}, {"divisor", a.real("divisor")}}; }
+Attrs windows(const Attrs& a) { return {{"out", a.ints("out")}, {"begin", a.ints("begin")}, {"end", a.ints("end")}, {"count", a.ints("count")}}; }
 
 Var adjoint(const SweepCtx& c, Var t) {
   Attrs a = windows(c.attrs);
@@ -106,10 +112,8 @@ Var per_window(const SweepCtx& c, bool cells) {
   Shape s;
   for (int64_t n : c.attrs.ints("out")) s.push_back(n);
   Tensor t = Tensor::empty(s, f64);
-  double divisor = c.attrs.real("divisor");
-  for_windows(axes_of(c.attrs), [&](int64_t cell, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
-    double n = double(std::max<int64_t>(1, (d1 - d0) * (h1 - h0) * (w1 - w0)));
-    t.data<double>()[cell] = cells || divisor <= 0 ? n : divisor;
+  for_windows(axes_of(c.attrs), [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
+    t.data<double>()[cell] = cells ? double(std::max<int64_t>(1, (d1 - d0) * (h1 - h0) * (w1 - w0))) : divisor;
   });
   return c.graph.constant(t.to(c.in().dtype()));
 }
@@ -141,14 +145,15 @@ void pool_absorbed(SweepCtx& c) {
   c.absorb("stabiliser", c.d() - c.stabilised_share(c.d(), z, 1.0) * z);
 }
 
-Attrs sample_attrs() { return {{"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"divisor", 0.0}}; }
+Attrs sample_attrs(Ints count = {2, 3, 2, 3, 2}) { return {{"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"count", std::move(count)}}; }
 
 }  // namespace
 
-REGISTER_OP(avg_pool, {.doc = "mean of x [N, C, ...] over windows; divisor 0 counts the cells a window has", .operands = {"x"}, .infer = infer_pool, .cpu = kernel<false>,
+REGISTER_OP(avg_pool, {.doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis", .operands = {"x"}, .infer = infer_pool, .cpu = kernel<false>,
                        .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); }, .relevance = pool_relevance, .absorbed = pool_absorbed,
-                       .samples = [] { return std::vector<Sample>{{{{.shape = {2, 2, 4, 5}}}, sample_attrs(), "plane"}}; },
-                       .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, sample_attrs(), "leaves axis 2"}, {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"}}; }});
+                       .samples = [] { return std::vector<Sample>{{{{.shape = {2, 2, 4, 5}}}, sample_attrs(), "plane"}, {{{.shape = {1, 2, 4, 5}}}, sample_attrs({3, 3, 1, 3, 4}), "padded"}}; },
+                       .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, sample_attrs(), "leaves axis 2"}, {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"},
+                                                                            {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}}; }});
 REGISTER_OP(avg_pool_adjoint, {.doc = "the adjoint of avg_pool: spreads y over its windows", .operands = {"y"}, .infer = infer_adjoint, .cpu = kernel<true>,
                                .vjp = [](SweepCtx& c) { c.give(0, record(op_named("avg_pool"), {c.d()}, windows(c.attrs))); },
                                .samples = [] { Attrs a = sample_attrs(); a.set({"space", Ints{4, 5}}); return std::vector<Sample>{{{{.shape = {2, 2, 2, 3}}}, a, "plane"}}; },
@@ -161,73 +166,149 @@ Ints per_axis(const Ints& v, int n, int64_t otherwise) {
   return v.size() == 1 ? Ints(size_t(n), v[0]) : v;
 }
 
-struct Windows {
-  Ints kernel, stride, padding, out;
+// One window along one axis: the cells begin, begin + step, .. before end; those outside the axis are padding.
+struct Span {
+  int64_t begin, end, step = 1;
 };
-Windows windows_of(const Var& x, const PoolOptions& o, const char* op) {
+using Spans = std::vector<Span>;
+
+// Per axis of space. `ceil` keeps a last window that only begins inside the axis or its near padding (PyTorch's rule).
+std::vector<Spans> sliding(const Arg& x, const PoolOptions& o, const std::string& op) {
   int n = x.rank() - 2;
-  if (n < 1) throw ShapeError(std::string("[") + op + "] x must be [N, C, ...], got " + x.shape().str());
-  if (o.kernel.empty()) throw ValueError(std::string("[") + op + "] needs a kernel");
-  Windows w{per_axis(o.kernel, n, 1), {}, per_axis(o.padding, n, 0), {}};
-  w.stride = o.stride.empty() ? w.kernel : per_axis(o.stride, n, 1);
-  for (int i = 0; i < n; ++i) {
-    size_t k = size_t(i);
-    int64_t room = x.shape()[i + 2] + 2 * w.padding[k] - w.kernel[k];
-    if (room < 0 || w.stride[k] < 1) throw ShapeError(std::string("[") + op + "] the kernel is larger than axis " + std::to_string(i + 2) + " of " + x.shape().str());
-    w.out.push_back(room / w.stride[k] + 1);
+  if (n < 1) throw ShapeError("[" + op + "] x must be [N, C, ...], got " + x.shape().str());
+  if (o.kernel.empty()) throw ValueError("[" + op + "] needs a kernel");
+  Ints kernel = per_axis(o.kernel, n, 1), stride = o.stride.empty() ? kernel : per_axis(o.stride, n, 1), padding = per_axis(o.padding, n, 0), dilation = per_axis(o.dilation, n, 1);
+  std::vector<Spans> axes;
+  for (size_t i = 0; i < size_t(n); ++i) {
+    int64_t extent = x.shape()[int(i) + 2], s = stride[i], p = padding[i], span = dilation[i] * (kernel[i] - 1) + 1, room = extent + 2 * p - span;
+    if (kernel[i] < 1 || s < 1 || p < 0 || dilation[i] < 1) throw ValueError("[" + op + "] kernel, stride and dilation must be positive, padding not negative");
+    if (room < 0) throw ShapeError("[" + op + "] the kernel is larger than axis " + std::to_string(i + 2) + " of " + x.shape().str());
+    int64_t count = (room + (o.ceil ? s - 1 : 0)) / s + 1;
+    if ((count - 1) * s >= extent + p) --count;
+    Spans spans;
+    for (int64_t k = 0; k < count; ++k) spans.push_back({k * s - p, k * s - p + span, dilation[i]});
+    axes.push_back(std::move(spans));
   }
-  return w;
+  return axes;
+}
+
+std::vector<Spans> adaptive(const Arg& x, const Ints& out, const std::string& op) {
+  if (int(out.size()) != x.rank() - 2) throw ShapeError("[" + op + "] needs one extent per axis of space of " + x.shape().str());
+  std::vector<Spans> axes;
+  for (size_t i = 0; i < out.size(); ++i) {
+    int64_t n = x.shape()[int(i) + 2];
+    Spans spans;
+    for (int64_t k = 0; k < out[i]; ++k) spans.push_back({k * n / out[i], ((k + 1) * n + out[i] - 1) / out[i]});
+    axes.push_back(std::move(spans));
+  }
+  return axes;
+}
+
+// count_of(axis, window): what the window counts in the divisor, given the cells it has inside.
+template <class F> Var mean_of(Arg x, const std::vector<Spans>& axes, F&& count_of) {
+  Ints out, begin, end, count;
+  for (size_t i = 0; i < axes.size(); ++i) {
+    out.push_back(int64_t(axes[i].size()));
+    int64_t n = x.shape()[int(i) + 2];
+    for (const Span& w : axes[i]) {
+      begin.push_back(std::clamp<int64_t>(w.begin, 0, n));
+      end.push_back(std::clamp<int64_t>(w.end, 0, n));
+      count.push_back(count_of(i, w, end.back() - begin.back()));
+    }
+  }
+  return record(avg_pool_op, {x}, {{"out", out}, {"begin", begin}, {"end", end}, {"count", count}});
+}
+
+// The cells of each window [windows, most cells]; a window with fewer repeats its last, which no maximum sees.
+std::vector<Ints> cells_of(const Spans& spans, int64_t extent, const std::string& op) {
+  std::vector<Ints> rows;
+  size_t most = 0;
+  for (const Span& w : spans) {
+    Ints row;
+    for (int64_t at = w.begin; at < w.end; at += w.step)
+      if (at >= 0 && at < extent) row.push_back(at);
+    if (row.empty()) throw ShapeError("[" + op + "] a window lies in the padding");
+    most = std::max(most, row.size());
+    rows.push_back(std::move(row));
+  }
+  for (Ints& row : rows) row.resize(most, row.back());
+  return rows;
+}
+
+// The windows of x [N, C, ...], each with its cells in row-major order: [N, C, windows.., cells].
+Var side_by_side(Var x, const std::vector<Spans>& axes, const std::string& op) {
+  int n = int(axes.size()), at = 2;
+  Ints order{0, 1};
+  Shape out{x.shape()[0], x.shape()[1]};
+  int64_t cells = 1;
+  for (const Spans& spans : axes) {
+    std::vector<Ints> rows = cells_of(spans, x.shape()[at], op);
+    int64_t most = rows.empty() ? 0 : int64_t(rows[0].size());
+    Tensor index = Tensor::empty({int64_t(rows.size()), most}, i64);
+    for (size_t r = 0; r < rows.size(); ++r) std::copy(rows[r].begin(), rows[r].end(), index.data<int64_t>() + int64_t(r) * most);
+    x = gather(x, x.graph().constant(index), at);  // [N, C, windows, cells, .., space to come]
+    order.push_back(at);
+    out.push_back(index.shape()[0]);
+    cells *= most;
+    at += 2;
+  }
+  for (int i = 0; i < n; ++i) order.push_back(3 + 2 * i);
+  out.push_back(cells);
+  return reshape(permute(x, order), out);
+}
+
+Var maximum_of(Arg x, const std::vector<Spans>& axes, const std::string& op) {
+  LocationGuard at(x);
+  return max(side_by_side(x, axes, op), {-1});
+}
+
+Var position_of(Arg x, const std::vector<Spans>& axes, const std::string& op) {
+  LocationGuard at(x);
+  Shape plane{1, 1};
+  for (int i = 2; i < x.rank(); ++i) plane.push_back(x.shape()[i]);
+  Var best = argmax(side_by_side(x, axes, op), -1, true), cells = side_by_side(reshape(arange(x.var.graph(), plane.numel()), plane), axes, op);
+  Shape all = best.shape();
+  all[-1] = cells.shape()[-1];
+  return squeeze(take_along_axis(broadcast_to(cells, all), best, -1), -1);
 }
 
 }  // namespace
 
 Var avg_pool(Arg x, const PoolOptions& o) {
-  Windows w = windows_of(x, o, "avg_pool");
-  Ints begin, end;
-  double cells = 1;
-  for (size_t i = 0; i < w.out.size(); ++i) {
-    cells *= double(w.kernel[i]);
-    for (int64_t k = 0; k < w.out[i]; ++k) {
-      int64_t at = k * w.stride[i] - w.padding[i];
-      begin.push_back(std::max<int64_t>(0, at));
-      end.push_back(std::min(x.shape()[int(i) + 2], at + w.kernel[i]));
-    }
-  }
-  return record(avg_pool_op, {x}, {{"out", w.out}, {"begin", begin}, {"end", end}, {"divisor", o.count_include_pad ? cells : 0.0}});
-}
-
-Var adaptive_avg_pool(Arg x, const Ints& out) {
-  Ints begin, end;
-  for (size_t i = 0; i < out.size() && int(i) + 2 < x.rank(); ++i)
-    for (int64_t k = 0; k < out[i]; ++k) {
-      int64_t n = x.shape()[int(i) + 2];
-      begin.push_back(k * n / out[i]);
-      end.push_back(((k + 1) * n + out[i] - 1) / out[i]);
-    }
-  return record(avg_pool_op, {x}, {{"out", out}, {"begin", begin}, {"end", end}, {"divisor", 0.0}});
-}
-
-Var max_pool(Arg x, const PoolOptions& o) {
   LocationGuard at(x);
-  Windows w = windows_of(x, o, "max_pool");
-  int n = int(w.out.size());
-  Ints pads(4, 0);
-  bool padded = false;
-  for (int64_t p : w.padding) {
-    pads.insert(pads.end(), {p, p});
-    padded = padded || p > 0;
-  }
-  Var wide = padded ? pad(x, pads, PadMode::constant, -std::numeric_limits<double>::infinity()) : x.var;
-  std::vector<Var> taps{wide};
-  for (int i = 0; i < n; ++i) {
-    size_t k = size_t(i);
-    std::vector<Var> next;
-    for (const Var& v : taps)
-      for (int64_t t = 0; t < w.kernel[k]; ++t) next.push_back(slice(v, i + 2, t, t + (w.out[k] - 1) * w.stride[k] + 1, w.stride[k]));
-    taps = std::move(next);
-  }
-  int last = x.rank();
-  return max(stack(taps, last), {last});
+  if (!o.dilation.empty()) throw ValueError("[avg_pool] has no dilation");
+  Ints padding = per_axis(o.padding, std::max(0, x.rank() - 2), 0);
+  Var y = mean_of(x, sliding(x, o, "avg_pool"), [&](size_t axis, const Span& w, int64_t inside) {
+    if (o.divisor != 0) return int64_t(1);
+    return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin : inside;
+  });
+  return o.divisor != 0 ? y * (1 / o.divisor) : y;
+}
+Var adaptive_avg_pool(Arg x, const Ints& out) {
+  return mean_of(x, adaptive(x, out, "adaptive_avg_pool"), [](size_t, const Span&, int64_t inside) { return inside; });
+}
+
+Var max_pool(Arg x, const PoolOptions& o) { return maximum_of(x, sliding(x, o, "max_pool"), "max_pool"); }
+Var max_pool_indices(Arg x, const PoolOptions& o) { return position_of(x, sliding(x, o, "max_pool"), "max_pool"); }
+Var adaptive_max_pool(Arg x, const Ints& out) { return maximum_of(x, adaptive(x, out, "adaptive_max_pool"), "adaptive_max_pool"); }
+Var adaptive_max_pool_indices(Arg x, const Ints& out) { return position_of(x, adaptive(x, out, "adaptive_max_pool"), "adaptive_max_pool"); }
+
+Var max_unpool(Arg x, Arg indices, const Ints& space) {
+  LocationGuard at(x);
+  if (x.rank() < 3 || int(space.size()) != x.rank() - 2) throw ShapeError("[max_unpool] needs one extent per axis of space of " + x.shape().str());
+  Shape out{x.shape()[0], x.shape()[1]}, flat = out, plane = out;
+  for (int64_t n : space) out.push_back(n);
+  flat.push_back(x.shape().numel() / std::max<int64_t>(1, flat.numel()));
+  plane.push_back(out.numel() / std::max<int64_t>(1, plane.numel()));
+  Var zeros = broadcast_to(x.var.graph().constant(0.0, x.dtype()), plane);
+  return reshape(scatter_add(zeros, reshape(indices, flat), reshape(x, flat), 2), out);
+}
+
+Var lp_pool(Arg x, double p, const PoolOptions& o) {
+  LocationGuard at(x);
+  PoolOptions sums = o;
+  sums.divisor = 1;
+  return pow(avg_pool(pow(abs(x), p), sums), 1 / p);
 }
 
 }  // namespace whence

@@ -177,13 +177,13 @@ std::vector<Tensor> reference_scan(const RelevanceCase& c) {
   return in;
 }
 
-// Windows over the space of x [N, C, ...], clipped to x; each result is their sum over a divisor.
+// Windows over the space of x [N, C, ...]; each result is the sum of one over the product of its counts.
 std::vector<Tensor> reference_pool(const RelevanceCase& c) {
   if (!c.carries[0]) return {Tensor()};
   const Shape &x = c.in[0].shape(), &y = c.out[0].shape();
   int space = x.rank() - 2;
-  const Ints &begin = c.attrs.ints("begin"), &end = c.attrs.ints("end");
-  // The cells of x under result o.
+  const Ints &begin = c.attrs.ints("begin"), &end = c.attrs.ints("end"), &count = c.attrs.ints("count");
+  // The cells of x under result o, and its divisor.
   auto window = [&](int64_t o) {
     Ints at(size_t(y.rank()));
     for (int a = y.rank() - 1; a >= 0; --a) {
@@ -191,6 +191,7 @@ std::vector<Tensor> reference_pool(const RelevanceCase& c) {
       o /= y[a];
     }
     Ints cells{at[0] * x[1] + at[1]};
+    double divisor = 1;
     size_t first = 0;
     for (int a = 0; a < space; ++a) {
       size_t k = first + size_t(at[size_t(a) + 2]);
@@ -198,24 +199,24 @@ std::vector<Tensor> reference_pool(const RelevanceCase& c) {
       for (int64_t cell : cells)
         for (int64_t i = begin[k]; i < end[k]; ++i) next.push_back(cell * x[a + 2] + i);
       cells = std::move(next);
+      divisor *= double(count[k]);
       first += size_t(y[a + 2]);
     }
-    return cells;
+    return std::pair(cells, divisor);
   };
   Doubles v = numbers(c.in[0]), R = numbers(c.R[0]), total = numbers(c.out[0]), z = stabilised(c.rule, c.out[0]);
-  auto divisor = [&](const Ints& cells) { return c.attrs.real("divisor") > 0 ? c.attrs.real("divisor") : double(std::max<size_t>(1, cells.size())); };
   const std::string& variant = c.rule.variant;
   if (variant == "sum") {  // stabilised before the division
-    for (size_t o = 0; o < total.size(); ++o) total[o] *= divisor(window(int64_t(o)));
+    for (size_t o = 0; o < total.size(); ++o) total[o] *= window(int64_t(o)).second;
     z = stabilised(c.rule, Tensor::from(total, y));
   }
   std::vector<Tensor> in{zeros(c.in[0])};
   for (size_t o = 0; o < R.size(); ++o) {
-    Ints cells = window(int64_t(o));
+    auto [cells, divisor] = window(int64_t(o));
     double size = 0;
     for (int64_t i : cells) size += std::abs(v[size_t(i)]);
     for (int64_t i : cells) {
-      double e = v[size_t(i)], part = e / (divisor(cells) * z[o]);
+      double e = v[size_t(i)], part = e / (divisor * z[o]);
       if (variant == "sum") part = e / z[o];
       if (variant == "uniform" || (variant == "abs" && size == 0)) part = 1 / double(cells.size());
       else if (variant == "abs") part = std::abs(e) / size;
