@@ -2,12 +2,10 @@
 // code where it exists.
 #include <cmath>
 
-#include "tests/goldens/pending.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {
 
-double f32_tolerance(const File& file, const std::string& key, double base);  // hf_ops.cpp
 bool run_bert(const File& file, DType dtype, Check& check);                   // bert.cpp
 
 namespace {
@@ -31,7 +29,6 @@ struct RefCase {
 using Outputs = std::map<std::string, Var>;
 
 Outputs linear_recurrence(RefCase& c, const std::string& kind) {
-  NEED(linear_scan);
   if (kind == "linear_complex") throw OpsMissing("complex scan");
   Var a = c("a"), b = c("b");
   while (a.rank() < b.rank()) a = unsqueeze(a, -1);
@@ -57,7 +54,6 @@ Var second_order_function(RefCase& c, const std::string& f) {
 }
 
 Outputs selective_scan(RefCase& c) {
-  NEED(linear_scan);
   Var u = c("u"), dt = c("dt"), B = c("B"), C = c("C"), A = c("A");  // u, dt (b, E, L); A (E, N); B, C (b, N, L) or (b, G, N, L)
   if (c.has("dt_bias")) dt = dt + reshape(c("dt_bias"), {1, u.shape()[1], 1});
   if (c.config.value("softplus", c.has("dt_bias"))) dt = softplus(dt);
@@ -80,7 +76,6 @@ Outputs selective_scan(RefCase& c) {
 
 // Parallel form: h = S v / (max(|sum S|, e^-m) + eps), S = (q k^T / sqrt D) e^(logD - m).
 Outputs mlstm_parallel(RefCase& c) {
-  NEED(cumsum);
   Var q = c("q"), k = c("k"), v = c("v"), F = cumsum(log_sigmoid(c("fg")), -1, false);
   int64_t T = q.shape()[2], D = q.shape()[3];
   Var gap = unsqueeze(arange(c.g, T, i64), 1) - unsqueeze(arange(c.g, T, i64), 0);

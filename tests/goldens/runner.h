@@ -51,6 +51,9 @@ struct Report {
 /// Runs `body` for one dtype and turns what happens into a line.
 Report run_case(const File& file, DType dtype, const std::function<void(Check&)>& body);
 
+/// Of a float32 run: `base`, or ten times what the reference's own float32 run is off by, where that is more.
+double f32_tolerance(const File& file, const std::string& key, double base);
+
 /// One entry point per kind of file.
 void run_lrp(const File& file, DType dtype, Check& check);        ///< lrp/*
 void run_operator(const File& file, DType dtype, Check& check);   ///< core op/*
