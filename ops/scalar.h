@@ -21,7 +21,7 @@
 namespace whence::scalar {
 
 #ifndef __CUDACC_RTC__
-using std::abs, std::cos, std::erf, std::exp, std::expm1, std::floor, std::fma, std::isnan, std::log, std::log1p, std::pow, std::rint,
+using std::abs, std::cos, std::erf, std::erfc, std::exp, std::expm1, std::floor, std::fma, std::isnan, std::log, std::log1p, std::pow, std::rint,
     std::sin, std::sqrt, std::tanh;
 #endif
 
@@ -43,7 +43,16 @@ template <class T> WHENCE_SCALAR T leaky_relu(T x, T slope) { return select(x < 
 template <class T> WHENCE_SCALAR T clamp(T x, T lo, T hi) { return select(x < lo, lo, select(x > hi, hi, x)); }
 template <class T> WHENCE_SCALAR T sigmoid(T x) { return T(1) / (T(1) + exp(-x)); }
 template <class T> WHENCE_SCALAR T silu(T x) { return x / (T(1) + exp(-x)); }
-template <class T> WHENCE_SCALAR T gelu(T x) { return x * (T(0.5) * (T(1) + erf(x * T(0.70710678118654752)))); }
+/// The standard normal distribution at a >= 0: probability beyond it, Phi(-a), and exp(-a^2 / 2). Registers have their own.
+template <class T> struct NormalTail {
+  T beyond, bell;
+};
+template <class T> WHENCE_SCALAR NormalTail<T> normal_tail(T a) { return {T(0.5) * erfc(a * T(0.70710678118654752)), exp(T(-0.5) * a * a)}; }
+// x Phi(x) = max(x, 0) - |x| Phi(-|x|): exact far out on both sides. Phi(-40) is 0 in every dtype.
+template <class T> WHENCE_SCALAR T gelu(T x) {
+  T a = clamp(abs(x), T(0), T(40));
+  return relu(x) - a * normal_tail(a).beyond;
+}
 // x (1 + tanh u) / 2 with u = sqrt(2/pi) (x + 0.044715 x^3), written as x sigmoid(2u).
 template <class T> WHENCE_SCALAR T gelu_tanh(T x) {
   T u2 = T(1.5957691216057308) * x * (T(1) + T(0.044715) * x * x);
@@ -83,9 +92,10 @@ template <class T> WHENCE_SCALAR T d_silu(T x, T dy) {
   return dy * (s * (T(1) + x * (T(1) - s)));
 }
 template <class T> WHENCE_SCALAR T d_gelu(T x, T dy) {
-  T cdf = T(0.5) * (T(1) + erf(x * T(0.70710678118654752)));
-  T pdf = T(0.39894228040143268) * exp(T(-0.5) * x * x);
-  return dy * (cdf + x * pdf);
+  T a = clamp(abs(x), T(0), T(40));
+  auto [beyond, bell] = normal_tail(a);
+  T s = beyond - T(0.39894228040143268) * a * bell;  // the derivative at -|x|; at |x| it is 1 - s
+  return dy * select(x > T(0), T(1) - s, s);
 }
 template <class T> WHENCE_SCALAR T d_gelu_tanh(T x, T dy) {
   T x2 = x * x;
