@@ -26,6 +26,34 @@ RMSNorm::RMSNorm(Module& parent, const std::string& name, int64_t features, doub
     : Module(parent, name), weight(parameter("weight", {features}, Init::ones())), eps(e) {}
 Var RMSNorm::operator()(Var x) const { return rms_norm(x, weight.in(x.graph()), eps); }
 
+BatchNorm::BatchNorm(Module& parent, const std::string& name, int64_t channels, double e, double m)
+    : Module(parent, name), weight(parameter("weight", {channels}, Init::ones())), bias(parameter("bias", {channels}, Init::zeros())),
+      running_mean(parameter("running_mean", {channels}, Init::zeros())), running_var(parameter("running_var", {channels}, Init::ones())), eps(e), momentum(m) {
+  running_mean.set_trainable(false);
+  running_var.set_trainable(false);
+}
+
+Var BatchNorm::operator()(Var x, bool training) const {
+  Graph& g = x.graph();
+  int64_t channels = weight.shape()[0];
+  if (x.rank() < 2 || x.size(1) != channels) throw ShapeError("'" + name() + "' normalises " + std::to_string(channels) + " channels on axis 1, got " + x.shape().str());
+  Shape along{channels};  // [C, 1, ..], beside x [B, C, ..]
+  for (int axis = 2; axis < x.rank(); ++axis) along.push_back(1);
+  auto per_channel = [&](Var v) { return reshape(v, along); };
+  if (!training) {
+    Var scale = weight.in(g) * rsqrt(running_var.in(g) + eps);
+    return x * per_channel(scale) + per_channel(bias.in(g) - running_mean.in(g) * scale);
+  }
+  Ints axes{0};
+  for (int axis = 2; axis < x.rank(); ++axis) axes.push_back(axis);
+  double n = double(x.numel() / channels);
+  if (n < 2) throw ShapeError("'" + name() + "' needs more than one value per channel to train, got " + x.shape().str());
+  Var mean = whence::mean(x, axes), centred = x - per_channel(mean), var = whence::mean(square(centred), axes);
+  update(running_mean, running_mean.in(g) * (1 - momentum) + mean * momentum);
+  update(running_var, running_var.in(g) * (1 - momentum) + var * (momentum * n / (n - 1)));
+  return centred * per_channel(rsqrt(var + eps) * weight.in(g)) + per_channel(bias.in(g));
+}
+
 Var split_heads(Var x, int64_t heads) {
   const Shape& s = x.shape();
   if (s.rank() != 3 || heads < 1 || s[2] % heads) throw ShapeError("split_heads: " + s.str() + " does not divide into " + std::to_string(heads) + " heads");

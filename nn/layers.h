@@ -39,6 +39,16 @@ struct RMSNorm : Module {
   double eps;
 };
 
+/// Per channel (axis 1) over all other axes; weight, bias, running_mean, running_var [C]. Training normalises with the
+/// batch's own statistics (biased variance) and moves the running ones, running = (1 - momentum) running + momentum batch
+/// (unbiased variance); otherwise the running ones normalise.
+struct BatchNorm : Module {
+  BatchNorm(Module& parent, const std::string& name, int64_t channels, double eps = 1e-5, double momentum = 0.1);
+  Var operator()(Var x, bool training) const;
+  Parameter &weight, &bias, &running_mean, &running_var;
+  double eps, momentum;
+};
+
 /// Zeroes with probability p while training. Each instance is its own random stream, advanced by the run's seed.
 struct Dropout {
   double p = 0;

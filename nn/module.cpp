@@ -107,6 +107,14 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state, bool st
   for (auto& [p, t] : moves) p->tensor().copy_from(*t);
 }
 
+static thread_local UpdateListener* listener = nullptr;
+UpdateListener::UpdateListener() : before_(listener) { listener = this; }
+UpdateListener::~UpdateListener() { listener = before_; }
+void update(Parameter& p, Var value) {
+  if (!(value.shape() == p.shape())) throw ShapeError("update of '" + p.name() + "' " + p.shape().str() + " by " + value.shape().str());
+  if (listener) listener->heard.emplace_back(&p, value);
+}
+
 std::vector<Var> vars(Graph& g, const Module& m) {
   std::vector<Var> out;
   for (Parameter* p : m.parameters())

@@ -74,6 +74,21 @@ class Module {
   Tensor flat_;
 };
 
+/// What a forward pass moves besides the gradients' parameters, such as running statistics. A module that is training says
+/// update(p, value) while it records; TrainStep listens, computes `value` with the loss and writes it after the batch. Without
+/// a listener nothing happens.
+void update(Parameter& p, Var value);
+class UpdateListener {
+ public:
+  UpdateListener();
+  ~UpdateListener();
+  UpdateListener(const UpdateListener&) = delete;
+  std::vector<std::pair<Parameter*, Var>> heard;
+
+ private:
+  UpdateListener* before_;
+};
+
 /// Vars of the trainable parameters of m in g's order, for grad().
 std::vector<Var> vars(Graph& g, const Module& m);
 /// d loss / d parameter for every trainable parameter of m.

@@ -13,6 +13,7 @@ struct TrainStep::Traced {
   Graph graph;
   Plan plan;
   std::vector<std::string> names;  // batch tensors that the graph reads
+  std::vector<Parameter*> moved;   // results after the loss: what update() asked for
 };
 
 TrainStep::TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options)
@@ -31,10 +32,15 @@ TrainStep::Traced& TrainStep::trace(const Batch& batch) {
   auto& slot = traced_[signature];
   if (slot) return *slot;
   auto fresh = std::make_unique<Traced>();
+  UpdateListener updates;
   Var loss = loss_(fresh->graph, batch);
   if (loss.numel() != 1) throw ShapeError("TrainStep: the loss must be a scalar, got " + loss.shape().str());
   CompileOptions compile_options = options_.compile;
   std::vector<Var> outputs{loss};
+  for (auto& [p, value] : updates.heard) {
+    outputs.push_back(value);
+    fresh->moved.push_back(p);
+  }
   std::vector<Var> d = grad(loss, model_);
   size_t i = 0;
   size_t item = size_of(gradients_.dtype());
@@ -68,8 +74,10 @@ float TrainStep::operator()(const Batch& batch) {
   Feeds feeds;
   for (const std::string& name : t.names) feeds.emplace_back(name, batch[name]);
   RunOptions run{.seed = mix64(options_.seed * 0x9e3779b97f4a7c15ull + uint64_t(batches_))};
-  double loss = t.plan.run(feeds, run)[0].item();
+  Results results = t.plan.run(feeds, run);
+  double loss = results[0].item();
   if (!std::isfinite(loss)) throw NumericError(fmt::format("the loss is {} at step {}: {}", loss, optimizer_.steps(), t.plan.diagnose(feeds, run)));
+  for (size_t i = 0; i < t.moved.size(); ++i) t.moved[i]->tensor().copy_from(results[i + 1]);
   ++batches_;
   const Tensor* g = &gradients_;
   if (options_.accumulate > 1) {

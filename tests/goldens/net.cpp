@@ -9,9 +9,7 @@ Weights::Weights(const File& file, DType dtype) : tied_(file.json("tied")), padd
     if (!e.name.starts_with("param.") || e.dtype.find('F') == e.dtype.npos) continue;
     std::string name = e.name.substr(6);
     if (canonical(name) != name) continue;
-    nn::Parameter& p = parameter(name, e.shape, nn::Init::zeros());
-    p.set_trainable(!name.ends_with("running_mean") && !name.ends_with("running_var"));
-    list_[name] = &p;
+    list_[name] = &parameter(name, e.shape, nn::Init::zeros());
   }
   init(0, dtype);
   for (const auto& [name, p] : list_) p->tensor().copy_from(file.tensor("param." + name, dtype));

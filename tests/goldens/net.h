@@ -9,8 +9,7 @@
 
 namespace whence::goldens {
 
-/// The `param.*` tensors of a file as one module with a flat arena. Aliases of tied weights lead to the same parameter;
-/// running statistics are not trained.
+/// The `param.*` tensors of a file as one module with a flat arena. Aliases of tied weights lead to the same parameter.
 class Weights : public nn::Module {
  public:
   Weights(const File& file, DType dtype);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "nn/layers.h"
 #include "nn/train.h"
+#include "ops/conv.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {
@@ -20,18 +22,36 @@ nn::OptimizerConfig optimiser(const Json& c) {
   throw OpsMissing("optimiser " + c.at("optimizer").get<std::string>());
 }
 
-Var training_loss(const Net& net, const Json& config, const Batch& batch) {
-  auto input = [&](const std::string& name) { return net.g.input(name, batch[name].shape(), batch[name].dtype()); };
-  if (!batch.tensors.contains("input_ids")) throw OpsMissing("a model with these inputs");
-  Var ids = input("input_ids");
-  return next_token_loss(language_model(net, config, ids).logits, batch.tensors.contains("labels") ? input("labels") : ids);
-}
+// conv 3x3, batch norm, relu; the same with stride 2; mean over space; linear.
+struct Cnn : nn::Module {
+  Cnn(const File& file, DType dtype)
+      : conv1(parameter("conv1.weight", file.data.entry("param.conv1.weight").shape, nn::Init::zeros())), bn1(*this, "bn1", conv1.shape()[0]),
+        conv2(parameter("conv2.weight", file.data.entry("param.conv2.weight").shape, nn::Init::zeros())), bn2(*this, "bn2", conv2.shape()[0]),
+        fc(*this, "fc", conv2.shape()[0], file.data.entry("param.fc.weight").shape[0]) {
+    init(0, dtype);
+    std::map<std::string, Tensor> state;
+    for (nn::Parameter* p : parameters()) state[p->name()] = file.tensor("param." + p->name(), dtype);
+    load_state_dict(state);
+  }
+  Var operator()(Var x) const {
+    Graph& g = x.graph();
+    x = relu(bn1(conv(x, conv1.in(g), {}, {.padding = {1}}), true));
+    x = relu(bn2(conv(x, conv2.in(g), {}, {.stride = {2}, .padding = {1}}), true));
+    return fc(mean(x, {2, 3}));
+  }
+  nn::Parameter& conv1;
+  nn::BatchNorm bn1;
+  nn::Parameter& conv2;
+  nn::BatchNorm bn2;
+  nn::Linear fc;
+};
 
 struct Trajectory {
   const File& file;
   DType dtype;
   Check& check;
-  Weights weights;
+  nn::Module& model;
+  nn::TrainStep::Loss loss;
   Json config = file.json("config"), final_deviation = file.json("f32_final_abs_dev");
   std::map<std::string, Tensor> gradient = {};  // of step 0, as stored
   double largest_gradient = 0, moved = 0;       // `moved`: sum of the learning rates so far
@@ -42,7 +62,8 @@ struct Trajectory {
   // gate's bias of an sLSTM): in f32 such elements may wander by the learning rate in every step, all others must agree.
   void parameters(const std::string& prefix) {
     bool adam = std::holds_alternative<nn::AdamW>(optimiser(config));
-    for (const auto& [name, p] : weights.list()) {
+    for (const nn::Parameter* p : model.parameters()) {
+      const std::string& name = p->name();
       std::string key = prefix + name;
       if (!file.has(key)) continue;
       Tensor want = file.tensor(key, f64), got = p->tensor().to(f64).contiguous_copy();
@@ -65,7 +86,7 @@ struct Trajectory {
     std::vector<nn::ParameterGroup> groups;
     if (config.contains("no_decay"))
       for (const Json& name : config.at("no_decay")) groups.push_back({name.get<std::string>(), 1, 0});
-    else groups = nn::no_decay_on_vectors(weights);
+    else groups = nn::no_decay_on_vectors(model);
 
     std::vector<Batch> batches;
     for (const auto& e : file.data.entries()) {
@@ -75,15 +96,13 @@ struct Trajectory {
       if (batches.size() <= index) batches.resize(index + 1);
       batches[index].tensors[rest.substr(dot + 1)] = file.tensor(e.name, dtype);
     }
-    for (const auto& [name, p] : weights.list())
-      if (file.has("grad." + name)) {
-        Tensor t = file.tensor("grad." + name, f64);
+    for (const nn::Parameter* p : model.parameters())
+      if (file.has("grad." + p->name())) {
+        Tensor t = gradient[p->name()] = file.tensor("grad." + p->name(), f64);
         for (double v : t.to_vector<double>()) largest_gradient = std::max(largest_gradient, std::fabs(v));
-        gradient[name] = t;
       }
 
-    nn::TrainStep step(weights, optimiser(config), [&](Graph& g, const Batch& b) { return training_loss({g, weights}, config, b); },
-                       {.clip_norm = clip, .schedule = [&](int64_t s) { return rate(s) / base; }, .groups = groups});
+    nn::TrainStep step(model, optimiser(config), loss, {.clip_norm = clip, .schedule = [&](int64_t s) { return rate(s) / base; }, .groups = groups});
     std::vector<double> losses, norms;
     int64_t steps = config.at("steps").get<int64_t>();
     for (int64_t s = 0; s < steps; ++s) {
@@ -92,13 +111,13 @@ struct Trajectory {
       moved += rate(s);
       if (s > 0) continue;
       double share = clip > 0 ? std::min(1.0, clip / (norms[0] + 1e-6)) : 1;  // the arena holds the clipped gradient
-      for (const auto& [name, stored] : gradient) {
-        const nn::Parameter& p = weights.at(name);
-        int64_t at = weights.offset(p);
-        Tensor got = step.gradients().slice(0, at, at + p.shape().numel()).contiguous_copy().reshaped(p.shape()).to(f64).contiguous_copy();
+      for (const nn::Parameter* p : model.parameters()) {
+        if (!gradient.contains(p->name())) continue;
+        int64_t at = model.offset(*p);
+        Tensor got = step.gradients().slice(0, at, at + p->shape().numel()).contiguous_copy().reshaped(p->shape()).to(f64).contiguous_copy();
         double* x = got.data<double>();
         for (int64_t i = 0; i < got.numel(); ++i) x[i] /= share;
-        check.compare("grad." + name, got, stored, tolerance("step0_grad"), largest_gradient);
+        check.compare("grad." + p->name(), got, gradient.at(p->name()), tolerance("step0_grad"), largest_gradient);
       }
       parameters("output.step1.");
     }
@@ -115,6 +134,18 @@ struct Trajectory {
 
 }  // namespace
 
-void run_trajectory(const File& file, DType dtype, Check& check) { Trajectory{file, dtype, check, {file, dtype}}.run(); }
+void run_trajectory(const File& file, DType dtype, Check& check) {
+  auto input = [](Graph& g, const Batch& b, const std::string& name) { return g.input(name, b[name].shape(), b[name].dtype()); };
+  if (file.has("param.conv1.weight")) {
+    Cnn model(file, dtype);
+    return Trajectory{file, dtype, check, model, [&](Graph& g, const Batch& b) { return cross_entropy(model(input(g, b, "x")), input(g, b, "y")); }}.run();
+  }
+  Weights weights(file, dtype);
+  Json config = file.json("config");
+  Trajectory{file, dtype, check, weights, [&](Graph& g, const Batch& b) {
+    Var ids = input(g, b, "input_ids");
+    return next_token_loss(language_model({g, weights}, config, ids).logits, ids);
+  }}.run();
+}
 
 }  // namespace whence::goldens

@@ -100,6 +100,41 @@ TEST(TrainStep, NamesTheOpThatMadeTheLossInfinite) {
   EXPECT_TRUE(bitwise_equal(before, m.flat()));
 }
 
+struct Normed : Module {
+  BatchNorm norm{*this, "norm", 2};
+};
+
+TEST(BatchNorm, TrainingMovesTheRunningStatisticsAndEvaluationUsesThem) {
+  Normed m;
+  m.init(0, f64);
+  Batch batch;
+  batch.tensors["x"] = Tensor::from<double>({1, 2, 3, 6, 0, 0, 4, 4}, {2, 2, 2});  // channel 0: 1 2 0 0, channel 1: 3 6 4 4
+  TrainStep step(m, SGD{.lr = 0}, [&](Graph& g, const Batch& b) { return sum(square(m.norm(g.input("x", b["x"]), true) + 1.0)); }, {.accumulate = 2});
+  double mean[] = {0.75, 4.25}, biased[] = {0.6875, 1.1875};
+  EXPECT_NEAR(step(batch), 8 + 4 * (0.6875 / 0.68751 + 1.1875 / 1.18751), 1e-4);  // sum of y^2 and of ones
+  step(batch);  // every batch counts, whatever is accumulated
+  for (int64_t c : {0, 1}) {
+    EXPECT_NEAR(m.norm.running_mean.tensor().item(c), 0.19 * mean[c], 1e-12);
+    EXPECT_NEAR(m.norm.running_var.tensor().item(c), 0.81 + 0.19 * biased[c] * 4 / 3, 1e-12);
+    EXPECT_EQ(m.norm.weight.tensor().item(c), 1);
+  }
+  Graph g(Graph::Mode::immediate);
+  Tensor y = m.norm(g.input("x", batch["x"]), false).value();
+  EXPECT_NEAR(y.item(3), (6 - 0.19 * 4.25) / std::sqrt(0.81 + 0.19 * 1.1875 * 4 / 3 + 1e-5), 1e-12);
+  EXPECT_THROW(m.norm(g.input("one", Tensor::zeros({1, 2}, f64)), true), ShapeError);
+}
+
+TEST(BatchNorm, ABatchThatFailsMovesNothing) {
+  Normed m;
+  m.init(0, f64);
+  Batch batch;
+  batch.tensors["x"] = Tensor::zeros({3, 2}, f64);
+  TrainStep step(m, SGD{}, [&](Graph& g, const Batch& b) { return sum(log(m.norm(g.input("x", b["x"]), true))); });
+  Tensor before = m.flat().contiguous_copy();
+  EXPECT_THROW(step(batch), NumericError);
+  EXPECT_TRUE(bitwise_equal(before, m.flat()));
+}
+
 // Trains `steps` batches in all, saving after each; goes on from what is in the folder.
 void train(const std::string& folder, int64_t steps) {
   Training r({.accumulate = 2});
