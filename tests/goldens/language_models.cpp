@@ -6,7 +6,6 @@
 
 namespace whence::goldens {
 
-double f32_tolerance(const File& file, const std::string& key, double base);  // hf_ops.cpp
 
 namespace {
 

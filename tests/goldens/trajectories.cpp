@@ -10,7 +10,6 @@
 
 namespace whence::goldens {
 
-double f32_tolerance(const File& file, const std::string& key, double base);  // hf_ops.cpp
 
 namespace {
 
