@@ -4,6 +4,7 @@
 #include "autograd/sweep.h"
 #include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
+#include "ops/cpu/stabilise.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -69,27 +70,13 @@ std::vector<Var> stabilised_body(std::span<const Var> in, const Attrs& attrs) {
   return {where(none, g.constant(0.0, den.dtype()), in[0] * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
 }
 
-// A denominator of exactly zero (eps = 0, an empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
-template <class T> T quotient(T r, T den) { return den == 0 ? T(0) : r / den; }
-
-// One group of elements that shares its scale: rows (relative), samples, or everything.
+// One group of elements that shares its scale: rows (relative), samples, or everything. A denominator of exactly zero (eps = 0, an
+// empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
 template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, T eps, T share) {
-  if (mode == Stab::plain) {
-    for (int64_t i = 0; i < n; ++i) out[i] = quotient(share * r[i], z[i] + eps);
-    return;
-  }
-  if (mode == Stab::clip) {
-    for (int64_t i = 0; i < n; ++i) out[i] = quotient(share * r[i], z[i] >= 0 ? std::max(z[i], eps) : std::min(z[i], -eps));
-    return;
-  }
-  T e = eps;
-  if (mode != Stab::sign) {
-    double square = 0;
-    for (int64_t i = 0; i < n; ++i) square += double(z[i]) * double(z[i]);
-    double rms = n ? std::sqrt(square / double(n)) : 0;
-    e = T(eps * (mode == Stab::rms_sample ? rms : std::max(1.0, rms)));
-  }
-  for (int64_t i = 0; i < n; ++i) out[i] = quotient(share * r[i], z[i] + std::copysign(e, z[i] + T(0)));
+  using cpu::StabForm;
+  if (mode == Stab::relative || mode == Stab::rms_tensor) eps = T(eps * std::max(1.0, cpu::root_mean_square(z, n)));
+  if (mode == Stab::rms_sample) eps = T(eps * cpu::root_mean_square(z, n));
+  cpu::divide_stabilised(r, z, out, n, mode == Stab::plain ? StabForm::plain : mode == Stab::clip ? StabForm::clip : StabForm::sign, eps, share);
 }
 
 template <class T> void run_stabilised(const KernelCall& k) {

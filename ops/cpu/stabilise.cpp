@@ -1,0 +1,45 @@
+#include "ops/cpu/stabilise.h"
+
+#include <cmath>
+
+#include "ops/cpu/row.h"
+
+namespace whence::cpu {
+
+template <class T>
+void divide_stabilised(const T* r, const T* z, T* out, int64_t n, StabForm form, T e, T share) {
+  using V = Vec<T>;
+  auto loop = [&](auto stab) {
+    each<T>(n, [&](int64_t i, int64_t m) {
+      V den = stab(load_upto(z + i, m)), y = V(share) * load_upto(r + i, m) / den;
+      store_upto(select(den == V(T(0)), V(T(0)), y), out + i, m);
+    });
+  };
+  const V add(e), minus(-e), zero(T(0));
+  switch (form) {
+    case StabForm::sign: return loop([&](V d) { return d + select(d >= zero, add, minus); });
+    case StabForm::plain: return loop([&](V d) { return d + add; });
+    case StabForm::clip: return loop([&](V d) { return select(d >= zero, select(d > add, d, add), select(d < minus, d, minus)); });
+  }
+}
+
+template <class T>
+double root_mean_square(const T* z, int64_t n) {
+  if (n <= 0) return 0;
+  auto squared = [](Vec<T> v) { return v * v; };
+  double sum = run<Sum, T>(0, n, [&](int64_t i) { return squared(Vec<T>::load(z + i)); }, [&](int64_t i, int64_t m) { return squared(load_tail<Sum>(z + i, m)); });
+  if (!std::isfinite(sum)) {
+    sum = 0;
+    for (int64_t i = 0; i < n; ++i) sum += double(z[i]) * double(z[i]);
+  }
+  return std::sqrt(sum / double(n));
+}
+
+#define WHENCE_INSTANTIATE(T)                                                                       \
+  template void divide_stabilised<T>(const T*, const T*, T*, int64_t, StabForm, T, T);              \
+  template double root_mean_square<T>(const T*, int64_t);
+WHENCE_INSTANTIATE(float)
+WHENCE_INSTANTIATE(double)
+#undef WHENCE_INSTANTIATE
+
+}  // namespace whence::cpu
