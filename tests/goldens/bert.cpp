@@ -33,11 +33,10 @@ double largest(const Tensor& t) {
 
 }  // namespace
 
-/// True when it knew the model.
-bool run_bert(const File& file, DType dtype, Check& check) {
+void run_encoder(const File& file, DType dtype, Check& check) {
   Json config = file.json("config");
   std::string kind = file.meta("model_class");
-  if (!config.is_object() || config.value("model_type", "") != "bert" || !kind.starts_with("BertFor")) return false;
+  if (!config.is_object() || config.value("model_type", "") != "bert" || !kind.starts_with("BertFor")) throw OpsMissing("model " + file.meta("case"));
   models::BertConfig c = configuration(config);
   Json tied = file.json("tied");
   int64_t classes = file.has("param.classifier.bias") ? file.data.entry("param.classifier.bias").shape[0] : 0;
@@ -60,7 +59,7 @@ bool run_bert(const File& file, DType dtype, Check& check) {
     bert = &m->bert;
     logits = [p = m.get()](Var h) { return p->logits(h); };
     model = std::move(m);
-  } else return false;
+  } else throw OpsMissing("model " + file.meta("case"));
   model->init(0, dtype);
   std::map<std::string, Tensor> state;
   for (const auto& e : file.data.entries())
@@ -130,7 +129,6 @@ bool run_bert(const File& file, DType dtype, Check& check) {
     Tensor want = file.tensor(present[i].key, f64);
     check.compare(present[i].key, r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, tolerance, present[i].scale);
   }
-  return true;
 }
 
 }  // namespace whence::goldens

@@ -34,7 +34,7 @@ Runner runner_of(const File& f) {
   const std::string& kind = f.meta("model_class");  // none: from formulas
   bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
   if (causal && f.has("input.input_ids")) return run_language_model;
-  return run_reference;
+  return name.starts_with("ref/") ? run_operator : run_encoder;
 }
 
 std::string family(const File& f, const fs::path& path) {

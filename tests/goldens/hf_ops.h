@@ -1,4 +1,4 @@
-// hf/core/op/*: one operation per file. The name of the case picks the row of a table, `config` holds its attributes,
+// hf/core op/*: one operation per file, and ref/*: formulas of several. The name of the case picks the row of a table, `config` holds its attributes,
 // `cot.*` the upstream gradient of each output; loss = sum <cot, output>.
 #pragma once
 #include "tests/goldens/runner.h"
@@ -7,7 +7,7 @@ namespace whence::goldens {
 
 struct OpCase {
   const File& file;
-  std::string name;  ///< "unary/exp"
+  std::string name;  ///< "unary/exp": the case without its first part
   DType dtype;
   Json config;
   Graph g;
@@ -47,6 +47,8 @@ const Table& shape_cases();         ///< reduce, shape, index
 const Table& layer_cases();         ///< products, norms, rotary positions, attention, recurrent cells
 const Table& convolution_cases();   ///< convolutions, pools
 const Table& loss_cases();
+const Table& scan_cases();          ///< ref/scan, s6, ssd, s4, s5
+const Table& cell_cases();          ///< ref/mlstm, slstm, xlstm, memory, vision, second_order
 
 // ---- rows ---------------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,11 @@
 
 namespace whence::goldens {
 
+Var selective_scan(Var u, Var dt, Var A, Var B, Var C, Var D) {
+  Var decay = exp(unsqueeze(dt, -1) * A), drive = unsqueeze(dt * u, -1) * unsqueeze(B, 2);  // [B, T, E, N]
+  return sum(linear_scan(decay, drive, 1) * unsqueeze(C, 2), {-1}) + u * D;
+}
+
 namespace {
 
 // x [B, T, C] -> [B, T, C]: the selective scan with E inner channels and N states.
@@ -13,9 +18,7 @@ Var s6(const Net& net, Var x) {
   int64_t N = A.size(1), rank = net("x_proj.weight").size(0) - 2 * N;
   auto parts = split(net.linear(u, "x_proj"), {rank, N, N});
   Var dt = softplus(net.linear(parts[0], "dt_proj"));
-  Var decay = exp(unsqueeze(dt, -1) * A), drive = unsqueeze(dt * u, -1) * unsqueeze(parts[1], 2);  // [B, T, E, N]
-  Var y = sum(linear_scan(decay, drive, 1) * unsqueeze(parts[2], 2), {-1}) + u * net("D");
-  return net.linear(y * silu(in[1]), "out_proj");
+  return net.linear(selective_scan(u, dt, A, parts[1], parts[2], net("D")) * silu(in[1]), "out_proj");
 }
 
 // The same with heads of P channels that share a decay, B and C per group of heads, and a gated norm.

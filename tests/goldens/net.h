@@ -66,4 +66,7 @@ Decoded mamba(const Net& net, const Json& config, Var ids);              ///< an
 Decoded xlstm(const Net& net, const Json& config, Var ids);              ///< mLSTM and sLSTM blocks, names of the xlstm package
 Decoded xlstm_large(const Net& net, const Json& config, Var ids);        ///< the layout of xLSTM 7B
 
+/// S6: u and dt [B, T, E], A [E, N], B and C [B, T, N], D [E] -> [B, T, E].
+Var selective_scan(Var u, Var dt, Var A, Var B, Var C, Var D);
+
 }  // namespace whence::goldens

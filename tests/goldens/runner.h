@@ -56,9 +56,9 @@ double f32_tolerance(const File& file, const std::string& key, double base);
 
 /// One entry point per kind of file.
 void run_lrp(const File& file, DType dtype, Check& check);        ///< lrp/*
-void run_operator(const File& file, DType dtype, Check& check);   ///< core op/*
-void run_reference(const File& file, DType dtype, Check& check);  ///< core ref/*, encoders of hf_*
-void run_language_model(const File& file, DType dtype, Check& check);  ///< causal language models of ref/* and hf_*
+void run_operator(const File& file, DType dtype, Check& check);   ///< core op/*, ref/*
+void run_encoder(const File& file, DType dtype, Check& check);    ///< encoders of hf_*
+void run_language_model(const File& file, DType dtype, Check& check);  ///< causal language models of core and hf_*
 void run_trajectory(const File& file, DType dtype, Check& check); ///< train/*
 void run_optimiser(const File& file, DType dtype, Check& check);  ///< core optim/*
 
