@@ -55,7 +55,8 @@ Outputs cross_scan(OpCase& o) {
   return {{"scanned", scanned}, {"merged", reshape(by_rows, x.shape()) + transpose(reshape(by_columns, {B, C, W, H}))}};
 }
 
-// A two-layer network under a mean square: gradients and Hessian times vector.
+// A two-layer network under a mean square: gradients and Hessian times vector. Softmax has the labels 0, 1, .. under a cross
+// entropy, and norms (whose squares hardly vary) a mean cube.
 Outputs second_order(OpCase& o) {
   std::string f = o.tail("second_order/");
   Var h = linear(o("x"), o("w1"), Arg(o("b1"))), a;
@@ -66,10 +67,16 @@ Outputs second_order(OpCase& o) {
   else if (f == "softplus") a = softplus(h);
   else if (f == "exp_log") a = log(exp(h) + 1.5);
   else if (f == "softmax") a = softmax(h);
-  else if (f == "layernorm") a = layer_norm(h);
-  else if (f == "rmsnorm") a = rms_norm(h);
+  else if (f == "layernorm") a = layer_norm(h, {}, {}, 1e-5);
+  else if (f == "rmsnorm") a = rms_norm(h, {}, 1e-6);
   else throw OpsMissing(o.name);
-  Outputs out = y(mean(square(linear(a, o("w2")))));
+  Var z = linear(a, o("w2")), value;
+  if (f == "softmax") {
+    std::vector<int64_t> labels;
+    for (int64_t i = 0; i < z.size(0); ++i) labels.push_back(i % z.size(1));
+    value = cross_entropy(z, o.g.constant(Tensor::from(labels)));
+  } else value = mean(f.ends_with("norm") ? z * z * z : square(z));
+  Outputs out = y(value);
   const char* names[] = {"x", "w1", "b1", "w2"};
   std::vector<Var> p{o("x"), o("w1"), o("b1"), o("w2")}, v{o("vx"), o("v1"), o("vb"), o("v2")}, d = grad(out["y"], p);
   Var along = sum(d[0] * v[0]);

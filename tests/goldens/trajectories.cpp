@@ -15,6 +15,7 @@ namespace {
 
 nn::OptimizerConfig optimiser(const Json& c) {
   auto real = [&](const char* key, double otherwise) { return c.contains(key) && c.at(key).is_number() ? c.at(key).get<double>() : otherwise; };
+  if (c.value("amsgrad", false) || c.value("maximize", false)) throw OpsMissing("optimiser with amsgrad or maximize");
   if (c.value("optimizer", "AdamW") == "AdamW")
     return nn::AdamW{c.at("lr").get<double>(), c.at("betas").at(0).get<double>(), c.at("betas").at(1).get<double>(), real("eps", 1e-8), real("weight_decay", 0.01)};
   if (c.at("optimizer") == "SGD") return nn::SGD{c.at("lr").get<double>(), real("momentum", 0), real("dampening", 0), real("weight_decay", 0), c.value("nesterov", false)};
