@@ -2,13 +2,11 @@
 
 #include <cmath>
 
-#include "ops/cpu/parallel.h"
+#include "ops/cpu/optim.h"
 #include "ops/cpu/reduce.h"
 
 namespace whence::nn {
 namespace {
-
-constexpr double kPi = 3.14159265358979323846;
 
 template <class F> void typed(const Tensor& t, F&& f) {
   if (t.dtype() == f32) f(float{});
@@ -16,7 +14,104 @@ template <class F> void typed(const Tensor& t, F&& f) {
   else throw DTypeError("optimisers work on f32 and f64, got " + std::string(name_of(t.dtype())));
 }
 
+// ---- the rules ----------------------------------------------------------------------------------------------------------
+// slots() says what a rule remembers of each parameter, update() computes its coefficients and makes one pass.
+
+struct Slot {
+  const char* name = "";
+  bool used = false;
+  double initial = 0;
+  Slot() = default;
+  Slot(const char* name, bool used = true, double initial = 0) : name(name), used(used), initial(initial) {}
+};
+using Slots = std::array<Slot, 3>;
+
+template <class T> struct Piece {
+  T* p;
+  const T* g;
+  std::array<T*, 3> slot;
+  int64_t n, t;  // t: the step, from 1
+  double lr, weight_decay, scale;
+  cpu::Intake coupled() const { return {scale, weight_decay, 1}; }
+  cpu::Intake decoupled() const { return {scale, 0, 1 - lr * weight_decay}; }
+};
+
+// 1 - beta^t: what a mean that began at zero has seen of its weights.
+double seen(double beta, int64_t t) { return 1 - std::pow(beta, double(t)); }
+
+template <class C, class T> cpu::AdamStep adam(const C& c, const Piece<T>& x) {
+  return {.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .rate = x.lr / seen(c.beta1, x.t), .root = 1 / std::sqrt(seen(c.beta2, x.t))};
+}
+template <class T> void adam_pass(const Piece<T>& x, const cpu::Intake& in, const cpu::AdamStep& a) {
+  cpu::adam_step(x.p, x.g, x.slot[0], x.slot[1], x.slot[2], x.n, in, a);
+}
+
+Slots slots(const AdamW& c) { return {Slot("exp_avg"), Slot("exp_avg_sq"), Slot("max_exp_avg_sq", c.amsgrad)}; }
+template <class T> void update(const AdamW& c, const Piece<T>& x) { adam_pass(x, x.decoupled(), adam(c, x)); }
+
+Slots slots(const Adam& c) { return {Slot("exp_avg"), Slot("exp_avg_sq"), Slot("max_exp_avg_sq", c.amsgrad)}; }
+template <class T> void update(const Adam& c, const Piece<T>& x) { adam_pass(x, x.coupled(), adam(c, x)); }
+
+Slots slots(const NAdam&) { return {Slot("exp_avg"), Slot("exp_avg_sq")}; }
+template <class T> void update(const NAdam& c, const Piece<T>& x) {
+  auto mu = [&](int64_t t) { return c.beta1 * (1 - 0.5 * std::pow(0.96, double(t) * c.momentum_decay)); };
+  double product = 1;  // mu_1 .. mu_t, rounded as PyTorch's, a float; beside 1 it is soon nothing
+  for (int64_t t = 1; t <= x.t && product > 1e-20; ++t) product = float(product) * float(mu(t));
+  cpu::AdamStep a = adam(c, x);
+  a.direct = x.lr * (1 - mu(x.t)) / (1 - product);
+  a.rate = x.lr * mu(x.t + 1) / (1 - product * mu(x.t + 1));
+  adam_pass(x, x.coupled(), a);
+}
+
+Slots slots(const RAdam&) { return {Slot("exp_avg"), Slot("exp_avg_sq")}; }
+template <class T> void update(const RAdam& c, const Piece<T>& x) {
+  double longest = 2 / (1 - c.beta2) - 1, left = seen(c.beta2, x.t), length = longest - 2 * double(x.t) * (1 - left) / left;
+  cpu::AdamStep a = adam(c, x);
+  if (length > 5) {
+    a.rate *= std::sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) * std::sqrt(left);
+    a.root = 1;
+  } else {
+    a.root = 0, a.eps = 1;
+  }
+  adam_pass(x, x.coupled(), a);
+}
+
+Slots slots(const Adamax&) { return {Slot("exp_avg"), Slot("exp_inf")}; }
+template <class T> void update(const Adamax& c, const Piece<T>& x) {
+  cpu::adamax_step(x.p, x.g, x.slot[0], x.slot[1], x.n, x.coupled(), {.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .rate = x.lr / seen(c.beta1, x.t)});
+}
+
+Slots slots(const Adagrad& c) { return {Slot("sum", true, c.initial_accumulator_value)}; }
+template <class T> void update(const Adagrad& c, const Piece<T>& x) {
+  double rate = x.lr / (1 + double(x.t - 1) * c.lr_decay);
+  cpu::rms_step<T>(x.p, x.g, x.slot[0], nullptr, nullptr, x.n, x.coupled(), {.alpha = 1, .gain = 1, .eps = c.eps, .rate = rate});
+}
+
+Slots slots(const RMSprop& c) { return {Slot("square_avg"), Slot("grad_avg", c.centered), Slot("momentum_buffer", c.momentum != 0)}; }
+template <class T> void update(const RMSprop& c, const Piece<T>& x) {
+  cpu::RmsStep r{.alpha = c.alpha, .gain = 1 - c.alpha, .eps = c.eps, .rate = x.lr, .momentum = c.momentum};
+  cpu::rms_step(x.p, x.g, x.slot[0], x.slot[1], x.slot[2], x.n, x.coupled(), r);
+}
+
+Slots slots(const Adadelta&) { return {Slot("square_avg"), Slot("acc_delta")}; }
+template <class T> void update(const Adadelta& c, const Piece<T>& x) {
+  cpu::adadelta_step(x.p, x.g, x.slot[0], x.slot[1], x.n, x.coupled(), {.rho = c.rho, .eps = c.eps, .rate = x.lr});
+}
+
+Slots slots(const SGD& c) { return {Slot("momentum_buffer", c.momentum != 0)}; }
+template <class T> void update(const SGD& c, const Piece<T>& x) {
+  cpu::SgdStep s{.rate = x.lr, .momentum = c.momentum, .dampening = c.dampening, .nesterov = c.nesterov, .first = x.t == 1};
+  cpu::sgd_step(x.p, x.g, x.slot[0], x.n, x.coupled(), s);
+}
+
+Slots slots(const Lion&) { return {Slot("exp_avg")}; }
+template <class T> void update(const Lion& c, const Piece<T>& x) {
+  cpu::lion_step(x.p, x.g, x.slot[0], x.n, x.decoupled(), {.rate = x.lr, .beta1 = c.beta1, .beta2 = c.beta2});
+}
+
 }  // namespace
+
+// ---- groups and clipping ------------------------------------------------------------------------------------------------
 
 std::vector<ParameterGroup> no_decay_on_vectors(const Module& m) {
   std::vector<ParameterGroup> groups;
@@ -25,21 +120,18 @@ std::vector<ParameterGroup> no_decay_on_vectors(const Module& m) {
   return groups;
 }
 
-double clip_by_norm(const Tensor& flat, double max_norm) {
+double gradient_norm(const Tensor& flat) {
   double norm = 0;
-  typed(flat, [&](auto zero) {
-    using T = decltype(zero);
-    T* g = flat.data<T>();
-    int64_t n = flat.numel();
-    norm = std::sqrt(cpu::sum_squares(g, n));
-    double scale = max_norm / (norm + 1e-6);
-    if (max_norm <= 0 || scale >= 1) return;
-    cpu::parallel_for(n, cpu::kGrain, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) g[i] *= T(scale);
-    });
-  });
+  typed(flat, [&](auto zero) { norm = std::sqrt(cpu::sum_squares(flat.data<decltype(zero)>(), flat.numel())); });
   return norm;
 }
+
+double clip_factor(double norm, double max_norm) {
+  double factor = max_norm / (norm + 1e-6);
+  return max_norm <= 0 || factor >= 1 ? 1 : factor;
+}
+
+// ---- the optimiser ------------------------------------------------------------------------------------------------------
 
 Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<ParameterGroup> groups) : model_(model), config_(config) {
   double decay = std::visit([](auto& c) { return c.weight_decay; }, config_);
@@ -58,112 +150,53 @@ Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<Paramete
     else runs_.push_back(r);
   }
   Tensor flat = model.flat();
-  bool adam = std::holds_alternative<AdamW>(config_) || std::holds_alternative<Adam>(config_);
-  const SGD* sgd = std::get_if<SGD>(&config_);
-  if (!sgd || sgd->momentum != 0) m_ = Tensor::zeros(flat.shape(), flat.dtype());
-  if (adam) v_ = Tensor::zeros(flat.shape(), flat.dtype());
+  Slots wanted = std::visit([](auto& c) { return slots(c); }, config_);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (wanted[i].used) slots_[i] = {wanted[i].name, Tensor::full(flat.shape(), wanted[i].initial, flat.dtype())};
 }
 
 double Optimizer::base_lr() const {
   return std::visit([](auto& c) { return c.lr; }, config_);
 }
 
-void Optimizer::step(const Tensor& gradients, double factor) {
+void Optimizer::step(const Tensor& gradients, double factor, double gradient_scale) {
   Tensor flat = model_.flat();
   if (!(gradients.shape() == flat.shape()) || gradients.dtype() != flat.dtype())
     throw ShapeError("gradients are " + gradients.shape().str() + " " + std::string(name_of(gradients.dtype())) + ", the parameters " + flat.shape().str() + " " + std::string(name_of(flat.dtype())));
   ++steps_;
   typed(flat, [&](auto zero) {
     using T = decltype(zero);
-    T *p = flat.data<T>(), *m = m_.defined() ? m_.data<T>() : nullptr, *v = v_.defined() ? v_.data<T>() : nullptr;
-    const T* g = gradients.data<T>();
     for (const Run& r : runs_) {
-      double lr = base_lr() * factor * r.lr_scale, wd = r.weight_decay;
-      auto each = [&](auto&& update) {
-        cpu::parallel_for(r.end - r.begin, cpu::kGrain, [&](int64_t b, int64_t e) {
-          for (int64_t i = r.begin + b; i < r.begin + e; ++i) update(i);
-        });
-      };
-      auto adam = [&](auto& c, bool decoupled) {
-        T b1 = T(c.beta1), b2 = T(c.beta2), c1 = T(1 - c.beta1), c2 = T(1 - c.beta2), eps = T(c.eps);
-        T step_size = T(lr / (1 - std::pow(c.beta1, double(steps_))));
-        T root = T(std::sqrt(1 - std::pow(c.beta2, double(steps_))));
-        T keep = decoupled ? T(1 - lr * wd) : T(1), l2 = decoupled ? T(0) : T(wd);
-        each([=](int64_t i) {
-          T gi = g[i] + l2 * p[i];
-          m[i] = b1 * m[i] + c1 * gi;
-          v[i] = b2 * v[i] + c2 * gi * gi;
-          p[i] = p[i] * keep - step_size * m[i] / (std::sqrt(v[i]) / root + eps);
-        });
-      };
-      if (auto* c = std::get_if<AdamW>(&config_)) adam(*c, true);
-      if (auto* c = std::get_if<Adam>(&config_)) adam(*c, false);
-      if (auto* c = std::get_if<SGD>(&config_)) {
-        T rate = T(lr), l2 = T(wd), mu = T(c->momentum), damp = steps_ == 1 ? T(1) : T(1 - c->dampening);
-        bool nesterov = c->nesterov;
-        each([=](int64_t i) {
-          T gi = g[i] + l2 * p[i];
-          if (m) {
-            m[i] = mu * m[i] + damp * gi;
-            gi = nesterov ? gi + mu * m[i] : m[i];
-          }
-          p[i] -= rate * gi;
-        });
-      }
-      if (auto* c = std::get_if<Lion>(&config_)) {
-        T rate = T(lr), keep = T(1 - lr * wd), b1 = T(c->beta1), b2 = T(c->beta2);
-        each([=](int64_t i) {
-          T u = b1 * m[i] + (1 - b1) * g[i];
-          p[i] = p[i] * keep - rate * T((u > 0) - (u < 0));
-          m[i] = b2 * m[i] + (1 - b2) * g[i];
-        });
-      }
+      Piece<T> x{flat.data<T>() + r.begin, gradients.data<T>() + r.begin, {}, r.end - r.begin, steps_, base_lr() * factor * r.lr_scale, r.weight_decay, gradient_scale};
+      for (size_t i = 0; i < slots_.size(); ++i)
+        if (slots_[i].second.defined()) x.slot[i] = slots_[i].second.data<T>() + r.begin;
+      std::visit([&](auto& c) { update(c, x); }, config_);
     }
   });
 }
 
 std::map<std::string, Tensor> Optimizer::state() const {
   std::map<std::string, Tensor> s{{"steps", Tensor::from<int64_t>({steps_})}};
-  if (m_.defined()) s["exp_avg"] = m_;
-  if (v_.defined()) s["exp_avg_sq"] = v_;
+  for (const auto& [name, t] : slots_)
+    if (t.defined()) s[name] = t;
   return s;
 }
 
 void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
+  std::map<std::string, Tensor> given = state;
+  // SGD's buffer was once written under the name of Adam's.
+  if (std::holds_alternative<SGD>(config_) && given.contains("exp_avg")) given["momentum_buffer"] = given.extract("exp_avg").mapped();
   auto own = this->state();
   for (auto& [name, t] : own)
-    if (!state.contains(name) || !(state.at(name).shape() == t.shape()))
+    if (!given.contains(name) || !(given.at(name).shape() == t.shape()))
       throw ValueError("optimiser state '" + name + "' is missing or does not fit " + t.shape().str());
-  if (state.size() != own.size()) throw ValueError("the optimiser state belongs to another optimiser");
-  steps_ = state.at("steps").data<int64_t>()[0];
-  if (m_.defined()) m_.copy_from(state.at("exp_avg"));
-  if (v_.defined()) v_.copy_from(state.at("exp_avg_sq"));
+  if (given.size() != own.size()) throw ValueError("the optimiser state belongs to another optimiser");
+  steps_ = given.at("steps").data<int64_t>()[0];
+  for (auto& [name, t] : slots_)
+    if (t.defined()) t.copy_from(given.at(name));
 }
 
-// ---- schedules --------------------------------------------------------------------------------------------------
-
-Schedule constant_schedule() {
-  return [](int64_t) { return 1.0; };
-}
-Schedule linear_warmup(int64_t warmup) {
-  return [=](int64_t s) { return s < warmup ? double(s + 1) / double(warmup) : 1.0; };
-}
-Schedule cosine_schedule(int64_t total, int64_t warmup, double floor) {
-  return [=](int64_t s) {
-    if (s < warmup) return double(s + 1) / double(warmup);
-    double t = std::min(1.0, double(s - warmup) / double(std::max<int64_t>(1, total - warmup)));
-    return floor + (1 - floor) * 0.5 * (1 + std::cos(kPi * t));
-  };
-}
-Schedule one_cycle(int64_t total, double pct_start, double div, double final_div, bool cosine) {
-  return [=](int64_t s) {
-    double up = pct_start * double(total) - 1, down = double(total) - 1, x = double(std::min(s, total - 1));
-    auto between = [&](double a, double b, double t) { return cosine ? b + (a - b) / 2 * (1 + std::cos(kPi * t)) : a + (b - a) * t; };
-    return x <= up ? between(1 / div, 1, up > 0 ? x / up : 1) : between(1, 1 / (div * final_div), (x - up) / (down - up));
-  };
-}
-
-// ---- EMA --------------------------------------------------------------------------------------------------------
+// ---- moving averages ----------------------------------------------------------------------------------------------------
 
 Ema::Ema(Module& model, double decay) : model_(model), decay_(decay), shadow_(model.flat().contiguous_copy()) {}
 
@@ -171,12 +204,7 @@ void Ema::update() {
   Tensor flat = model_.flat();
   typed(flat, [&](auto zero) {
     using T = decltype(zero);
-    T* s = shadow_.data<T>();
-    const T* p = flat.data<T>();
-    T d = T(decay_), c = T(1 - decay_);
-    cpu::parallel_for(flat.numel(), cpu::kGrain, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) s[i] = d * s[i] + c * p[i];
-    });
+    cpu::blend_array(shadow_.data<T>(), decay_, flat.data<T>(), 1 - decay_, flat.numel());
   });
 }
 

@@ -8,6 +8,7 @@
 #include "autograd/plan.h"
 #include "nn/data/loader.h"
 #include "nn/optim.h"
+#include "nn/schedule.h"
 
 namespace whence::nn {
 
@@ -44,7 +45,7 @@ class TrainStep {
   int64_t batches() const { return batches_; }
   Optimizer& optimizer() { return optimizer_; }
   Ema* ema() { return ema_.get(); }
-  const Tensor& gradients() const { return gradients_; }  ///< flat, as model.flat()
+  const Tensor& gradients() const { return gradients_; }  ///< of the last batch, before clipping; flat, as model.flat()
   /// The plan for the last batch's signature (report, trace).
   Plan& plan();
 

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "nn/optim.h"
+#include "nn/schedule.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {
@@ -22,15 +23,23 @@ nn::OptimizerConfig optimiser(const Json& c) {
   auto real = [&](const char* key, double otherwise) { return c.contains(key) && c.at(key).is_number() ? c.at(key).get<double>() : otherwise; };
   auto beta = [&](size_t i, double otherwise) { return c.contains("betas") ? c.at("betas").at(i).get<double>() : otherwise; };
   auto on = [&](const char* key) { return c.contains(key) && c.at(key).is_boolean() && c.at(key).get<bool>(); };
-  if (on("amsgrad") || on("maximize")) throw OpsMissing("optimiser " + name);
-  if (name.starts_with("adamw")) return nn::AdamW{real("lr", 1e-3), beta(0, 0.9), beta(1, 0.999), real("eps", 1e-8), real("weight_decay", 0.01)};
-  if (name == "adam" || name.starts_with("adam_")) return nn::Adam{real("lr", 1e-3), beta(0, 0.9), beta(1, 0.999), real("eps", 1e-8), real("weight_decay", 0)};
-  if (name.starts_with("sgd")) return nn::SGD{real("lr", 0.01), real("momentum", 0), real("dampening", 0), real("weight_decay", 0), on("nesterov")};
-  if (name.starts_with("lion")) return nn::Lion{real("lr", 1e-4), beta(0, 0.9), beta(1, 0.99), real("weight_decay", 0)};
+  if (on("maximize") || (on("decoupled_weight_decay") && !name.starts_with("adamw"))) throw OpsMissing("optimiser " + name);
+  auto is = [&](const char* kind) { return name == kind || name.starts_with(std::string(kind) + "_"); };
+  double lr = real("lr", 0), decay = real("weight_decay", 0), b1 = beta(0, 0), b2 = beta(1, 0), eps = real("eps", 0), momentum = real("momentum", 0);
+  if (is("adamw")) return nn::AdamW{lr, b1, b2, eps, decay, on("amsgrad")};
+  if (is("adam")) return nn::Adam{lr, b1, b2, eps, decay, on("amsgrad")};
+  if (is("nadam")) return nn::NAdam{lr, b1, b2, eps, decay, real("momentum_decay", 0)};
+  if (is("radam")) return nn::RAdam{lr, b1, b2, eps, decay};
+  if (is("adamax")) return nn::Adamax{lr, b1, b2, eps, decay};
+  if (is("adagrad")) return nn::Adagrad{lr, real("lr_decay", 0), eps, decay, real("initial_accumulator_value", 0)};
+  if (is("adadelta")) return nn::Adadelta{lr, real("rho", 0), eps, decay};
+  if (is("rmsprop")) return nn::RMSprop{lr, real("alpha", 0), eps, decay, momentum, on("centered")};
+  if (is("sgd")) return nn::SGD{lr, momentum, real("dampening", 0), decay, on("nesterov")};
+  if (is("lion")) return nn::Lion{lr, b1, b2, decay};
   throw OpsMissing("optimiser " + name);
 }
 
-// "cosine_T20_min0.001", "warmup5_cosine20", "onecycle_linear_pct0.4", "onecycle_max1_20": {schedule, learning rate at factor 1}.
+// "cosine_T20_min0.001", "multistep_4_9_gamma0.1", "onecycle_linear_pct0.4", ...: {schedule, learning rate at factor 1}.
 std::optional<std::pair<nn::Schedule, double>> schedule(const std::string& key, double base, int64_t steps) {
   auto after = [&](const char* word, double otherwise) {
     size_t at = key.find(word);
@@ -38,6 +47,15 @@ std::optional<std::pair<nn::Schedule, double>> schedule(const std::string& key, 
   };
   if (key.starts_with("cosine")) return {{nn::cosine_schedule(int64_t(after("_T", double(steps))), 0, after("_min", 0) / base), base}};
   if (key.starts_with("warmup")) return {{nn::cosine_schedule(int64_t(after("_cosine", double(steps))), int64_t(after("warmup", 0)), 0), base}};
+  if (key.starts_with("exponential")) return {{nn::exponential_schedule(after("exponential_", 1)), base}};
+  if (key.starts_with("polynomial")) return {{nn::polynomial_schedule(int64_t(after("_", double(steps))), after("polynomial", 1)), base}};
+  if (key.starts_with("step")) return {{nn::step_schedule(int64_t(after("step", 1)), after("_gamma", 0.1)), base}};
+  if (key.starts_with("multistep")) {
+    std::vector<int64_t> milestones;
+    const char* at = key.c_str() + std::string("multistep").size();
+    for (char* end = nullptr; *at == '_' && std::isdigit(at[1]); at = end) milestones.push_back(std::strtoll(at + 1, &end, 10));
+    return {{nn::multistep_schedule(milestones, after("_gamma", 0.1)), base}};
+  }
   if (key.starts_with("onecycle_linear")) return {{nn::one_cycle(steps, after("_pct", 0.3), 25, 1e4, false), 0.5}};
   if (key.starts_with("onecycle_max")) return {{nn::one_cycle(steps, 0.3), after("_max", 1)}};
   return {};
@@ -86,9 +104,9 @@ void run_optimiser(const File& file, DType dtype, Check& check) {
       int64_t at = model.offset(*model.list[i]);
       flat.slice(0, at, at + tensors[i].second.numel()).copy_from(file.tensor("input.grad." + std::to_string(k) + "." + tensors[i].first, dtype).reshaped({tensors[i].second.numel()}));
     }
-    if (clip > 0) norms.push_back(nn::clip_by_norm(flat, clip));
+    norms.push_back(nn::gradient_norm(flat));
     double factor = c.contains("lrs") && c.at("lrs").is_array() ? c.at("lrs").at(size_t(k)).get<double>() / opt.base_lr() : 1;
-    opt.step(flat, factor);
+    opt.step(flat, factor, nn::clip_factor(norms.back(), clip));
     for (size_t i = 0; i < tensors.size(); ++i) {
       std::string key = "output.step" + std::to_string(k + 1) + "." + tensors[i].first;
       check.compare(key, model.list[i]->tensor(), file.tensor(key, f64), tolerance(key));
@@ -101,7 +119,7 @@ void run_optimiser(const File& file, DType dtype, Check& check) {
     std::string rest = e.name.substr(13);
     size_t dot = rest.find('.');
     std::string moment = rest.substr(0, dot), name = rest.substr(dot + 1);
-    auto it = state.find(moment == "momentum_buffer" ? "exp_avg" : moment);
+    auto it = state.find(moment);
     if (it == state.end()) throw OpsMissing("optimiser state " + moment);
     for (size_t i = 0; i < tensors.size(); ++i) {
       if (tensors[i].first != name) continue;
