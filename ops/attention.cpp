@@ -54,17 +54,25 @@ void infer_attention(InferCtx& c) {
   c.out({e.B, e.H, e.T}, c.dtype(0));
 }
 
+Shape led(Shape lead, const Shape& s) {
+  for (int64_t n : s) lead.push_back(n);
+  return lead;
+}
+
 void infer_attention_backward(InferCtx& c) {
   check_operands(c, 6);
   Extents e(c.shape(0), c.shape(1), c.shape(2));
   for (int i = 3; i < 6; ++i) c.need_same_dtype(0, i);
   c.need_shape(3, {e.B, e.H, e.T, e.E});
   c.need_shape(4, {e.B, e.H, e.T});
-  c.need_shape(5, {e.B, e.H, e.T, e.E});
-  for (int i = 0; i < 3; ++i) c.out(c.shape(i), c.dtype(0));
+  // d, and with it every result, may have one more leading axis: targets.
+  Shape lead;
+  if (c.rank(5) == 5) lead = {c.shape(5)[0]};
+  c.need_shape(5, led(lead, {e.B, e.H, e.T, e.E}));
+  for (int i = 0; i < 3; ++i) c.out(led(lead, c.shape(i)), c.dtype(0));
   if (!c.attrs.flag("bias_gradient")) return;
   if (c.n() < 8) c.value_error("bias_gradient needs a bias");
-  c.out(c.shape(7), c.dtype(0));
+  c.out(led(lead, c.shape(7)), c.dtype(0));
 }
 
 // ---- the definition ---------------------------------------------------------------------------------------------------
@@ -75,11 +83,14 @@ Var repeat_heads(Var v, int64_t heads) {
   if (g == heads) return v;
   return reshape(broadcast_to(reshape(v, {b, g, 1, s, d}), {b, g, heads / g, s, d}), {b, heads, s, d});
 }
-// Its adjoint.
+// Its adjoint; v may have a target axis in front.
 Var sum_heads(Var v, int64_t groups) {
-  int64_t b = v.shape()[0], h = v.shape()[1], s = v.shape()[2], d = v.shape()[3];
+  int64_t h = v.shape()[-3];
   if (groups == h) return v;
-  return sum(reshape(v, {b, groups, h / groups, s, d}), {2});
+  Shape s = v.shape();
+  s[-3] = groups;
+  s.insert(s.rank() - 2, h / groups);
+  return sum(reshape(v, s), {-3});
 }
 
 // Which keys each query sees: [B or 1, 1, T or 1, S]; undefined when all are seen.
@@ -137,11 +148,21 @@ std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& a
   Var dp = matmul(d, transpose(repeat_heads(v, H)));
   Var db = p * (dp - sum(d * o, {-1}, true)), ds = db * attrs.real("scale");
   std::vector<Var> out{matmul(ds, repeat_heads(k, H)), sum_heads(matmul(transpose(ds), q), G), sum_heads(matmul(transpose(p), d), G)};
-  if (attrs.flag("bias_gradient")) out.push_back(sum_to(db, in[7].shape()));
+  if (attrs.flag("bias_gradient")) {
+    Shape lead = d.rank() == 5 ? Shape{d.shape()[0]} : Shape{}, full = in[7].shape();
+    while (full.rank() < 4) full.insert(0, 1);
+    out.push_back(reshape(sum_to(db, led(lead, full)), led(lead, in[7].shape())));
+  }
   return out;
 }
 
 // ---- kernels: operands of any strides but along the last axis; the others are copied --------------------------------------
+
+// Of [B, H, T, D], or of [targets, B, H, T, D].
+cpu::HeadStrides heads_of(const View& v) {
+  int l = v.shape.rank() - 4;
+  return {v.strides[l], v.strides[l + 1], v.strides[l + 2], l ? v.strides[0] : 0};
+}
 
 // A view that owns its memory when it had to be copied.
 struct Held {
@@ -153,7 +174,7 @@ struct Held {
     view = {copied->data(), v.dtype, v.shape, contiguous_strides(v.shape)};
     copy(v, view);
   }
-  cpu::HeadStrides heads() const { return {view.strides[0], view.strides[1], view.strides[2]}; }
+  cpu::HeadStrides heads() const { return heads_of(view); }
 };
 Held rows_held(const View& v) { return Held(v, v.strides[-1] == 1 || v.shape[-1] == 1); }
 Held whole_held(const View& v) { return Held(v, v.contiguous()); }
@@ -188,8 +209,6 @@ struct Scene {  // what forward and backward have in common
   }
 };
 
-cpu::HeadStrides heads_of(const View& v) { return {v.strides[0], v.strides[1], v.strides[2]}; }
-
 void attention_kernel(const KernelCall& c) {
   Scene s(c, 3);
   over_floats("attention", c.in[0].dtype, [&](auto zero) {
@@ -202,6 +221,7 @@ void attention_kernel(const KernelCall& c) {
 void attention_backward_kernel(const KernelCall& c) {
   Scene s(c, 6);
   Held o = rows_held(c.in[3]), lse = whole_held(c.in[4]), d = rows_held(c.in[5]);
+  if (d.view.shape.rank() == 5) s.dims.targets = d.view.shape[0];
   over_floats("attention_backward", c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), o.heads(),
@@ -263,13 +283,14 @@ void attention_absorbed(SweepCtx& c) {
 struct Case {
   int64_t B = 2, H = 2, T = 3, D = 4, G = 2, S = 3, E = 4;
   bool causal = false, mask = false, bias = false, blind = false;
+  int64_t targets = 0;  // of the backward op
 };
 std::vector<SampleInput> inputs(const Case& n, bool backward) {
   std::vector<SampleInput> in{{.shape = {n.B, n.H, n.T, n.D}}, {.shape = {n.B, n.G, n.S, n.D}}, {.shape = {n.B, n.G, n.S, n.E}}};
   if (backward) {
     in.push_back({.shape = {n.B, n.H, n.T, n.E}});
     in.push_back({.shape = {n.B, n.H, n.T}, .low = 0.5, .high = 2});
-    in.push_back({.shape = {n.B, n.H, n.T, n.E}});
+    in.push_back({.shape = n.targets ? Shape{n.targets, n.B, n.H, n.T, n.E} : Shape{n.B, n.H, n.T, n.E}});
   }
   if (n.mask || n.bias || n.blind) in.push_back({.shape = n.mask ? Shape{n.B, n.S} : Shape{1, 1}, .dtype = boolean, .low = n.blind ? 0.0 : n.mask ? 0.0 : 1.0, .high = n.blind ? 1.0 : 2.0});
   if (n.bias) in.push_back({.shape = {1, n.H, n.T, n.S}, .parameter = true});
@@ -281,7 +302,8 @@ std::vector<Sample> attention_samples(bool backward) {
     if (backward) attrs.set({"bias_gradient", n.bias});
     return Sample{inputs(n, backward), attrs, name};
   };
-  return {one({}, "plain"),
+  std::vector<Sample> all{
+          one({}, "plain"),
           one({.T = 5, .S = 5, .causal = true}, "causal"),
           one({.T = 2, .S = 5, .causal = true}, "causal, keys before"),
           one({.T = 5, .S = 3, .causal = true}, "causal, blind queries"),
@@ -294,6 +316,11 @@ std::vector<Sample> attention_samples(bool backward) {
           one({.B = 1, .H = 1, .T = 33, .D = 5, .G = 1, .S = 67, .E = 5}, "odd"),
           one({.T = 0}, "no queries"),
           one({.S = 0}, "no keys")};
+  if (backward) {
+    all.push_back(one({.H = 4, .G = 2, .S = 5, .mask = true, .bias = true, .targets = 3}, "targets"));
+    all.push_back(one({.T = 5, .S = 3, .causal = true, .targets = 2}, "targets, blind queries"));
+  }
+  return all;
 }
 std::vector<ErrorSample> attention_errors() {
   Attrs a{{"causal", 0}, {"scale", 1.0}};
@@ -311,7 +338,7 @@ std::vector<ErrorSample> attention_errors() {
 
 REGISTER_OP(attention, {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, H, T, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
                         .infer = infer_attention, .cpu = attention_kernel, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
-                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 3}});
+                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3}});
 REGISTER_OP(attention_backward, {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
                                  .infer = infer_attention_backward, .cpu = attention_backward_kernel, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
                                  .errors = [] {

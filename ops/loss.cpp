@@ -12,6 +12,11 @@
 namespace whence {
 namespace {
 
+Shape led(Shape s, int64_t targets) {
+  s.insert(0, targets);
+  return s;
+}
+
 Shape rows_of(const Shape& s) {
   Shape r = s;
   r.erase(r.rank() - 1);
@@ -41,8 +46,13 @@ void infer_cross_entropy_backward(InferCtx& c) {
   c.need_same_dtype(0, 2);
   c.need_same_dtype(0, 3);
   c.need_shape(2, c.shape(1));
-  c.need_shape(3, none ? c.shape(1) : Shape{});
-  c.out(c.shape(0), c.dtype(0));
+  Shape d = none ? c.shape(1) : Shape{}, x = c.shape(0);
+  if (c.rank(3) == d.rank() + 1) {  // several targets
+    d = led(d, c.shape(3)[0]);
+    x = led(x, c.shape(3)[0]);
+  }
+  c.need_shape(3, d);
+  c.out(x, c.dtype(0));
 }
 
 Var number(Var like, double v) { return like.graph().constant(v, like.dtype()); }
@@ -73,11 +83,11 @@ std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attr
   Var columns = x.graph().constant(Tensor::from(ids).to(target.dtype()));
   Var hit = cast(equal(unsqueeze(target, -1), columns), x.dtype());
   Var g = exp(x - unsqueeze(lse, -1)) - hit * (1 - s) - s / double(classes);
-  switch (Reduction(attrs.integer("reduction"))) {
-    case Reduction::none: g = g * unsqueeze(d, -1); break;
-    case Reduction::sum: g = g * d; break;
-    case Reduction::mean: g = g * (d / label_count(valid, x.dtype())); break;
-  }
+  Reduction r = Reduction(attrs.integer("reduction"));
+  if (r == Reduction::mean) d = d / label_count(valid, x.dtype());
+  if (r == Reduction::none) d = unsqueeze(d, -1);
+  else if (d.rank() == 1) d = reshape(d, led(Shape::filled(x.rank(), 1), d.shape()[0]));  // several targets
+  g = g * d;
   return {where(unsqueeze(valid, -1), g, number(x, 0))};
 }
 
@@ -112,8 +122,10 @@ void cross_entropy_backward_kernel(const KernelCall& k) {
   over_labels("cross_entropy_backward", k, [&](auto zero, const auto* target) {
     using T = decltype(zero);
     int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
-    cpu::cross_entropy_backward(k.in[0].as<T>(), k.in[2].as<T>(), target, k.in[3].as<T>(), r == Reduction::none ? 1 : 0, T(1.0 / double(n)), k.out[0].as<T>(), rows, classes, ignore,
-                                k.attrs.real("label_smoothing"));
+    int64_t each = r == Reduction::none ? rows : 1, targets = k.in[3].shape.rank() > (r == Reduction::none ? k.in[1].shape.rank() : 0) ? k.in[3].shape[0] : 1;
+    for (int64_t t = 0; t < targets; ++t)
+      cpu::cross_entropy_backward(k.in[0].as<T>(), k.in[2].as<T>(), target, k.in[3].as<T>() + t * each, r == Reduction::none ? 1 : 0, T(1.0 / double(n)),
+                                  k.out[0].as<T>() + t * rows * classes, rows, classes, ignore, k.attrs.real("label_smoothing"));
   });
 }
 
@@ -127,17 +139,24 @@ void cross_entropy_vjp(SweepCtx& c) {
 Attrs loss_attrs(Reduction r, double smoothing = 0, int64_t ignore = -100) { return {{"reduction", int64_t(r)}, {"label_smoothing", smoothing}, {"ignore_index", ignore}}; }
 
 std::vector<Sample> cross_entropy_samples(bool backward) {
-  auto one = [&](Shape x, Attrs attrs, const char* name, DType label = i64) {
+  auto one = [&](Shape x, Attrs attrs, const char* name, DType label = i64, int64_t targets = 0) {
     Sample s{{{.shape = x, .low = -3, .high = 3}, {.shape = rows_of(x), .dtype = label, .low = 0, .high = double(x[-1])}}, attrs, name};
     if (!backward) return s;
+    Shape d = Reduction(attrs.integer("reduction")) == Reduction::none ? rows_of(x) : Shape{};
     s.in.push_back({.shape = rows_of(x), .low = 1, .high = 3});
-    s.in.push_back({.shape = Reduction(attrs.integer("reduction")) == Reduction::none ? rows_of(x) : Shape{}});
+    s.in.push_back({.shape = targets ? led(d, targets) : d});
     return s;
   };
-  return {one({4, 5}, loss_attrs(Reduction::mean), "mean"), one({4, 5}, loss_attrs(Reduction::sum), "sum"), one({2, 3, 4}, loss_attrs(Reduction::none), "none"),
+  std::vector<Sample> all{
+          one({4, 5}, loss_attrs(Reduction::mean), "mean"), one({4, 5}, loss_attrs(Reduction::sum), "sum"), one({2, 3, 4}, loss_attrs(Reduction::none), "none"),
           one({6, 3}, loss_attrs(Reduction::mean, 0, 1), "some ignored"), one({4, 5}, loss_attrs(Reduction::mean, 0.1, 2), "smoothed", i32),
           one({3, 67}, loss_attrs(Reduction::none, 0.2), "odd"), one({3, 1}, loss_attrs(Reduction::mean, 0, 0), "all ignored"), one({7}, loss_attrs(Reduction::mean), "one row"),
           one({0, 3}, loss_attrs(Reduction::mean), "no rows")};
+  if (backward) {
+    all.push_back(one({6, 3}, loss_attrs(Reduction::mean, 0, 1), "targets, mean", i64, 2));
+    all.push_back(one({2, 3, 4}, loss_attrs(Reduction::none, 0.1), "targets, none", i64, 3));
+  }
+  return all;
 }
 std::vector<ErrorSample> cross_entropy_errors() {
   Attrs a = loss_attrs(Reduction::mean);
@@ -149,10 +168,10 @@ std::vector<ErrorSample> cross_entropy_errors() {
 
 REGISTER_OP(cross_entropy, {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
                             .infer = infer_cross_entropy, .cpu = cross_entropy_kernel, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .workspace = row_losses, .samples = [] { return cross_entropy_samples(false); },
-                            .errors = cross_entropy_errors, .traits = {.sinks = 1u << 1}});
+                            .errors = cross_entropy_errors, .traits = {.batched_sweep = true, .sinks = 1u << 1}});
 REGISTER_OP(cross_entropy_backward, {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
                                      .cpu = cross_entropy_backward_kernel, .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
-                                     .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
+                                     .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{2, 4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
                                      .traits = {.sinks = 1u << 1, .backward = true}});
 
 static Var reduced(Var rows, Reduction r) { return r == Reduction::none ? rows : r == Reduction::sum ? sum(rows) : mean(rows); }

@@ -234,6 +234,7 @@ struct Gradients {
   T *dq, *dk, *dv;
   HeadStrides dqs, dks, dvs;
   T* dbias;
+  int64_t bias_size;  // elements of the bias
 };
 
 template <class T>
@@ -249,43 +250,48 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
 
   // Packed once per query head: q and dout by strips of queries (depth d), and by strips of depth (depth T).
   const int64_t rows_d = queries.packed<T>(d.D), rows_v = queries.packed<T>(d.Dv), cols_d = depth.packed<T>(d.T), cols_v = depth_v.packed<T>(d.T);
-  T* memory = scratch<T>(5, rows_d + rows_v + cols_d + cols_v + 2 * d.T);
-  T *q_rows = memory, *do_rows = q_rows + rows_d, *q_cols = do_rows + rows_v, *do_cols = q_cols + cols_d, *delta = do_cols + cols_v,
-    *shift_by = delta + d.T;
+  const int64_t own = rows_v + cols_v + (d.T + 15) / 16 * 16;  // of each target
+  T* memory = scratch<T>(5, rows_d + cols_d + d.targets * own + d.T);
+  T *q_rows = memory, *q_cols = q_rows + rows_d, *targets = q_cols + cols_d, *shift_by = targets + d.targets * own;
   T* blocks = scratch<T>(6, 2 * block_rows * NR + 2 * slack<T>() + Tile<T>::AS * NR + d.D * NR + d.Dv * NR + dslivers * NR * NR + 6 * slack<T>());
   T *p = blocks, *ds = p + block_rows * NR + slack<T>(), *strip = ds + block_rows * NR + slack<T>(), *kt = strip + Tile<T>::AS * NR + slack<T>(),
     *vt = kt + d.D * NR + slack<T>(), *kr = vt + d.Dv * NR + slack<T>();
-  T* sums = scratch<T>(7, key_tiles * (d.D + d.Dv) * NR + slack<T>());  // dk^T and dv^T of each tile of keys
-  std::fill(sums, sums + key_tiles * (d.D + d.Dv) * NR, T(0));
+  const int64_t tile_sums = (d.D + d.Dv) * NR;  // dk^T and dv^T of each target and tile of keys
+  T* sums = scratch<T>(7, d.targets * key_tiles * tile_sums + slack<T>());
+  std::fill(sums, sums + d.targets * key_tiles * tile_sums, T(0));
   const V scale(static_cast<T>(d.scale)), zero(T(0));
   const T* k = in.k + b * in.ks.b + hk * in.ks.h;
   const T* v = in.v + b * in.vs.b + hk * in.vs.h;
 
   for (int64_t h = hk * group; h < (hk + 1) * group; ++h) {
     const T* q = in.q + b * in.qs.b + h * in.qs.h;
-    const T* dout = g.dout + b * g.dos.b + h * g.dos.h;
     const T* out = g.out + b * g.os.b + h * g.os.h;
-    T* dq = g.dq ? g.dq + b * g.dqs.b + h * g.dqs.h : nullptr;
     pack_rows(queries, q, in.qs.t, d.D, q_rows);
     if (g.dk) pack_columns(depth, q, in.qs.t, d.T, q_cols);
-    if (scores_matter) pack_rows(queries, dout, g.dos.t, d.Dv, do_rows);
-    if (g.dv) pack_columns(depth_v, dout, g.dos.t, d.T, do_cols);
     for (int64_t i = 0; i < d.T; ++i) {
       const T l = g.lse[(b * d.H + h) * d.T + i];
       shift_by[i] = l == -inf<T>() ? inf<T>() : l;  // a query that sees nothing: exp(s - inf) = 0
-      V s(T(0));
-      each<T>(d.Dv, [&](int64_t c, int64_t m) { s = fma(load_upto(dout + i * g.dos.t + c, m), load_upto(out + i * g.os.t + c, m), s); });
-      delta[i] = fold_add(s);
-      if (dq) std::fill(dq + i * g.dqs.t, dq + i * g.dqs.t + d.D, T(0));
+    }
+    for (int64_t t = 0; t < d.targets; ++t) {
+      const T* dout = g.dout + t * g.dos.l + b * g.dos.b + h * g.dos.h;
+      T* dq = g.dq ? g.dq + t * g.dqs.l + b * g.dqs.b + h * g.dqs.h : nullptr;
+      T *do_rows = targets + t * own, *do_cols = do_rows + rows_v, *delta = do_cols + cols_v;
+      if (scores_matter) pack_rows(queries, dout, g.dos.t, d.Dv, do_rows);
+      if (g.dv) pack_columns(depth_v, dout, g.dos.t, d.T, do_cols);
+      for (int64_t i = 0; i < d.T; ++i) {
+        V s(T(0));
+        each<T>(d.Dv, [&](int64_t c, int64_t m) { s = fma(load_upto(dout + i * g.dos.t + c, m), load_upto(out + i * g.os.t + c, m), s); });
+        delta[i] = fold_add(s);
+        if (dq) std::fill(dq + i * g.dqs.t, dq + i * g.dqs.t + d.D, T(0));
+      }
     }
     for (int64_t tile = 0; tile < key_tiles; ++tile) {
       const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
-      T *dkt = sums + tile * (d.D + d.Dv) * NR, *dvt = dkt + d.D * NR;
       pack_transposed(k + j0 * in.ks.t, in.ks.t, n, d.D, kt, NR);
       for (int64_t i = 0; i < d.D; ++i)
         for (int64_t w = 0; w < NR; w += W) (V::load(kt + i * NR + w) * scale).store(kt + i * NR + w);
       if (scores_matter) pack_transposed(v + j0 * in.vs.t, in.vs.t, n, d.Dv, vt, NR);
-      if (dq)
+      if (g.dq)
         for (int64_t s = 0; s < dslivers; ++s) pack_straight(k + j0 * in.ks.t + s * NR, in.ks.t, std::min(NR, d.D - s * NR), n, kr + s * NR * NR, NR);
       V keep[NV];  // 1 for keys that may be seen
       {
@@ -297,50 +303,59 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
       for (int64_t s0 = first; s0 < queries.count; s0 += block) {
         const int64_t s1 = std::min(queries.count, s0 + block), i0 = s0 * queries.height, i1 = std::min(d.T, s1 * queries.height);
         multiply(queries, s0, s1, q_rows, d.D, 0, d.D, kt, NR, p, NR, n, false);
-        if (scores_matter) multiply(queries, s0, s1, do_rows, d.Dv, 0, d.Dv, vt, NR, ds, NR, n, false);
         if (in.bias.data) {
           const T* e = in.bias.data + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
           for (int64_t i = i0; i < i1; ++i)
             for (int64_t j = 0; j < n; ++j) p[(i - i0) * NR + j] += e[i * in.bias.t + j * in.bias.s];
         }
-        for (int64_t i = i0; i < i1; ++i) {
-          const V base(shift_by[i]), del(delta[i]);
-          for (int64_t w = 0; w < NV && w * W < n; ++w) {
-            T *pp = p + (i - i0) * NR + w * W, *pd = ds + (i - i0) * NR + w * W;
-            Mask<T> seen = keep[w] > zero;
-            if (d.causal) seen = seen & (Lanes<T>::from(j0 + w * W) <= V(static_cast<T>(i + shift)));
-            V e = select(seen, exp_flush(V::load(pp) - base), zero);
-            e.store(pp);
-            if (scores_matter) select(seen, e * (V::load(pd) - del), zero).store(pd);
+        for (int64_t t = 0; t < d.targets; ++t) {
+          T *do_rows = targets + t * own, *do_cols = do_rows + rows_v, *delta = do_cols + cols_v;
+          T *dkt = sums + (t * key_tiles + tile) * tile_sums, *dvt = dkt + d.D * NR;
+          if (scores_matter) multiply(queries, s0, s1, do_rows, d.Dv, 0, d.Dv, vt, NR, ds, NR, n, false);
+          for (int64_t i = i0; i < i1; ++i) {
+            const V base(shift_by[i]), del(delta[i]);
+            for (int64_t w = 0; w < NV && w * W < n; ++w) {
+              T *pp = p + (i - i0) * NR + w * W, *pd = ds + (i - i0) * NR + w * W;
+              V e = V::load(pp);
+              if (t == 0) {  // from scores to weights, for every target
+                Mask<T> seen = keep[w] > zero;
+                if (d.causal) seen = seen & (Lanes<T>::from(j0 + w * W) <= V(static_cast<T>(i + shift)));
+                e = select(seen, exp_flush(e - base), zero);
+                e.store(pp);
+              }
+              if (scores_matter) select(e == zero, zero, e * (V::load(pd) - del)).store(pd);
+            }
           }
-        }
-        if (g.dbias) {
-          T* e = g.dbias + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
-          for (int64_t i = i0; i < i1; ++i)
-            for (int64_t j = 0; j < n; ++j) e[i * in.bias.t + j * in.bias.s] += ds[(i - i0) * NR + j];
-        }
-        if (g.dv) multiply(depth_v, 0, depth_v.count, do_cols, d.T, i0, i1, p, NR, dvt, NR, n, true);
-        if (!g.dq && !g.dk) continue;
-        for (int64_t e = 0; e < (i1 - i0) * NR; e += W) (V::load(ds + e) * scale).store(ds + e);
-        if (g.dk) multiply(depth, 0, depth.count, q_cols, d.T, i0, i1, ds, NR, dkt, NR, n, true);
-        if (!dq) continue;
-        for (int64_t s = s0; s < s1; ++s) {
-          const int64_t i = s * queries.height, rows = queries.tall(s);
-          pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, Tile<T>::AS);
-          for (int64_t c = 0; c < dslivers; ++c) {
-            const int64_t wide = std::min(NR, d.D - c * NR);
-            kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1), T(1), nullptr);
+          if (g.dbias) {
+            T* e = g.dbias + t * g.bias_size + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
+            for (int64_t i = i0; i < i1; ++i)
+              for (int64_t j = 0; j < n; ++j) e[i * in.bias.t + j * in.bias.s] += ds[(i - i0) * NR + j];
+          }
+          if (g.dv) multiply(depth_v, 0, depth_v.count, do_cols, d.T, i0, i1, p, NR, dvt, NR, n, true);
+          if (!g.dq && !g.dk) continue;
+          for (int64_t e = 0; e < (i1 - i0) * NR; e += W) (V::load(ds + e) * scale).store(ds + e);
+          if (g.dk) multiply(depth, 0, depth.count, q_cols, d.T, i0, i1, ds, NR, dkt, NR, n, true);
+          if (!g.dq) continue;
+          T* dq = g.dq + t * g.dqs.l + b * g.dqs.b + h * g.dqs.h;
+          for (int64_t s = s0; s < s1; ++s) {
+            const int64_t i = s * queries.height, rows = queries.tall(s);
+            pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, Tile<T>::AS);
+            for (int64_t c = 0; c < dslivers; ++c) {
+              const int64_t wide = std::min(NR, d.D - c * NR);
+              kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1), T(1), nullptr);
+            }
           }
         }
       }
     }
   }
-  for (int64_t tile = 0; tile < key_tiles; ++tile) {
-    const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
-    const T *dkt = sums + tile * (d.D + d.Dv) * NR, *dvt = dkt + d.D * NR;
-    if (g.dk) store_transposed<T>(dkt, d.D, n, nullptr, g.dk + b * g.dks.b + hk * g.dks.h + j0 * g.dks.t, g.dks.t);
-    if (g.dv) store_transposed<T>(dvt, d.Dv, n, nullptr, g.dv + b * g.dvs.b + hk * g.dvs.h + j0 * g.dvs.t, g.dvs.t);
-  }
+  for (int64_t t = 0; t < d.targets; ++t)
+    for (int64_t tile = 0; tile < key_tiles; ++tile) {
+      const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
+      const T *dkt = sums + (t * key_tiles + tile) * tile_sums, *dvt = dkt + d.D * NR;
+      if (g.dk) store_transposed<T>(dkt, d.D, n, nullptr, g.dk + t * g.dks.l + b * g.dks.b + hk * g.dks.h + j0 * g.dks.t, g.dks.t);
+      if (g.dv) store_transposed<T>(dvt, d.Dv, n, nullptr, g.dv + t * g.dvs.l + b * g.dvs.b + hk * g.dvs.h + j0 * g.dvs.t, g.dvs.t);
+    }
 }
 
 }  // namespace
@@ -385,17 +400,16 @@ void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, cons
                         const uint8_t* key_mask, AttentionBias<T> bias, const T* out, HeadStrides os, const T* lse, const T* dout,
                         HeadStrides dos, T* dq, HeadStrides dqs, T* dk, HeadStrides dks, T* dv, HeadStrides dvs, T* dbias) {
   const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
-  const Gradients<T> g{out, lse, dout, os, dos, dq, dk, dv, dqs, dks, dvs, dbias};
-  bool shared_bias = false;
-  if (dbias) {
-    const int64_t nb = bias.b ? d.B : 1, nh = bias.h ? d.H : 1, nt = bias.t ? d.T : 1, ns = bias.s ? d.S : 1;
-    for (int64_t b = 0; b < nb; ++b)
-      for (int64_t h = 0; h < nh; ++h)
-        for (int64_t t = 0; t < nt; ++t)
-          for (int64_t s = 0; s < ns; ++s) dbias[b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
-    shared_bias = (nb < d.B || nh < d.H) && d.B * d.H > 1;  // tasks would add to the same elements
-  }
-  const double flops = 5.0 * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
+  const int64_t nb = bias.b ? d.B : 1, nh = bias.h ? d.H : 1, nt = bias.t ? d.T : 1, ns = bias.s ? d.S : 1;
+  const Gradients<T> g{out, lse, dout, os, dos, dq, dk, dv, dqs, dks, dvs, dbias, nb * nh * nt * ns};
+  const bool shared_bias = dbias && (nb < d.B || nh < d.H) && d.B * d.H > 1;  // tasks would add to the same elements
+  if (dbias)
+    for (int64_t l = 0; l < d.targets; ++l)
+      for (int64_t b = 0; b < nb; ++b)
+        for (int64_t h = 0; h < nh; ++h)
+          for (int64_t t = 0; t < nt; ++t)
+            for (int64_t s = 0; s < ns; ++s) dbias[l * g.bias_size + b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
+  const double flops = 5.0 * double(d.targets) * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
   const int64_t tasks = d.B * d.Hkv;
   if (flops < 1e6 || shared_bias) {
     for (int64_t t = 0; t < tasks; ++t) backward_head(in, g, t / d.Hkv, t % d.Hkv);

@@ -180,6 +180,34 @@ TYPED_TEST(Attention, Backward) {
       }
 }
 
+// Results of target l are those of a call with its dout alone.
+TYPED_TEST(Attention, SeveralTargetsGiveTheBitsOfCallsOfTheirOwn) {
+  using T = TypeParam;
+  constexpr int64_t L = 3;
+  for (const Case& c : kCases) {
+    if (c.T > 500) continue;
+    Fixture<T> f(c, Layout::bthd, 0);
+    f.forward();
+    const size_t nq = f.q.size(), nk = f.k.size(), nv = f.v.size(), nb = f.bias.size(), no = f.dout.size();
+    std::vector<T> douts = randoms<T>(L * int64_t(no), 9), dq(L * nq), dk(L * nk), dv(L * nv), db(L * nb);
+    auto led = [](HeadStrides s, size_t n) { return s.l = int64_t(n), s; };
+    f.d.targets = L;
+    attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, f.pmask(), f.bt, f.out.data(), f.os, f.lse.data(), douts.data(), led(f.os, no), dq.data(), led(f.qs, nq),
+                          dk.data(), led(f.ks, nk), dv.data(), led(f.vs, nv), c.bias ? db.data() : nullptr);
+    f.d.targets = 1;
+    for (size_t l = 0; l < L; ++l) {
+      std::vector<T> q1(nq), k1(nk), v1(nv), b1(nb);
+      attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, f.pmask(), f.bt, f.out.data(), f.os, f.lse.data(), douts.data() + l * no, f.os, q1.data(), f.qs, k1.data(),
+                            f.ks, v1.data(), f.vs, c.bias ? b1.data() : nullptr);
+      auto part = [l](const std::vector<T>& all, size_t n) { return std::vector<T>(all.begin() + long(l * n), all.begin() + long((l + 1) * n)); };
+      ASSERT_EQ(part(dq, nq), q1) << "T" << c.T << " target " << l;
+      ASSERT_EQ(part(dk, nk), k1) << "T" << c.T << " target " << l;
+      ASSERT_EQ(part(dv, nv), v1) << "T" << c.T << " target " << l;
+      ASSERT_EQ(part(db, nb), b1) << "T" << c.T << " target " << l;
+    }
+  }
+}
+
 TYPED_TEST(Attention, SameBitsForAnyThreadCount) {
   using T = TypeParam;
   std::vector<std::vector<T>> outs, grads;
