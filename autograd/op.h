@@ -114,6 +114,7 @@ struct OpDef {
   BodyFn body = nullptr;             ///< fused ops: the definition, in primitives
   SweepFn fast_relevance = nullptr;  ///< fused ops: the same numbers as the body's sweep, from the fused vjp
   SweepFn absorbed = nullptr;        ///< closed form of what the rule absorbs, via SweepCtx::absorb; default nothing
+  std::vector<std::string> variants{};  ///< other formulas of the rule, by Rule::variant; lrp::linear_rule brings its own
   /// Elementwise ops: name of the scalar loop (default: the op's name) and the attributes that are its parameters.
   std::string loop{};
   std::vector<const char*> loop_params{};

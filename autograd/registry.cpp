@@ -39,6 +39,7 @@ const OpDef& register_op(const char* name, const char* file, OpDef def) {
     if (size_t before = path.rfind('/', at - 1); before != path.npos) path.remove_prefix(before + 1);
   def.file = path;
   if (def.loop.empty()) def.loop = name;
+  if (def.relevance == lrp::linear_rule) def.variants = lrp::linear_variants();
   if (r.by_name.contains(def.name)) r.twice.push_back(def.name + " (" + def.file + ") is registered twice");
   r.ops.push_back(std::move(def));
   r.by_name[name] = &r.ops.back();
@@ -76,6 +77,7 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
   if (!op.cpu && !op.view && !op.body) defect("no cpu kernel, view or body");
   if (op.body && op.relevance) defect("a fused op has a body and no relevance rule of its own");
   if (!op.body && op.fast_relevance) defect("fast_relevance belongs to fused ops");
+  if (!op.relevance && !op.variants.empty()) defect("variants belong to a relevance rule");
   bool stops = t.nondifferentiable;
   if (!op.vjp && !op.body && !stops && !t.blocks_gradient) defect("no vjp and no body; set nondifferentiable if cotangents stop here by definition");
   if (!op.relevance && !op.body && !stops && !t.backward && !t.blocks_relevance) defect("no relevance rule and no body");

@@ -31,6 +31,12 @@ std::string RuleSet::describe() const {
   return s + "\n  everything else: " + fallback_.describe() + "\n";
 }
 
+bool RuleSet::names_variants() const {
+  bool any = !fallback_.variant.empty();
+  for (const Entry& e : entries_) any |= !e.rule.variant.empty();
+  return any;
+}
+
 bool glob(std::string_view pattern, std::string_view text) {
   size_t p = 0, t = 0, star = pattern.npos, mark = 0;
   while (t < text.size()) {

@@ -24,9 +24,10 @@ enum class Stab : uint8_t {
   rms_tensor,  ///< z + sigma(z) eps max(1, rms of the whole tensor)
 };
 
-/// Parameters of one rule. `variant` selects among the formulas an op offers; "" is the op's default (the vjp form).
-/// Every op also understands "identity" (all relevance to its first carrying operand) and "detach" (its result counts as a
-/// constant: nothing passes, and other operands of its readers take what would have come this way).
+/// Parameters of one rule. `variant` selects among the formulas an op offers (OpDef::variants; another name is an error when the
+/// sweep is recorded); "" is the op's default (the vjp form). Every op also understands "identity" (all relevance to its first
+/// carrying operand, which must have the result's shape or broadcast to it) and "detach" (its result counts as a constant: nothing
+/// passes, and other operands of its readers take what would have come this way).
 struct Rule {
   std::string variant{};
   double eps = 1e-6;
@@ -52,6 +53,7 @@ class RuleSet {
   /// True when the op runs under the fallback, so that a fused fast path for its body is allowed.
   bool plain(std::string_view op, std::string_view scope) const { return &match(op, scope) == &fallback_; }
   bool has_overrides() const { return !entries_.empty(); }
+  bool names_variants() const;  ///< some entry does not use an op's default
   /// The name, then one line per entry and one for everything else: what a report prints.
   std::string describe() const;
 
@@ -82,6 +84,7 @@ void multilinear(SweepCtx&);
 /// "zplus", "alphabeta", "zbox", "flat", "wsquare" when exactly one of the operands 0 and 1 carries. When both carry (a
 /// product of data): half to each; variants "first" and "second" give all to that operand.
 void linear_rule(SweepCtx&);
+std::vector<std::string> linear_variants();
 /// What linear_rule holds back, per category: bias, stabiliser, zero output (gamma). A value for OpDef::absorbed.
 void linear_absorbed(SweepCtx&);
 /// Closed form of what linear_in_carriers and multilinear hold back: R (1 - y / stab(y)). A value for OpDef::absorbed.

@@ -124,29 +124,31 @@ class Sweeper {
     extend_masks(0, NodeId(g.node_count()));
   }
 
-  void seed(ValueId v, Var r) { accumulate(v, r); }
+  // A root that carries nothing keeps what it is given.
+  void seed(ValueId v, Var r) {
+    accumulate(v, r);
+    if (!pass_.observe || carry_[v]) return;
+    SweepCtx c(g_, g_.producer_id(v), pass_.kind);
+    c.targets_ = pass_.targets;
+    c.d_[v - g_.producer(v).out_begin] = r;
+    c.absorb("detached", r);
+    pass_.observe(c);
+  }
 
   void reverse(NodeId begin, NodeId end) {
     for (NodeId id = end; id-- > begin;) visit(id);
   }
 
-  /// Every op between the roots and wrt that has neither rule nor body.
+  /// Throws when an op between the roots and wrt has neither rule nor body, or its rule asks for a variant that it has not.
   void check_rules(std::span<const Var> roots) const {
-    std::vector<char> live(g_.node_count());
-    std::map<std::string, std::string> missing;
-    for (const Var& r : roots) live[g_.producer_id(r.id())] = 1;
-    for (size_t i = g_.node_count(); i-- > 0;) {
-      const Node& n = g_.node(NodeId(i));
-      if (!live[i] || n.op->traits.leaf || !wanted(n)) continue;
-      bool has = relevance_ ? n.op->relevance || n.op->body : n.op->vjp || n.op->body;
-      if (relevance_ && !has) has = overridden(n);
-      if (!has) missing.emplace(n.op->name, g_.describe(NodeId(i)));
-      for (ValueId v : g_.inputs(n)) live[g_.producer_id(v)] = 1;
-    }
-    if (missing.empty()) return;
-    std::string text = relevance_ ? "no relevance rule for:" : "no vjp for:";
-    for (auto& [name, where] : missing) text += "\n  " + where;
-    throw MissingRule(text);
+    Defects found;
+    look_for_defects(roots, "", found);
+    auto lines = [](std::string text, const std::vector<std::string>& list) {
+      for (const std::string& s : list) text += "\n  " + s;
+      return text;
+    };
+    if (!found.missing.empty()) throw MissingRule(lines(relevance_ ? "no relevance rule for:" : "no vjp for:", found.missing));
+    if (!found.variants.empty()) throw ValueError(lines("rule set '" + pass_.rules->name() + "' does not fit:", found.variants));
   }
 
   Var result(Var w) {
@@ -157,6 +159,66 @@ class Sweeper {
   }
 
  private:
+  struct Defects {
+    std::set<std::string> ops;  // of `missing`, one line each
+    std::vector<std::string> missing, variants;
+  };
+
+  void look_for_defects(std::span<const Var> roots, const std::string& within, Defects& found) const {
+    std::vector<char> live(g_.value_count());
+    for (const Var& r : roots) live[r.id()] = 1;
+    for (size_t i = g_.node_count(); i-- > 0;) {
+      const Node& n = g_.node(NodeId(i));
+      auto results = std::span(live).subspan(n.out_begin, n.out_count);
+      if (std::none_of(results.begin(), results.end(), [](char c) { return c; }) || n.op->traits.leaf || !wanted(n)) continue;
+      for (ValueId v : g_.inputs(n)) live[v] = 1;
+      std::string where = within.empty() ? g_.describe(NodeId(i)) : n.op->name + within;
+      bool has = relevance_ ? n.op->relevance || n.op->body : n.op->vjp || n.op->body;
+      if (relevance_ && !has) has = overridden(n);
+      if (!has && found.ops.insert(n.op->name).second) found.missing.push_back(where);
+      if (!relevance_ || !pass_.rules->names_variants()) continue;
+      std::string bad = misfit(n);
+      if (!bad.empty()) bad = where + ": " + bad;
+      if (!bad.empty() && std::find(found.variants.begin(), found.variants.end(), bad) == found.variants.end()) found.variants.push_back(bad);
+      if (bad.empty() && n.op->body && !overridden(n)) look_into_body(n, results, within.empty() ? " in the body of " + where : within, found);
+    }
+  }
+
+  // The rules that match the ops of a fused node's body, which is recorded on a graph of its own.
+  void look_into_body(const Node& n, std::span<const char> live, const std::string& within, Defects& found) const {
+    Graph body;
+    ScopeGuard scope(body, g_.scope_name(n));
+    std::vector<Var> in, carriers;
+    for (ValueId v : g_.inputs(n)) {
+      bool carries = carry_[v] && !sink(*n.op, int(in.size()));
+      in.push_back(body.input(std::to_string(in.size()), g_.type(v).shape, g_.type(v).dtype, {.carries = carries}));
+      if (carries) carriers.push_back(in.back());
+    }
+    std::vector<Var> out = n.op->body(in, g_.attrs(n)), roots;
+    for (size_t k = 0; k < out.size(); ++k)
+      if (live[k]) roots.push_back(out[k]);
+    Sweeper(body, carriers, pass_).look_for_defects(roots, within, found);
+  }
+
+  // What is wrong with the variant that the rule for this node asks for; empty when nothing is.
+  std::string misfit(const Node& n) const {
+    const std::string& v = pass_.rules->match(n.op->name, g_.scope_name(n)).variant;
+    const std::vector<std::string>& has = n.op->variants;
+    if (v.empty() || v == "detach" || std::find(has.begin(), has.end(), v) != has.end()) return "";
+    if (v != "identity") {
+      std::string known;
+      for (const std::string& name : has) known += name + ", ";
+      return "[" + n.op->name + "] has no relevance variant '" + v + "', it knows " + known + "identity, detach";
+    }
+    auto in = g_.inputs(n);
+    for (size_t i = 0; i < in.size(); ++i)
+      if (carry_[in[i]] && !sink(*n.op, int(i))) {
+        const Shape &x = g_.type(in[i]).shape, &y = g_.type(n.out_begin).shape;
+        return broadcastable_to(x, y) ? "" : "variant identity passes " + y.str() + " to " + n.op->operand_name(int(i)) + " " + x.str() + ", which is of another shape";
+      }
+    return "";
+  }
+
   bool blocks(const OpDef& op) const { return op.traits.nondifferentiable || (relevance_ ? op.traits.blocks_relevance : op.traits.blocks_gradient); }
 
   bool wanted(const Node& n) const {
@@ -219,8 +281,8 @@ class Sweeper {
     OriginGuard origin(g_, id, uint8_t(pass_.kind));
     if (relevance_) c.rule_ = &pass_.rules->match(n.op->name, g_.scope_name(n));
     SweepFn rule = choose(c);
-    if (!rule) return through_body(c);
-    if (pass_.targets && !n.op->traits.batched_sweep && rule != &lrp::identity && rule != &to_first) per_target(c, rule);
+    if (!rule) through_body(c);
+    else if (pass_.targets && !n.op->traits.batched_sweep && rule != &lrp::identity && rule != &to_first) per_target(c, rule);
     else rule(c);
     if (pass_.observe) pass_.observe(c);
     for (int i = 0; i < c.n_in(); ++i)
@@ -276,13 +338,24 @@ class Sweeper {
   }
   static void nothing(SweepCtx&) {}
 
-  void through_body(const SweepCtx& c) {
+  void through_body(SweepCtx& c) {
     NodeId begin = NodeId(g_.node_count());
     std::vector<Var> outs = c.op.body(c.all_in(), c.attrs);
     NodeId end = NodeId(g_.node_count());
     extend_masks(begin, end);
-    for (int k = 0; k < c.n_out(); ++k)
-      if (c.has(k)) accumulate(outs[size_t(k)].id(), c.d(k));
+    c.rule_ = nullptr;
+    for (int k = 0; k < c.n_out(); ++k) {
+      if (!c.has(k)) continue;
+      Var inner = outs[size_t(k)];
+      auto operand = std::find(c.in_.begin(), c.in_.end(), inner);
+      if (carry_[c.out(k).id()] && !carry_[inner.id()]) c.absorb("detached", c.d(k));  // the body cuts it off
+      if (operand != c.in_.end()) {
+        c.give(int(operand - c.in_.begin()), c.d(k));
+      } else {
+        accumulate(inner.id(), c.d(k));
+        if (!relevance_ || carry_[inner.id()]) c.d_[size_t(k)] = Var();  // the body's nodes tell the observer
+      }
+    }
     reverse(begin, end);
   }
 

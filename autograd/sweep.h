@@ -17,7 +17,7 @@ struct Pass {
   const lrp::RuleSet* rules = nullptr;             ///< relevance only
   int64_t targets = 0;                             ///< K > 0: seeds have a leading axis of K targets
   bool inline_fused = false;                       ///< ignore fast paths: sweep through every body
-  std::function<void(const SweepCtx&)> observe{};  ///< called after each node's rule (ledger)
+  std::function<void(const SweepCtx&)> observe{};  ///< called after each node (ledger)
 };
 
 /// Appends the sweep's nodes to the graph of roots[0].
@@ -26,7 +26,8 @@ struct Pass {
 /// \param wrt    values to report
 /// \returns one Var per wrt, of its shape; zeros where nothing arrives. For an integer wrt (token ids) in a
 ///          relevance pass: relevance of the looked-up rows, summed over the features.
-/// \throws MissingRule naming every op on the way that has no rule, ShapeError when a seed does not fit.
+/// \throws MissingRule naming every op on the way that has no rule, ValueError naming every node whose rule asks for a variant that its
+///         op has not, ShapeError when a seed does not fit. Nothing is recorded then.
 std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt, const Pass& pass);
 
 /// Which values carry relevance: data inputs and what depends on them; never parameters, constants, masks.
@@ -67,6 +68,9 @@ class SweepCtx {
   // ---- relevance passes
   bool is_relevance() const { return kind_ == PassKind::relevance; }
   const lrp::Rule& rule() const { return *rule_; }
+  /// For observers: false when no rule of this op ran, because its body was swept instead or because nothing carries here. Relevance
+  /// at d() then ended here, as absorbed() says, or went to an operand that the body returns.
+  bool by_rule() const { return rule_ != nullptr; }
   bool carries(int i) const { return carries_[size_t(i)]; }
   int carriers() const;
   /// In a vjp called by a relevance rule: operands that do not carry are constants, and normalising statistics

@@ -102,6 +102,7 @@ size_t Ledger::sum_of(Var v, bool absolute) {
 }
 
 void Ledger::observe(const SweepCtx& c) {
+  if (c.by_rule() && c.carriers() == 0) return;  // only parameters pass something on here, and theirs is counted apart
   Graph& g = c.graph;
   const Node n = g.node(c.node_id);
   Line line{c.node_id, c.op.name, g.scope_name(n), g.describe(c.node_id), {}, {}, {}, {}, {}, SIZE_MAX, 0};
@@ -118,17 +119,15 @@ void Ledger::observe(const SweepCtx& c) {
     line.passed_abs.push_back(sum_of(c.given(i), true));
     given_.emplace_back(c.in(i).id(), at);
   }
-  const std::string& variant = c.rule().variant;
-  if (c.op.absorbed && variant != "identity") {
-    SweepCtx copy = c;
-    c.op.absorbed(copy);
-    for (const auto& [category, amount] : copy.absorbed()) {
-      line.absorbed.emplace_back(category, sum_of(amount));
-      if (std::string(category) == "stabiliser" && line.min_z == SIZE_MAX && c.out().numel() > 0) {
-        outputs_.push_back(cast(min(abs(c.out())), f64));
-        line.min_z = outputs_.size() - 1;
-        line.eps = c.rule().eps;
-      }
+  if (line.arrived.empty()) return;  // a fused op: its body's nodes have their own lines
+  SweepCtx copy = c;
+  if (c.by_rule() && c.op.absorbed && c.rule().variant != "identity") c.op.absorbed(copy);
+  for (const auto& [category, amount] : copy.absorbed()) {
+    line.absorbed.emplace_back(category, sum_of(amount));
+    if (std::string(category) == "stabiliser" && line.min_z == SIZE_MAX && c.out().numel() > 0) {
+      outputs_.push_back(cast(min(abs(c.out())), f64));
+      line.min_z = outputs_.size() - 1;
+      line.eps = c.rule().eps;
     }
   }
   lines_.push_back(std::move(line));
@@ -149,13 +148,9 @@ std::vector<Var> Ledger::relevance(Var y, std::span<const Var> wrt, Var seed, Re
   std::vector<Var> r = whence::relevance(y, wrt, rules_, seed, options);
   seed_ = sum_of(seed);
   // Leaves: values that were given relevance and passed none of it on.
-  Graph& g = y.graph();
-  for (auto [value, at] : given_) {
-    const OpDef& op = *g.producer(value).op;
-    if (!visited_.count(value) && (op.traits.leaf || !op.body)) leaves_.push_back(at);
-  }
-  // A root that nothing was asked of keeps its seed.
-  if (!visited_.count(y.id()) && !g.producer(y.id()).op->body) leaves_.push_back(seed_);
+  for (auto [value, at] : given_)
+    if (!visited_.count(value)) leaves_.push_back(at);
+  if (!visited_.count(y.id())) leaves_.push_back(seed_);
   return r;
 }
 

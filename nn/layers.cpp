@@ -51,7 +51,7 @@ Var BatchNorm::operator()(Var x, bool training) const {
   Var mean = whence::mean(x, axes), centred = x - per_channel(mean), var = whence::mean(square(centred), axes);
   update(running_mean, running_mean.in(g) * (1 - momentum) + mean * momentum);
   update(running_var, running_var.in(g) * (1 - momentum) + var * (momentum * n / (n - 1)));
-  return centred * per_channel(rsqrt(var + eps) * weight.in(g)) + per_channel(bias.in(g));
+  return centred * per_channel(stop_relevance(rsqrt(var + eps)) * weight.in(g)) + per_channel(bias.in(g));
 }
 
 Var split_heads(Var x, int64_t heads) {

@@ -155,7 +155,7 @@ std::vector<Var> halves(const Arg& x, int64_t axis) {
 Var glu(Arg x, int64_t axis) {
   LocationGuard at(x);
   auto h = halves(x, axis);
-  return h[0] * sigmoid(h[1]);
+  return sigmoid(h[1]) * h[0];  // gates stand first (lrp::cp)
 }
 Var geglu(Arg x, int64_t axis) {
   LocationGuard at(x);

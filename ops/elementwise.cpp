@@ -290,39 +290,42 @@ void absorbed_winner(SweepCtx& c, Var first_wins) {
 
 }  // namespace
 
-#define BINARY(NAME, DOC, INFER, SAMPLES, VJP, RELEVANCE, ABSORBED)                                                        \
+using Variants = std::vector<std::string>;
+
+#define BINARY(NAME, DOC, INFER, SAMPLES, VJP, RELEVANCE, ABSORBED, VARIANTS)                                              \
   KERNEL(NAME);                                                                                                          \
   REGISTER_OP(NAME, {.doc = DOC, .operands = {"a", "b"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,         \
-                     .relevance = RELEVANCE, .absorbed = ABSORBED, .samples = SAMPLES, .errors = binary_errors, .traits = kElementwise})
+                     .relevance = RELEVANCE, .absorbed = ABSORBED, .variants = VARIANTS, .samples = SAMPLES, .errors = binary_errors,     \
+                     .traits = kElementwise})
 
 BINARY(add, "a + b", infer_binary, binary_samples<>,
-       [](SweepCtx& c) { for (int i : {0, 1}) if (c.needs(i)) c.give(i, c.reduce_to(c.d(), i)); }, relevance_sum<1>, absorbed_sum<1>);
+       [](SweepCtx& c) { for (int i : {0, 1}) if (c.needs(i)) c.give(i, c.reduce_to(c.d(), i)); }, relevance_sum<1>, absorbed_sum<1>, (Variants{"abs", "pass"}));
 BINARY(sub, "a - b", infer_binary, binary_samples<>,
        [](SweepCtx& c) {
          if (c.needs(0)) c.give(0, c.reduce_to(c.d(), 0));
          if (c.needs(1)) c.give(1, c.reduce_to(-c.d(), 1));
-       }, relevance_sum<-1>, absorbed_sum<-1>);
+       }, relevance_sum<-1>, absorbed_sum<-1>, (Variants{"abs", "pass"}));
 BINARY(mul, "a b", infer_binary, binary_samples<>,
        [](SweepCtx& c) {
          if (c.needs(0)) c.give(0, c.reduce_to(c.d() * c.in(1), 0));
          if (c.needs(1)) c.give(1, c.reduce_to(c.d() * c.in(0), 1));
-       }, relevance_mul, nullptr);
+       }, relevance_mul, nullptr, (Variants{"abs", "first", "second"}));
 BINARY(div, "a / b", infer_binary, (binary_samples<-20, 20, 5>),
        [](SweepCtx& c) {
          if (c.needs(0)) c.give(0, c.reduce_to(c.d() / c.in(1), 0));
          if (c.needs(1)) c.give(1, c.reduce_to(-(c.d() * c.out() / c.in(1)), 1));
-       }, relevance_div, nullptr);
+       }, relevance_div, nullptr, Variants{"abs"});
 BINARY(pow, "a^b", infer_binary_float, (binary_samples<3, 20>),
        [](SweepCtx& c) {
          if (c.needs(0)) c.give(0, c.reduce_to(c.d() * (c.in(1) * pow(c.in(0), c.in(1) - 1.0)), 0));
          if (c.needs(1)) c.give(1, c.reduce_to(c.d() * (c.out() * log(c.in(0))), 1));
-       }, relevance_div, nullptr);
+       }, relevance_div, nullptr, Variants{});
 BINARY(maximum, "the larger; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
        [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); }, [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); },
-       [](SweepCtx& c) { absorbed_winner(c, greater_equal(c.in(0), c.in(1))); });
+       [](SweepCtx& c) { absorbed_winner(c, greater_equal(c.in(0), c.in(1))); }, Variants{});
 BINARY(minimum, "the smaller; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
        [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); }, [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); },
-       [](SweepCtx& c) { absorbed_winner(c, less_equal(c.in(0), c.in(1))); });
+       [](SweepCtx& c) { absorbed_winner(c, less_equal(c.in(0), c.in(1))); }, Variants{});
 
 KERNEL(where);
 REGISTER_OP(where, {.doc = "condition ? a : b; the selected operand takes gradient and relevance", .operands = {"condition", "a", "b"},

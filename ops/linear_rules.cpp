@@ -111,8 +111,7 @@ std::vector<Branch> branches(SweepCtx& c, const Map& f) {
   if (v == "zbox")
     return {branch(f, 1, r, {{1, x, w, b}, {-1, bound(rule.low, x, "low"), positive(w), positive(b)}, {-1, bound(rule.high, x, "high"), negative(w), negative(b)}})};
   if (v == "flat") return {branch(f, 1, r, {{1, ones_like(x), ones_like(w), {}}})};
-  if (v == "wsquare") return {branch(f, 1, r, {{1, ones_like(x), square(w), b.defined() ? square(b) : b}})};
-  throw ValueError("[" + c.op.name + "] has no relevance variant '" + v + "': it knows epsilon, gamma, zplus, alphabeta, zbox, flat, wsquare");
+  return {branch(f, 1, r, {{1, ones_like(x), square(w), b.defined() ? square(b) : b}})};  // wsquare
 }
 
 // A product of two data tensors.
@@ -135,6 +134,8 @@ void bilinear(SweepCtx& c) {
 bool aside(const SweepCtx& c, const Map& f) { return !f.bilinear() && (c.rule().variant == "first" || c.rule().variant == "second") && f.x_index() != (c.rule().variant == "second"); }
 
 }  // namespace
+
+std::vector<std::string> linear_variants() { return {"epsilon", "first", "second", "gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare"}; }
 
 void linear_rule(SweepCtx& c) {
   Map f(c);

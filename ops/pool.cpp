@@ -150,7 +150,7 @@ Attrs sample_attrs(Ints count = {2, 3, 2, 3, 2}) { return {{"out", Ints{2, 3}}, 
 }  // namespace
 
 REGISTER_OP(avg_pool, {.doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis", .operands = {"x"}, .infer = infer_pool, .cpu = kernel<false>,
-                       .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); }, .relevance = pool_relevance, .absorbed = pool_absorbed,
+                       .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); }, .relevance = pool_relevance, .absorbed = pool_absorbed, .variants = {"sum", "abs", "uniform"},
                        .samples = [] { return std::vector<Sample>{{{{.shape = {2, 2, 4, 5}}}, sample_attrs(), "plane"}, {{{.shape = {1, 2, 4, 5}}}, sample_attrs({3, 3, 1, 3, 4}), "padded"}}; },
                        .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, sample_attrs(), "leaves axis 2"}, {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"},
                                                                             {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}}; }});

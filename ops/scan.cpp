@@ -98,7 +98,7 @@ REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to
                        }
                      },
                      .vjp = [](SweepCtx& c) { c.give(0, cumsum(c.d(), axis_of(c.attrs, c.in().rank()) + c.lead(), !c.attrs.flag("reverse"))); },
-                     .relevance = cumsum_relevance, .absorbed = cumsum_absorbed,
+                     .relevance = cumsum_relevance, .absorbed = cumsum_absorbed, .variants = {"abs"},
                      .samples = [] {
                        return std::vector<Sample>{{{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
                                                   {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},

@@ -44,8 +44,8 @@ struct RelevanceCase {
 using RelevanceReference = std::function<std::vector<Tensor>(const RelevanceCase&)>;
 
 /// An op with a rule of its own, not one of the combinators in autograd/rules.h, needs a reference: the closed form in
-/// plain loops, written without the op's own code. It is compared for each of the named rule variants.
-void relevance_reference(std::string op, RelevanceReference reference, std::vector<std::string> variants = {""});
+/// plain loops, written without the op's own code. It is compared for the default and each of OpDef::variants.
+void relevance_reference(std::string op, RelevanceReference reference);
 
 /// stab(y) under a rule, in plain loops; y is f64 contiguous.
 std::vector<double> stabilised(const lrp::Rule& rule, const Tensor& y);

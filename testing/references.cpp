@@ -254,24 +254,24 @@ std::vector<Tensor> reference_cumsum(const RelevanceCase& c) {
 }
 
 struct Tables {
-  std::map<std::string, ReferenceEntry, std::less<>> references;
+  std::map<std::string, RelevanceReference, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
   std::map<std::string, HeldElements, std::less<>> held;
   Tables() {
-    references["add"] = {reference_sum(1), {"", "abs", "pass"}};
-    references["sub"] = {reference_sum(-1), {"", "abs", "pass"}};
-    references["mul"] = {reference_mul, {"", "abs", "first", "second"}};
-    references["div"] = {reference_first, {"", "abs"}};
-    references["pow"] = {reference_first, {""}};
-    references["maximum"] = {reference_winner(true), {""}};
-    references["minimum"] = {reference_winner(false), {""}};
-    references["cast"] = {reference_cast, {""}};
-    references["sum"] = {reference_reduction, {"", "abs"}};
-    references["softmax"] = {reference_softmax, {""}};
-    references["avg_pool"] = {reference_pool, {"", "abs", "sum", "uniform"}};
-    references["cumsum"] = {reference_cumsum, {"", "abs"}};
-    references["linear_scan"] = {reference_scan, {""}};
-    references["embedding"] = {reference_embedding, {""}};
+    references["add"] = reference_sum(1);
+    references["sub"] = reference_sum(-1);
+    references["mul"] = reference_mul;
+    references["div"] = reference_first;
+    references["pow"] = reference_first;
+    references["maximum"] = reference_winner(true);
+    references["minimum"] = reference_winner(false);
+    references["cast"] = reference_cast;
+    references["sum"] = reference_reduction;
+    references["softmax"] = reference_softmax;
+    references["avg_pool"] = reference_pool;
+    references["cumsum"] = reference_cumsum;
+    references["linear_scan"] = reference_scan;
+    references["embedding"] = reference_embedding;
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
     equivalent[{"rms_norm", "fast_relevance swapped"}] = "shapes agree for a single row only, where both halves are the same products";
     // The row padding_idx of a table stays as it is: no gradient by definition.
@@ -290,12 +290,10 @@ Tables& tables() {
 
 }  // namespace
 
-void relevance_reference(std::string op, RelevanceReference reference, std::vector<std::string> variants) {
-  tables().references[std::move(op)] = {std::move(reference), std::move(variants)};
-}
+void relevance_reference(std::string op, RelevanceReference reference) { tables().references[std::move(op)] = std::move(reference); }
 void equivalent_mutant(std::string op, std::string mutant, std::string reason) { tables().equivalent[{std::move(op), std::move(mutant)}] = std::move(reason); }
 
-const ReferenceEntry* find_reference(std::string_view op) {
+const RelevanceReference* find_reference(std::string_view op) {
   auto it = tables().references.find(op);
   return it == tables().references.end() ? nullptr : &it->second;
 }

@@ -64,28 +64,21 @@ std::string describe(const OpDef& op, std::span<const char> data) {
 
 std::vector<lrp::Rule> rules_for(const OpDef& op) {
   std::vector<lrp::Rule> rules;
-  const auto* reference = find_reference(op.name);
-  for (const std::string& variant : reference ? reference->variants : std::vector<std::string>{""}) {
-    lrp::Rule rule;
+  auto add = [&](const std::string& variant) -> lrp::Rule& {
+    lrp::Rule& rule = rules.emplace_back();
     rule.variant = variant;
     rule.eps = 0.05;  // large enough for its share to be seen
-    rules.push_back(rule);
-  }
+    rule.gamma = 0.4;
+    rule.low = Tensor::full({}, -2.5, f64);
+    rule.high = Tensor::full({}, 2.5, f64);
+    return rule;
+  };
+  add("");
   SweepFn own = original(op).relevance;
-  if (&original(op) == &op && (own == lrp::multilinear || own == lrp::linear_rule)) {
-    rules.push_back(rules[0]);
-    rules.back().stab_of_double = true;
-  }
-  if (&original(op) == &op && own == lrp::linear_rule)
-    for (const char* variant : {"gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare"}) {
-      lrp::Rule rule;
-      rule.variant = variant;
-      rule.eps = 0.05;
-      rule.gamma = 0.4;
-      rule.low = Tensor::full({}, -2.5, f64);
-      rule.high = Tensor::full({}, 2.5, f64);
-      rules.push_back(rule);
-    }
+  bool linear = own == lrp::linear_rule, mutant = &original(op) != &op;
+  if ((own == lrp::multilinear || linear) && !mutant) add("").stab_of_double = true;
+  for (const std::string& v : original(op).variants)
+    if (!linear || (!mutant && v != "epsilon" && v != "first" && v != "second")) add(v);  // those speak of products of data
   return rules;
 }
 
@@ -166,9 +159,8 @@ Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, 
   Pass pass{.kind = setup.kind, .rules = &rules, .targets = setup.targets, .inline_fused = setup.inline_fused};
   if (setup.ledger)
     pass.observe = [&](const SweepCtx& c) {
-      if (!c.op.absorbed) return;
       SweepCtx copy = c;
-      c.op.absorbed(copy);
+      if (c.by_rule() && c.op.absorbed) c.op.absorbed(copy);
       for (auto& [category, amount] : copy.absorbed()) result.absorbed.push_back(amount.value());
     };
   std::vector<Var> swept = sweep_recorded(r, u, wrt, pass);

@@ -26,6 +26,10 @@ std::string relevance_mark(const OpDef& op) {
   if (op.body) return op.fast_relevance ? "by body, fast path" : "by body";
   if (op.traits.backward) return "none";
   SweepFn r = op.relevance;
+  if (r == lrp::linear_rule) return "linear map";
+  std::string variants;
+  for (const std::string& v : op.variants) variants += (variants.empty() ? "; " : ", ") + v;
+  if (!variants.empty()) return "own rule" + variants;
   return r == lrp::identity ? "identity" : r == lrp::reindex ? "reindex" : r == lrp::sink ? "sink" : r == lrp::linear_in_carriers ? "linear" : r == lrp::multilinear ? "multilinear" : "own rule";
 }
 
