@@ -1,5 +1,6 @@
 // Translates a fused group into a tile program: operands, instructions, registers by linear scan, the size of a tile.
 #include <algorithm>
+#include <numeric>
 
 #include "autograd/emit.h"
 
@@ -8,7 +9,7 @@ namespace whence::planner {
 namespace {
 
 constexpr int64_t kTileBytes = 32768;  // what a tile may touch: the first-level cache, with room to spare
-constexpr int64_t kMinTile = 128, kMaxTile = 2048;
+constexpr int64_t kMinTile = 128;
 constexpr int64_t kGrainCost = 65536;  // element operations below which a second thread does not pay
 
 class Translator {
@@ -87,6 +88,7 @@ class Translator {
     auto in = ir_.in(n);
     DType from = ir_.types[in[0]].dtype, to = ir_.types[n.out].dtype;
     TileInstr i;
+    int64_t row = 0;
     if (is_copy(n.op)) {
       i.dst = target(n.out);
       i.a = i.b = i.c = source(in[0], n, i.dst);
@@ -102,10 +104,12 @@ class Translator {
         cost_ += 3;
       } else if (in.size() == 2) {
         i.kind = TileInstr::binary;
-        i.binary_loop = loops.binary(n.op->loop, from);
+        row = row_length(n, ir_);
+        i.binary_loop = row ? loops.rows(n.op->loop, from) : loops.binary(n.op->loop, from);
         i.a = i.c = k[0];
         i.b = k[1];
-        cost_ += 1;
+        if (row) rows_ = std::lcm(rows_, row);
+        cost_ += row ? 4 : 1;
       } else {
         i.kind = TileInstr::where;
         i.where_loop = loops.where(int(size_of(to)));
@@ -116,6 +120,7 @@ class Translator {
       }
       i.params = uint32_t(t_.params.size());
       for (const char* name : n.op->loop_params) t_.params.push_back(n.attrs->real(name));
+      if (row) t_.params.push_back(double(row));
       i.dst = target(n.out);
       t_.code.push_back(i);
     }
@@ -134,7 +139,8 @@ class Translator {
       if (m.rank > 1 && !row) row = m.extent[size_t(m.rank) - 1];
     bytes += std::min<int64_t>(regs, 6) * widest_;  // a guess: registers are shared
     int64_t tile = std::clamp(kTileBytes / std::max<int64_t>(bytes, 1) / 16 * 16, kMinTile, kMaxTile);
-    if (row > 1 && row <= tile) tile = tile / row * row;
+    if (rows_ > 1) tile = std::max(rows_, tile / rows_ * rows_);
+    else if (row > 1 && row <= tile) tile = tile / row * row;
     else if (row > tile)
       for (int64_t parts = (row + tile - 1) / tile, stop = parts * 4; parts <= stop; ++parts)
         if (row % parts == 0) {
@@ -189,7 +195,7 @@ class Translator {
   TileProgram t_;
   std::vector<std::pair<Id, uint32_t>> made_;  // values of the group -> operand
   std::vector<char> written_;                  // by operand
-  int64_t widest_ = 1, cost_ = 0;
+  int64_t widest_ = 1, cost_ = 0, rows_ = 1;   // rows_: a tile is a multiple
 };
 
 }  // namespace

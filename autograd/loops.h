@@ -18,6 +18,8 @@ using WhereLoop = void (*)(const uint8_t* c, int sc, const void* a, int sa, cons
 struct LoopProvider {
   UnaryLoop (*unary)(std::string_view name, DType dtype) = nullptr;   ///< nullptr when there is no such loop
   BinaryLoop (*binary)(std::string_view name, DType dtype) = nullptr;
+  /// Loops over whole rows: one more parameter, the length of a row; n is a multiple of it.
+  BinaryLoop (*rows)(std::string_view name, DType dtype) = nullptr;
   WhereLoop (*where)(int element_size) = nullptr;
   UnaryLoop (*cast)(DType from, DType to) = nullptr;
   /// dst = src over `shape`; strides in elements. Splits itself over the threads.

@@ -31,13 +31,23 @@ View Lowered::view(Id v) const {
   return {kPretend + (l ? l->offset : 0), t.dtype, t.shape, l ? l->strides : contiguous_strides(t.shape)};
 }
 
+int64_t row_length(const INode& n, const Ir& ir) {
+  if (!n.op->row_loop || !n.op->row_loop(*n.attrs)) return 0;
+  const TensorType &out = ir.types[n.out], &second = ir.types[ir.in(n)[1]];
+  if (out.shape.rank() == 0 || second.shape.rank() == 0 || out.dtype != second.dtype) return 0;
+  int64_t row = out.shape[-1];
+  return second.shape[-1] == row && row <= kMaxTile ? row : 0;
+}
+
 namespace {
 
 bool has_loop(const INode& n, const Ir& ir) {
   const LoopProvider& p = loop_provider();
   auto in = ir.in(n);
   DType from = ir.types[in[0]].dtype, to = ir.types[n.out].dtype;
-  if (!n.op->traits.elementwise || n.n_out != 1 || !p.unary) return false;
+  if (n.n_out != 1 || !p.unary) return false;
+  if (row_length(n, ir)) return p.rows(n.op->loop, from) != nullptr;
+  if (!n.op->traits.elementwise) return false;
   if (n.op->loop == "cast") return p.cast(from, to) != nullptr;
   if (in.size() == 1) return p.unary(n.op->loop, from) != nullptr;
   if (in.size() == 2) return ir.types[in[1]].dtype == from && p.binary(n.op->loop, from) != nullptr;

@@ -118,6 +118,9 @@ struct OpDef {
   /// Elementwise ops: name of the scalar loop (default: the op's name) and the attributes that are its parameters.
   std::string loop{};
   std::vector<const char*> loop_params{};
+  /// Two operands, a result of the first one's shape, and rows of the last axis that need only themselves: true when a fused group may
+  /// run the op, a tile being whole rows. nullptr: never.
+  bool (*row_loop)(const Attrs&) = nullptr;
   size_t (*workspace)(std::span<const TensorType> in, std::span<const TensorType> out, const Attrs&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;
   std::vector<ErrorSample> (*errors)() = nullptr;

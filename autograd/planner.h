@@ -293,6 +293,9 @@ Schedule schedule(const Lowered& low, const std::vector<Id>& group, std::span<co
 Fork find_fork(const Lowered& low, const Program& program, Schedule& order, int threads);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
+inline constexpr int64_t kMaxTile = 2048;  // elements
+/// Elements of a row when a fused group can run the node row by row (OpDef::row_loop), else 0.
+int64_t row_length(const INode& n, const Ir& ir);
 /// The op of planned copies: contiguous output, any input.
 const OpDef& copy_op();
 bool is_copy(const OpDef* op);

@@ -110,6 +110,8 @@ REGISTER_OP(stabilised_div, {.doc = "share R / stab(z): z [..] broadcasts to R (
                              .infer = infer_stabilised,
                              .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
                              .body = stabilised_body,
+                             .loop_params = {"share", "eps"},
+                             .row_loop = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
                              .samples = [] {
                                SampleInput r{.shape = {3, 5}}, z{.shape = {3, 5}, .gap = 0.3}, one{.shape = {}, .low = 0.5};
                                std::vector<Sample> s;

@@ -3,6 +3,7 @@
 #include "ops/cpu/copy.h"
 #include "ops/cpu/elementwise.h"
 #include "ops/cpu/parallel.h"
+#include "ops/cpu/stabilise.h"
 
 namespace whence::cpu {
 namespace {
@@ -11,6 +12,7 @@ namespace {
   set_loop_provider({
       .unary = [](std::string_view name, DType t) { return find_unary(name, elem_of(t)); },
       .binary = [](std::string_view name, DType t) { return find_binary(name, elem_of(t)); },
+      .rows = [](std::string_view name, DType t) { return find_row_loop(name, elem_of(t)); },
       .where = find_where,
       .cast = [](DType from, DType to) { return find_cast(elem_of(from), elem_of(to)); },
       .copy = copy_strided,

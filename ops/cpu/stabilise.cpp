@@ -1,6 +1,7 @@
 #include "ops/cpu/stabilise.h"
 
 #include <cmath>
+#include <vector>
 
 #include "ops/cpu/row.h"
 
@@ -33,6 +34,37 @@ double root_mean_square(const T* z, int64_t n) {
     for (int64_t i = 0; i < n; ++i) sum += double(z[i]) * double(z[i]);
   }
   return std::sqrt(sum / double(n));
+}
+
+namespace {
+
+template <class T>
+void divide_rows(const void* rv, int r_step, const void* zv, int z_step, void* out, int64_t n, const double* params) {
+  const T share = T(params[0]);
+  const int64_t row = int64_t(params[2]);
+  std::vector<T> same;  // rows of one value
+  auto at = [&](const void* p, int step, int64_t i) {
+    const T* x = static_cast<const T*>(p);
+    if (step) return x + i;
+    same.assign(size_t(row), *x);
+    return static_cast<const T*>(same.data());
+  };
+  for (int64_t i = 0; i < n; i += row) {
+    T e = T(params[1] * std::max(1.0, root_mean_square(at(zv, z_step, i), row)));
+    if (r_step && z_step) {
+      divide_stabilised(static_cast<const T*>(rv) + i, static_cast<const T*>(zv) + i, static_cast<T*>(out) + i, row, StabForm::sign, e, share);
+      continue;
+    }
+    for (int64_t j = i; j < i + row; ++j)
+      divide_stabilised(static_cast<const T*>(rv) + j * r_step, static_cast<const T*>(zv) + j * z_step, static_cast<T*>(out) + j, 1, StabForm::sign, e, share);
+  }
+}
+
+}  // namespace
+
+BinaryLoop find_row_loop(std::string_view name, Elem elem) {
+  if (name != "stabilised_div") return nullptr;
+  return elem == Elem::f32 ? divide_rows<float> : elem == Elem::f64 ? divide_rows<double> : nullptr;
 }
 
 #define WHENCE_INSTANTIATE(T)                                                                       \
