@@ -69,6 +69,29 @@ TEST(Plan, ChainIsOneStep) {
   EXPECT_EQ(p.stats().arena_bytes, 0u);
 }
 
+// share R / (z + sigma(z) eps max(1, rms of z's row)): a row must not be cut by a tile, whatever its length.
+TEST(Plan, RowLoopsSeeWholeRows) {
+  auto divide = [](Var r, Var z) { return r.graph().record(op_named("stabilised_div"), std::vector{r, z}, {{"share", 0.5}, {"eps", 0.25}, {"stab", int64_t(lrp::Stab::relative)}}); };
+  for (int64_t row : {1, 3, 64, 257, 2000, 2049}) {
+    SCOPED_TRACE(row);
+    Graph g;
+    Var r = g.input("r", {11, row}), z = g.input("z", {11, row});
+    Var y = divide(r * 2.0, tanh(z) * 9.0) + 1.0;
+    Plan p = compile({y});
+    Feeds feeds{{"r", random_tensor({11, row}, 1)}, {"z", random_tensor({11, row}, 2)}};
+    expect_same_bits(p.run(feeds), p.reference(feeds));
+    EXPECT_EQ(p.stats().steps, row > planner::kMaxTile ? 4u : 1u);
+  }
+  // Two lengths in one group, and R with an axis of targets before z's.
+  Graph g;
+  Var r = g.input("r", {60, 42}), z = g.input("z", {60, 42}), t = g.input("t", {3, 60, 42});
+  Var wide = reshape(divide(r + 1.0, z), {28, 90});
+  Plan p = compile({divide(wide, reshape(z, {28, 90})), divide(t * 2.0, z)});
+  Feeds feeds{{"r", random_tensor({60, 42}, 1)}, {"z", random_tensor({60, 42}, 2)}, {"t", random_tensor({3, 60, 42}, 3)}};
+  expect_same_bits(p.run(feeds), p.reference(feeds));
+  EXPECT_EQ(p.stats().steps, 2u);
+}
+
 TEST(Plan, SeveralOutputsOfOneGroup) {
   Graph g;
   Var x = g.input("x", {1000});
