@@ -10,5 +10,6 @@
 #include "ops/composite.h"
 #include "ops/conv.h"
 #include "ops/ops.h"
+#include "ops/resize.h"
 #include "tensor/tensor.h"
 #include "whence/version.h"

@@ -1,6 +1,7 @@
-// op/conv*, op/conv_transpose* and op/pool.
+// op/conv*, op/conv_transpose*, op/pool and op/resize.
 #include "ops/conv.h"
 
+#include "ops/resize.h"
 #include "tests/goldens/hf_ops.h"
 
 namespace whence::goldens {
@@ -65,6 +66,17 @@ Var unpooled(OpCase& o, Var x) {
   return max_unpool(max_pool(x, pool(o)), max_pool_indices(x, pool(o)), Ints(s.begin() + 2, s.end()));
 }
 
+Var resized(OpCase& o, Var x) {
+  static const std::map<std::string, Resize> modes{{"nearest", Resize::nearest}, {"nearest-exact", Resize::nearest_exact}, {"linear", Resize::linear},
+                                                   {"bilinear", Resize::linear}, {"trilinear", Resize::linear}, {"bicubic", Resize::cubic}, {"area", Resize::area}};
+  size_t space = size_t(x.rank() - 2);
+  Resize mode = modes.at(o.config.value("mode", "linear"));
+  bool align = o.config.value("align_corners", false);
+  if (o.given("size")) return resize(x, o.ints("size", space, 1), mode, align);
+  const Json& factor = o.config.at("scale_factor");
+  return resize_by(x, factor.is_array() ? factor.get<std::vector<double>>() : std::vector<double>(space, factor.get<double>()), mode, align);
+}
+
 }  // namespace
 
 const Table& convolution_cases() {
@@ -78,6 +90,8 @@ const Table& convolution_cases() {
       {"pool/adaptive_avg*", of_x([](OpCase& o, Var x) { return adaptive_avg_pool(x, extents(o)); })},
       {"pool/adaptive_max*", [](OpCase& o) { return maxima(adaptive_max_pool(o("x"), extents(o)), adaptive_max_pool_indices(o("x"), extents(o))); }},
       {"pool/max_unpool*", of_x(unpooled)},
+      {"resize/*", of_x(resized)},
+      {"resize/grid_sample", of_x([](OpCase& o, Var x) { return grid_sample(x, o("grid")); })},
   };
   return t;
 }
