@@ -33,7 +33,7 @@ double largest(const Tensor& t) {
 
 }  // namespace
 
-void run_encoder(const File& file, DType dtype, Check& check) {
+void run_bert(const File& file, DType dtype, Check& check) {
   Json config = file.json("config");
   std::string kind = file.meta("model_class");
   if (!config.is_object() || config.value("model_type", "") != "bert" || !kind.starts_with("BertFor")) throw OpsMissing("model " + file.meta("case"));

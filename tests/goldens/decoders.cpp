@@ -1,5 +1,4 @@
 // Causal transformers by their formulas: GPT-2, GPT-NeoX, and Llama with its relatives.
-#include <algorithm>
 #include <cmath>
 
 #include "models/bert.h"
@@ -10,50 +9,8 @@ namespace whence::goldens {
 
 namespace {
 
-constexpr double kPi = 3.14159265358979323846;
-
 // GPT-2's Conv1D: weight [in, out].
 Var affine(const Net& net, Var x, const std::string& name) { return matmul(x, net(name + ".weight")) + net(name + ".bias"); }
-
-AttentionOptions causal(Var mask, double scale) {
-  AttentionOptions a{.causal = true, .scale = scale};
-  if (mask.defined()) a.mask = mask;
-  return a;
-}
-
-double real(const Json& config, const char* key, double otherwise) { return config.contains(key) && config.at(key).is_number() ? config.at(key).get<double>() : otherwise; }
-
-// Angles [T, dim / 2] of rotary positions 0 .. T - 1; "llama3" slows the low frequencies down.
-Var rotary_angles(Graph& g, const Json& config, int64_t T, int64_t dim, DType dtype) {
-  Json c = config.contains("rope_parameters") ? config.at("rope_parameters") : config;
-  double theta = real(c, "rope_theta", 1e4);
-  Tensor rates = Tensor::empty({dim / 2}, f64);
-  for (int64_t i = 0; i < dim / 2; ++i) {
-    double rate = std::pow(theta, -2.0 * double(i) / double(dim));
-    if (c.value("rope_type", "default") == "llama3") {
-      double factor = real(c, "factor", 1), low = real(c, "low_freq_factor", 1), high = real(c, "high_freq_factor", 4);
-      double turns = real(c, "original_max_position_embeddings", 8192) * rate / (2 * kPi), fast = std::clamp((turns - low) / (high - low), 0.0, 1.0);
-      rate *= (1 - fast) / factor + fast;
-    }
-    rates.data<double>()[i] = rate;
-  }
-  return unsqueeze(arange(g, T, dtype), -1) * g.constant(rates.to(dtype));
-}
-
-// x [B, H, T, D]: pairs (i, i + dim / 2) of the first dim features turn, the others stay.
-Var rotate(Var x, Var angle) {
-  int64_t half = angle.size(-1);
-  Var a = slice(x, -1, 0, half), b = slice(x, -1, half, 2 * half), c = cos(angle), s = sin(angle);
-  std::vector<Var> parts{a * c - b * s, b * c + a * s};
-  if (2 * half < x.size(-1)) parts.push_back(slice(x, -1, 2 * half));
-  return concat(parts, -1);
-}
-
-// [1, 1, T, T]: 0 where i - j < window, else minus infinity.
-Var window_bias(Graph& g, int64_t T, double window, DType dtype) {
-  Var distance = unsqueeze(arange(g, T, dtype), 1) - unsqueeze(arange(g, T, dtype), 0);
-  return reshape(where(less(distance, window), g.constant(0, dtype), g.constant(-INFINITY, dtype)), {1, 1, T, T});
-}
 
 // Scores through cap tanh(s / cap), which attention() has not.
 Var capped_attention(Var q, Var k, Var v, const AttentionOptions& options, double cap) {
@@ -68,13 +25,13 @@ Var capped_attention(Var q, Var k, Var v, const AttentionOptions& options, doubl
 
 }  // namespace
 
-Decoded gpt2(const Net& model, const Json& config, Var ids, Var mask) {
+ModelOutputs gpt2(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("transformer");
   auto act = models::activation_named(config.value("activation_function", "gelu_new"));
   double eps = config.value("layer_norm_epsilon", 1e-5);
-  int64_t heads = config.at("n_head").get<int64_t>(), T = ids.size(1);
-  Decoded out;
-  out.embeds = net.embedding(ids, "wte");
+  int64_t heads = config.at("n_head").get<int64_t>(), T = in.ids.size(1);
+  ModelOutputs out;
+  out.embeds = net.embedding(in.ids, "wte");
   Var x = out.embeds + slice(net("wpe.weight"), 0, 0, T);
   for (int64_t i = 0, n = net.count("h"); i < n; ++i) {
     out.hidden.push_back(x);
@@ -82,7 +39,7 @@ Decoded gpt2(const Net& model, const Json& config, Var ids, Var mask) {
     auto qkv = chunk(affine(block, block.layer_norm(x, "ln_1", eps), "attn.c_attn"), 3);
     double scale = 1 / std::sqrt(double(qkv[0].size(-1) / heads));
     if (config.value("scale_attn_by_inverse_layer_idx", false)) scale /= double(i + 1);
-    Var seen = attention(nn::split_heads(qkv[0], heads), nn::split_heads(qkv[1], heads), nn::split_heads(qkv[2], heads), causal(mask, scale));
+    Var seen = attention(nn::split_heads(qkv[0], heads), nn::split_heads(qkv[1], heads), nn::split_heads(qkv[2], heads), visible(in.mask, true, scale));
     x = x + affine(block, nn::merge_heads(seen), "attn.c_proj");
     x = x + affine(block, act(affine(block, block.layer_norm(x, "ln_2", eps), "mlp.c_fc")), "mlp.c_proj");
   }
@@ -92,7 +49,7 @@ Decoded gpt2(const Net& model, const Json& config, Var ids, Var mask) {
   return out;
 }
 
-Decoded llama(const Net& model, const Json& config, Var ids, Var mask) {
+ModelOutputs llama(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("model");
   std::string type = config.value("model_type", "");
   bool gemma = type.starts_with("gemma"), norms_after = net.has("layers.0.pre_feedforward_layernorm.weight");
@@ -101,9 +58,9 @@ Decoded llama(const Net& model, const Json& config, Var ids, Var mask) {
     return gemma ? rms_norm(x, Arg(at(name + ".weight") + 1.0), eps) : at.rms_norm(x, name, eps);
   };
   auto act = models::activation_named(config.contains("hidden_activation") ? config.at("hidden_activation").get<std::string>() : config.value("hidden_act", "silu"));
-  int64_t heads = config.at("num_attention_heads").get<int64_t>(), groups = config.value("num_key_value_heads", heads), T = ids.size(1);
-  Decoded out;
-  out.embeds = net.embedding(ids, "embed_tokens");
+  int64_t heads = config.at("num_attention_heads").get<int64_t>(), groups = config.value("num_key_value_heads", heads), T = in.ids.size(1);
+  ModelOutputs out;
+  out.embeds = net.embedding(in.ids, "embed_tokens");
   if (gemma) out.embeds = out.embeds * std::sqrt(double(out.embeds.size(-1)));
   Var x = out.embeds, angle;
   for (int64_t i = 0, n = net.count("layers"); i < n; ++i) {
@@ -115,12 +72,12 @@ Decoded llama(const Net& model, const Json& config, Var ids, Var mask) {
       q = norm(self, q, "q_norm");
       k = norm(self, k, "k_norm");
     }
-    if (!angle.defined()) angle = rotary_angles(net.g, config, T, q.size(-1), x.dtype());
+    if (!angle.defined()) angle = rotary_angles(net.g, config.contains("rope_parameters") ? config.at("rope_parameters") : config, T, q.size(-1), x.dtype());
     q = rotate(q, angle);
     k = rotate(k, angle);
-    AttentionOptions options = causal(mask, 1 / std::sqrt(real(config, "query_pre_attn_scalar", double(q.size(-1)))));
+    AttentionOptions options = visible(in.mask, true, 1 / std::sqrt(real(config, "query_pre_attn_scalar", double(q.size(-1)))));
     bool sliding = config.contains("layer_types") ? config.at("layer_types").at(size_t(i)) == "sliding_attention" : config.value("use_sliding_window", true);
-    if (double window = real(config, "sliding_window", 0); sliding && window > 0) options.bias = window_bias(net.g, T, window, x.dtype());
+    if (double window = real(config, "sliding_window", 0); sliding && window > 0) options.bias = window_bias(net.g, T, window, INFINITY, x.dtype());
     double cap = real(config, "attn_logit_softcapping", 0);
     h = self.linear(nn::merge_heads(cap > 0 ? capped_attention(q, k, v, options, cap) : attention(q, k, v, options)), "o_proj");
     x = x + (norms_after ? norm(layer, h, "post_attention_layernorm") : h);
@@ -135,23 +92,23 @@ Decoded llama(const Net& model, const Json& config, Var ids, Var mask) {
   return out;
 }
 
-Decoded gpt_neox(const Net& model, const Json& config, Var ids, Var mask) {
+ModelOutputs gpt_neox(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("gpt_neox");
   auto act = models::activation_named(config.value("hidden_act", "gelu"));
   double eps = config.value("layer_norm_eps", 1e-5);
-  int64_t heads = config.at("num_attention_heads").get<int64_t>(), T = ids.size(1);
-  Decoded out;
-  out.embeds = net.embedding(ids, "embed_in");
+  int64_t heads = config.at("num_attention_heads").get<int64_t>(), T = in.ids.size(1);
+  ModelOutputs out;
+  out.embeds = net.embedding(in.ids, "embed_in");
   Var x = out.embeds;
   int64_t D = x.size(-1) / heads, turned = int64_t(double(D) * real(config.at("rope_parameters"), "partial_rotary_factor", 1));
-  Var angle = rotary_angles(net.g, config, T, turned, x.dtype());
+  Var angle = rotary_angles(net.g, config.at("rope_parameters"), T, turned, x.dtype());
   for (int64_t i = 0, n = net.count("layers"); i < n; ++i) {
     out.hidden.push_back(x);
     Net layer = net.at("layers", i);
     // Packed by head: [B, T, H, 3 D].
     Var qkv = nn::split_heads(layer.linear(layer.layer_norm(x, "input_layernorm", eps), "attention.query_key_value"), heads);
     auto parts = chunk(qkv, 3);
-    Var seen = attention(rotate(parts[0], angle), rotate(parts[1], angle), parts[2], causal(mask, 1 / std::sqrt(double(D))));
+    Var seen = attention(rotate(parts[0], angle), rotate(parts[1], angle), parts[2], visible(in.mask, true, 1 / std::sqrt(double(D))));
     Var attended = layer.linear(nn::merge_heads(seen), "attention.dense");
     Var from = config.value("use_parallel_residual", true) ? x : x + attended;
     Var h = layer.layer_norm(from, "post_attention_layernorm", eps);

@@ -31,10 +31,8 @@ Runner runner_of(const File& f) {
   if (name.starts_with("op/")) return run_operator;
   if (name.starts_with("optim/")) return run_optimiser;
   if (name.starts_with("train/")) return run_trajectory;
-  const std::string& kind = f.meta("model_class");  // none: from formulas
-  bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
-  if (causal && f.has("input.input_ids")) return run_language_model;
-  return name.starts_with("ref/") ? run_operator : run_encoder;
+  if (name.starts_with("ref/") && !f.has("input.input_ids")) return run_operator;
+  return f.meta("model_class").starts_with("BertFor") ? run_bert : run_model_file;
 }
 
 std::string family(const File& f, const fs::path& path) {

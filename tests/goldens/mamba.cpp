@@ -44,11 +44,11 @@ Var ssd(const Net& net, const Json& config, Var x, double eps) {
 
 }  // namespace
 
-Decoded mamba(const Net& model, const Json& config, Var ids) {
+ModelOutputs mamba(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("backbone");
   double eps = config.at("layer_norm_epsilon").get<double>();
-  Decoded out;
-  out.embeds = net.embedding(ids, "embeddings");
+  ModelOutputs out;
+  out.embeds = net.embedding(in.ids, "embeddings");
   Var x = out.embeds;
   for (int64_t i = 0, n = net.count("layers"); i < n; ++i) {
     Net layer = net.at("layers", i), mixer = layer.at("mixer");

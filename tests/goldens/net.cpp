@@ -1,6 +1,7 @@
 #include "tests/goldens/net.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace whence::goldens {
 
@@ -59,13 +60,56 @@ Var Net::rms_norm(Var x, const std::string& name, double eps) const { return whe
 
 Var next_token_loss(Var logits, Var labels) { return cross_entropy(slice(logits, 1, 0, -1), slice(labels, 1, 1)); }
 
-Decoded language_model(const Net& net, const Json& config, Var ids, Var mask) {
-  if (net.has("transformer.wte.weight")) return gpt2(net, config, ids, mask);
-  if (net.has("model.embed_tokens.weight")) return llama(net, config, ids, mask);
-  if (net.has("gpt_neox.embed_in.weight")) return gpt_neox(net, config, ids, mask);
-  if (net.has("backbone.layers.0.mixer.A_log")) return mamba(net, config, ids);
-  if (net.has("token_embedding.weight")) return xlstm(net, config, ids);
-  if (net.has("backbone.blocks.0.norm_mlstm.weight")) return xlstm_large(net, config, ids);
+double real(const Json& config, const char* key, double otherwise) { return config.contains(key) && config.at(key).is_number() ? config.at(key).get<double>() : otherwise; }
+
+AttentionOptions visible(Var mask, bool causal, double scale) {
+  AttentionOptions a{.causal = causal, .scale = scale};
+  if (mask.defined()) a.mask = mask;
+  return a;
+}
+
+// "llama3" slows the low frequencies down.
+Var rotary_angles(Graph& g, const Json& rope, int64_t T, int64_t dim, DType dtype) {
+  double theta = real(rope, "rope_theta", 1e4);
+  Tensor rates = Tensor::empty({dim / 2}, f64);
+  for (int64_t i = 0; i < dim / 2; ++i) {
+    double rate = std::pow(theta, -2.0 * double(i) / double(dim));
+    if (rope.value("rope_type", "default") == "llama3") {
+      double factor = real(rope, "factor", 1), low = real(rope, "low_freq_factor", 1), high = real(rope, "high_freq_factor", 4);
+      double turns = real(rope, "original_max_position_embeddings", 8192) * rate / (2 * std::acos(-1.0));
+      double fast = std::clamp((turns - low) / (high - low), 0.0, 1.0);
+      rate *= (1 - fast) / factor + fast;
+    }
+    rates.data<double>()[i] = rate;
+  }
+  return unsqueeze(arange(g, T, dtype), -1) * g.constant(rates.to(dtype));
+}
+
+Var rotate(Var x, Var angle) {
+  int64_t half = angle.size(-1);
+  Var a = slice(x, -1, 0, half), b = slice(x, -1, half, 2 * half), c = cos(angle), s = sin(angle);
+  std::vector<Var> parts{a * c - b * s, b * c + a * s};
+  if (2 * half < x.size(-1)) parts.push_back(slice(x, -1, 2 * half));
+  return concat(parts, -1);
+}
+
+Var window_bias(Graph& g, int64_t T, double before, double after, DType dtype) {
+  Var distance = unsqueeze(arange(g, T, dtype), 1) - unsqueeze(arange(g, T, dtype), 0);
+  Var seen = logical_and(less(distance, before), greater(distance, -after));
+  return reshape(where(seen, g.constant(0, dtype), g.constant(-INFINITY, dtype)), {1, 1, T, T});
+}
+
+ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in) {
+  using Model = ModelOutputs (*)(const Net&, const Json&, const ModelInputs&);
+  static const std::pair<const char*, Model> models[] = {
+      {"transformer.wte.weight", gpt2}, {"model.embed_tokens.weight", llama}, {"gpt_neox.embed_in.weight", gpt_neox},
+      {"backbone.layers.0.mixer.A_log", mamba}, {"token_embedding.weight", xlstm}, {"backbone.blocks.0.norm_mlstm.weight", xlstm_large},
+      {"roberta.embeddings.word_embeddings.weight", roberta}, {"distilbert.embeddings.word_embeddings.weight", distilbert},
+      {"esm.embeddings.word_embeddings.weight", esm}, {"model.embeddings.tok_embeddings.weight", modernbert},
+      {"vit.embeddings.cls_token", vit}, {"deit.embeddings.cls_token", vit},
+  };
+  for (const auto& [parameter, model] : models)
+    if (net.has(parameter)) return model(net, config, in);
   throw OpsMissing("model with parameters such as " + net.weights.list().begin()->first);
 }
 

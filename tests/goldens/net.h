@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nn/module.h"
+#include "ops/ops.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {
@@ -45,27 +46,51 @@ struct Net {
   Var rms_norm(Var x, const std::string& name, double eps) const;
 };
 
-/// What a language model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and
-/// `last` (the xlstm package: what goes into the last norm).
-struct Decoded {
-  Var embeds;
-  std::vector<Var> hidden;
-  Var last;    ///< after the final norm
-  Var logits;  ///< [B, T, V]
+/// What goes into a model; the undefined ones are not there.
+struct ModelInputs {
+  Var ids;  ///< [B, T]
+  Var mask;  ///< [B, T], 1 = may be seen
+  Var pixels = {};  ///< [B, C, H, W]
 };
-/// The model that the parameters' names tell. \param mask  [B, T], 1 = may be seen; undefined: all
-/// \throws OpsMissing when no model has such names
-Decoded language_model(const Net& net, const Json& config, Var ids, Var mask = {});
+/// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last` (the
+/// xlstm package: what goes into the last norm).
+struct ModelOutputs {
+  Var embeds;  ///< of the embedding module
+  std::vector<Var> hidden;
+  Var last;  ///< after the final norm
+  Var logits;  ///< [B, T, V] or [B, classes]
+  std::map<std::string, Var> others = {};
+};
+/// The model that the parameters' names tell. \throws OpsMissing when no model has such names
+ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in);
 /// Mean cross entropy between the logits at t and the label at t + 1; labels of -100 do not count.
 Var next_token_loss(Var logits, Var labels);
 
-Decoded gpt2(const Net& net, const Json& config, Var ids, Var mask);
-Decoded llama(const Net& net, const Json& config, Var ids, Var mask);    ///< and Mistral, Qwen 2 and 3, Gemma 1 and 2
-Decoded gpt_neox(const Net& net, const Json& config, Var ids, Var mask);
-Decoded mamba(const Net& net, const Json& config, Var ids);              ///< and Mamba 2
-Decoded xlstm(const Net& net, const Json& config, Var ids);              ///< mLSTM and sLSTM blocks, names of the xlstm package
-Decoded xlstm_large(const Net& net, const Json& config, Var ids);        ///< the layout of xLSTM 7B
+// Causal language models (decoders.cpp, mamba.cpp, xlstm.cpp).
+ModelOutputs gpt2(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs llama(const Net& net, const Json& config, const ModelInputs& in);  ///< and Mistral, Qwen 2 and 3, Gemma 1 and 2
+ModelOutputs gpt_neox(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs mamba(const Net& net, const Json& config, const ModelInputs& in);  ///< and Mamba 2
+ModelOutputs xlstm(const Net& net, const Json& config, const ModelInputs& in);  ///< mLSTM and sLSTM blocks, names of the xlstm package
+ModelOutputs xlstm_large(const Net& net, const Json& config, const ModelInputs& in);  ///< the layout of xLSTM 7B
 
+
+// Encoders (encoders.cpp).
+ModelOutputs roberta(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs distilbert(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs esm(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs modernbert(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs vit(const Net& net, const Json& config, const ModelInputs& in);  ///< and DeiT
+
+// Pieces they share.
+double real(const Json& config, const char* key, double otherwise);  ///< `otherwise` when absent or no number
+AttentionOptions visible(Var mask, bool causal, double scale = 0);  ///< mask may be undefined
+/// Angles [T, dim / 2] of rotary positions 0 .. T - 1 for `rope_theta` and its relatives.
+Var rotary_angles(Graph& g, const Json& rope, int64_t T, int64_t dim, DType dtype);
+/// x [B, H, T, D]: pairs (i, i + n) of the first 2 n features turn by the angles [T, n], the others stay.
+Var rotate(Var x, Var angle);
+/// [1, 1, T, T]: 0 where `before` > i - j > -`after`, else minus infinity.
+Var window_bias(Graph& g, int64_t T, double before, double after, DType dtype);
 /// S6: u and dt [B, T, E], A [E, N], B and C [B, T, N], D [E] -> [B, T, E].
 Var selective_scan(Var u, Var dt, Var A, Var B, Var C, Var D);
 

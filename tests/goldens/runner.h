@@ -55,11 +55,11 @@ Report run_case(const File& file, DType dtype, const std::function<void(Check&)>
 double f32_tolerance(const File& file, const std::string& key, double base);
 
 /// One entry point per kind of file.
-void run_lrp(const File& file, DType dtype, Check& check);        ///< lrp/*
-void run_operator(const File& file, DType dtype, Check& check);   ///< core op/*, ref/*
-void run_encoder(const File& file, DType dtype, Check& check);    ///< encoders of hf_*
-void run_language_model(const File& file, DType dtype, Check& check);  ///< causal language models of core and hf_*
-void run_trajectory(const File& file, DType dtype, Check& check); ///< train/*
-void run_optimiser(const File& file, DType dtype, Check& check);  ///< core optim/*
+void run_lrp(const File& file, DType dtype, Check& check);         ///< lrp/*
+void run_operator(const File& file, DType dtype, Check& check);    ///< core op/*, ref/*
+void run_bert(const File& file, DType dtype, Check& check);        ///< BERT of hf_*, by the library's model code
+void run_model_file(const File& file, DType dtype, Check& check);  ///< language models of core, other models of hf_*
+void run_trajectory(const File& file, DType dtype, Check& check);  ///< train/*
+void run_optimiser(const File& file, DType dtype, Check& check);   ///< core optim/*
 
 }  // namespace whence::goldens

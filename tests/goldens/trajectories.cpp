@@ -141,7 +141,7 @@ void run_trajectory(const File& file, DType dtype, Check& check) {
   Json config = file.json("config");
   Trajectory{file, dtype, check, weights, [&](Graph& g, const Batch& b) {
     Var ids = input(g, b, "input_ids");
-    return next_token_loss(language_model({g, weights}, config, ids).logits, ids);
+    return next_token_loss(run_model({g, weights}, config, {.ids = ids}).logits, ids);
   }}.run();
 }
 

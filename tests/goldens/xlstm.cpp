@@ -178,9 +178,9 @@ Var large_ffn(const Net& net, Var x) {
 
 }  // namespace
 
-Decoded xlstm(const Net& net, const Json& config, Var ids) {
-  Decoded out;
-  out.embeds = net.embedding(ids, "token_embedding");
+ModelOutputs xlstm(const Net& net, const Json& config, const ModelInputs& in) {
+  ModelOutputs out;
+  out.embeds = net.embedding(in.ids, "token_embedding");
   Var x = out.embeds;
   Net stack = net.at("xlstm_block_stack");
   // `eps` belongs to the mLSTM, unless the configuration is an optimiser's too.
@@ -200,11 +200,11 @@ Decoded xlstm(const Net& net, const Json& config, Var ids) {
   return out;
 }
 
-Decoded xlstm_large(const Net& model, const Json& config, Var ids) {
+ModelOutputs xlstm_large(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("backbone");
   double norm_eps = config.at("norm_eps").get<double>(), eps = config.at("eps").get<double>();
-  Decoded out;
-  out.embeds = net.embedding(ids, "embeddings");
+  ModelOutputs out;
+  out.embeds = net.embedding(in.ids, "embeddings");
   Var x = out.embeds;
   for (int64_t i = 0, n = net.count("blocks"); i < n; ++i) {
     out.hidden.push_back(x);

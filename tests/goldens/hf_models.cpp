@@ -1,4 +1,4 @@
-// ref/lm, ref/xlstm, hf_decoder: language models with loss, hidden states and every gradient; greedy decoding.
+// ref/lm, ref/xlstm, hf_*: whole models with loss, hidden states and every gradient; greedy decoding.
 #include <algorithm>
 #include <cmath>
 
@@ -17,7 +17,7 @@ std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& co
   for (int64_t t = T; t < total; ++t) {
     Graph g;
     Tensor so_far = out.slice(1, 0, t).contiguous_copy();
-    TopK top = topk(select(language_model({g, weights}, config, g.input("ids", so_far.shape(), i64)).logits, 1, -1), 2);
+    TopK top = topk(select(run_model({g, weights}, config, {.ids = g.input("ids", so_far.shape(), i64)}).logits, 1, -1), 2);
     Results r = compile({top.indices, top.values}).run({{"ids", so_far}});
     out.slice(1, t, t + 1).copy_from(r[0].slice(1, 0, 1));
     for (int64_t b = 0; b < B; ++b) {
@@ -30,36 +30,52 @@ std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& co
 
 }  // namespace
 
-void run_language_model(const File& file, DType dtype, Check& check) {
+void run_model_file(const File& file, DType dtype, Check& check) {
   Json config = file.json("config");
   Weights weights(file, dtype);
   Graph g;
   Net net{g, weights};
   std::map<std::string, Tensor> held;
   auto input = [&](const std::string& name) {
+    if (!file.has("input." + name)) return Var();
     Tensor t = file.tensor("input." + name, dtype);
     held[name] = t;
     return g.input(name, t.shape(), t.dtype());
   };
-  Var ids = input("input_ids"), mask;
-  if (file.has("input.attention_mask")) mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
-  Decoded model = language_model(net, config, ids, mask);
-  Var loss;
-  if (file.has("input.target")) loss = sum(pick(select(model.logits, 1, -1), input("target")));
-  else loss = next_token_loss(model.logits, file.has("input.labels") ? input("labels") : ids);
+  ModelInputs in{.ids = input("input_ids"), .pixels = input("pixel_values")};
+  if (file.has("input.attention_mask")) in.mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
+  ModelOutputs model = run_model(net, config, in);
+  const std::string& kind = file.meta("model_class");  // none: a language model from formulas
+  bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
+  Var labels = input("labels"), target = input("target"), loss;
+  if (target.defined()) loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
+  else if (causal) loss = next_token_loss(model.logits, labels.defined() ? labels : in.ids);
+  else loss = cross_entropy(model.logits, labels);
 
   std::map<std::string, Var> made{{"loss", loss}, {"output.logits", model.logits}, {"output.inputs_embeds", model.embeds}, {"output.last_hidden_state", model.last}};
+  for (const auto& [name, v] : model.others) made["output." + name] = v;
   for (size_t i = 0; i < model.hidden.size(); ++i) made["output.hidden_states." + std::to_string(i)] = model.hidden[i];
   std::vector<Var> wrt{model.embeds};
   std::vector<std::string> names{"grad.inputs_embeds"};
-  for (const auto& [name, p] : weights.list()) {
-    wrt.push_back(p->in(g));
-    names.push_back("grad." + name);
+  for (const auto& [name, p] : weights.list())
+    if (file.has("grad." + name)) {
+      wrt.push_back(p->in(g));
+      names.push_back("grad." + name);
+    }
+  if (in.pixels.defined()) {
+    wrt.push_back(in.pixels);
+    names.push_back("grad.input.pixel_values");
   }
   std::vector<Var> d = grad(loss, wrt);
   for (size_t i = 0; i < d.size(); ++i) made[names[i]] = d[i];
   made["output.gradxinput_embeds"] = model.embeds * d[0];
   made["output.relevance_tokens"] = sum(model.embeds * d[0], {-1});
+  if (in.pixels.defined()) {
+    Var relevance = in.pixels * d.back();
+    int64_t size = config.at("patch_size").get<int64_t>(), B = relevance.size(0), H = relevance.size(2) / size, W = relevance.size(3) / size;
+    made["output.gradxinput_pixels"] = relevance;
+    made["output.relevance_patches"] = sum(reshape(sum(relevance, {1}), {B, H, size, W, size}), {2, 4});
+  }
 
   std::vector<std::string> keys;
   std::vector<Var> wanted;
