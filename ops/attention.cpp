@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
 
 #include "autograd/sweep.h"
@@ -14,6 +15,9 @@
 namespace whence {
 namespace {
 
+// The result and the gradients are [B, T, H, E]: a token's heads lie together, as the projections before and after want them, so that
+// splitting and merging heads are views. attention() shows the result as [B, H, T, E].
+//
 // Operands: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], mask [B or 1, S or 1], bias [.. broadcast to B, H, T, S]. A bias
 // has a mask before it. Head h reads k and v of head h / (H / G).
 
@@ -21,6 +25,18 @@ struct Extents {
   int64_t B, H, T, D, G, S, E;
   Extents(const Shape& q, const Shape& k, const Shape& v) : B(q[0]), H(q[1]), T(q[2]), D(q[3]), G(k[1]), S(k[2]), E(v[3]) {}
 };
+
+// [.., H, T, D] <-> [.., T, H, D].
+Shape swapped(Shape s) {
+  std::swap(s[-3], s[-2]);
+  return s;
+}
+Var swapped(Var v) {
+  Ints axes(size_t(v.rank()));
+  std::iota(axes.begin(), axes.end(), 0);
+  std::swap(axes[axes.size() - 3], axes[axes.size() - 2]);
+  return permute(v, axes);
+}
 
 void check_operands(InferCtx& c, int mask) {
   c.need_float(0);
@@ -50,7 +66,7 @@ void check_operands(InferCtx& c, int mask) {
 void infer_attention(InferCtx& c) {
   check_operands(c, 3);
   Extents e(c.shape(0), c.shape(1), c.shape(2));
-  c.out({e.B, e.H, e.T, e.E}, c.dtype(0));
+  c.out({e.B, e.T, e.H, e.E}, c.dtype(0));
   c.out({e.B, e.H, e.T}, c.dtype(0));
 }
 
@@ -63,13 +79,13 @@ void infer_attention_backward(InferCtx& c) {
   check_operands(c, 6);
   Extents e(c.shape(0), c.shape(1), c.shape(2));
   for (int i = 3; i < 6; ++i) c.need_same_dtype(0, i);
-  c.need_shape(3, {e.B, e.H, e.T, e.E});
+  c.need_shape(3, {e.B, e.T, e.H, e.E});
   c.need_shape(4, {e.B, e.H, e.T});
   // d, and with it every result, may have one more leading axis: targets.
   Shape lead;
   if (c.rank(5) == 5) lead = {c.shape(5)[0]};
-  c.need_shape(5, led(lead, {e.B, e.H, e.T, e.E}));
-  for (int i = 0; i < 3; ++i) c.out(led(lead, c.shape(i)), c.dtype(0));
+  c.need_shape(5, led(lead, {e.B, e.T, e.H, e.E}));
+  for (int i = 0; i < 3; ++i) c.out(led(lead, swapped(c.shape(i))), c.dtype(0));
   if (!c.attrs.flag("bias_gradient")) return;
   if (c.n() < 8) c.value_error("bias_gradient needs a bias");
   c.out(led(lead, c.shape(7)), c.dtype(0));
@@ -122,12 +138,12 @@ std::vector<Var> attention_body(std::span<const Var> in, const Attrs& attrs) {
   Var q = in[0], k = in[1], v = in[2];
   Graph& g = q.graph();
   Var s = scores_of(q, k, in.size() > 4 ? in[4] : Var(), attrs), seen = visible_keys(q, k, in.size() > 3 ? in[3] : Var(), attrs);
-  if (!seen.defined()) return {matmul(softmax(s), repeat_heads(v, q.shape()[1])), logsumexp(s, {-1})};
+  if (!seen.defined()) return {swapped(matmul(softmax(s), repeat_heads(v, q.shape()[1]))), logsumexp(s, {-1})};
   // A query that sees nothing attends to nothing: scores 0, weights 0, and lse -inf.
   Var none = g.constant(-std::numeric_limits<double>::infinity(), q.dtype()), zero = g.constant(0.0, q.dtype()), some = any(seen, {-1}, true);
   s = where(seen, s, where(some, none, zero));
   Var p = where(some, softmax(s), zero), lse = where(some, logsumexp(s, {-1}, true), none);
-  return {matmul(p, repeat_heads(v, q.shape()[1])), squeeze(lse, -1)};
+  return {swapped(matmul(p, repeat_heads(v, q.shape()[1]))), squeeze(lse, -1)};
 }
 
 // Attention weights from the saved lse; rows that see nothing get none.
@@ -141,13 +157,13 @@ Var weights_of(Var s, Var seen, Var lse) {
 }
 
 std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& attrs) {
-  Var q = in[0], k = in[1], v = in[2], o = in[3], lse = in[4], d = in[5];
+  Var q = in[0], k = in[1], v = in[2], o = swapped(in[3]), lse = in[4], d = swapped(in[5]);
   int64_t H = q.shape()[1], G = k.shape()[1];
   Var s = scores_of(q, k, in.size() > 7 ? in[7] : Var(), attrs);
   Var p = weights_of(s, visible_keys(q, k, in.size() > 6 ? in[6] : Var(), attrs), lse);
   Var dp = matmul(d, transpose(repeat_heads(v, H)));
   Var db = p * (dp - sum(d * o, {-1}, true)), ds = db * attrs.real("scale");
-  std::vector<Var> out{matmul(ds, repeat_heads(k, H)), sum_heads(matmul(transpose(ds), q), G), sum_heads(matmul(transpose(p), d), G)};
+  std::vector<Var> out{swapped(matmul(ds, repeat_heads(k, H))), swapped(sum_heads(matmul(transpose(ds), q), G)), swapped(sum_heads(matmul(transpose(p), d), G))};
   if (attrs.flag("bias_gradient")) {
     Shape lead = d.rank() == 5 ? Shape{d.shape()[0]} : Shape{}, full = in[7].shape();
     while (full.rank() < 4) full.insert(0, 1);
@@ -162,6 +178,11 @@ std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& a
 cpu::HeadStrides heads_of(const View& v) {
   int l = v.shape.rank() - 4;
   return {v.strides[l], v.strides[l + 1], v.strides[l + 2], l ? v.strides[0] : 0};
+}
+cpu::HeadStrides tokens_of(const View& v) {  // of [.., T, H, D]
+  cpu::HeadStrides s = heads_of(v);
+  std::swap(s.h, s.t);
+  return s;
 }
 
 // A view that owns its memory when it had to be copied.
@@ -213,7 +234,7 @@ void attention_kernel(const KernelCall& c) {
   Scene s(c, 3);
   over_floats("attention", c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), heads_of(c.out[0]),
+    cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), tokens_of(c.out[0]),
                       c.out[1].as<T>());
   });
 }
@@ -224,9 +245,9 @@ void attention_backward_kernel(const KernelCall& c) {
   if (d.view.shape.rank() == 5) s.dims.targets = d.view.shape[0];
   over_floats("attention_backward", c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), o.heads(),
-                               lse.view.as<T>(), d.view.as<T>(), d.heads(), c.out[0].as<T>(), heads_of(c.out[0]), c.out[1].as<T>(), heads_of(c.out[1]), c.out[2].as<T>(),
-                               heads_of(c.out[2]), c.out.size() > 3 ? c.out[3].as<T>() : nullptr);
+    cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), tokens_of(o.view),
+                               lse.view.as<T>(), d.view.as<T>(), tokens_of(d.view), c.out[0].as<T>(), tokens_of(c.out[0]), c.out[1].as<T>(), tokens_of(c.out[1]), c.out[2].as<T>(),
+                               tokens_of(c.out[2]), c.out.size() > 3 ? c.out[3].as<T>() : nullptr);
   });
 }
 
@@ -240,7 +261,7 @@ void attention_vjp(SweepCtx& c) {
   Attrs attrs = c.attrs;
   attrs.set({"bias_gradient", bias});
   std::vector<Var> d = record_all(op_named("attention_backward"), in, attrs, c.graph.location(c.graph.node(c.node_id)));
-  for (int i = 0; i < 3; ++i) c.give(i, d[size_t(i)]);
+  for (int i = 0; i < 3; ++i) c.give(i, swapped(d[size_t(i)]));
   if (bias) c.give(4, d[3]);
 }
 
@@ -257,8 +278,11 @@ void attention_relevance(SweepCtx& c) {
   Shares share(c);
   bool doubled = c.rule().stab_of_double && share.output == 0.5;
   std::vector<Var> g = c.frozen_vjp(doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share.output));
-  for (int i = 0; i < c.n_in(); ++i)
-    if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)] * (i < 2 ? share.scores : 1.0));
+  for (int i = 0; i < c.n_in(); ++i) {
+    if (!g[size_t(i)].defined()) continue;
+    if (i >= 3) c.give(i, c.in(i) * g[size_t(i)]);
+    else c.give(i, swapped(swapped(c.in(i)) * swapped(g[size_t(i)]) * (i < 2 ? share.scores : 1.0)));
+  }
 }
 
 // The softmax residual, by the definition (T x S values: ledgers only): what reaches the weights, sum G O, less what the
@@ -272,7 +296,7 @@ void attention_absorbed(SweepCtx& c) {
   Var q = c.in(0), k = c.in(1), bias = c.n_in() > 4 ? c.in(4) : Var();
   Var raw = scores_of(q, k, {}, c.attrs), s = bias.defined() ? raw + bias : raw;
   Var p = weights_of(s, visible_keys(q, k, c.n_in() > 3 ? c.in(3) : Var(), c.attrs), c.out(1));
-  Var ds = p * (matmul(g, transpose(repeat_heads(c.in(2), q.shape()[1]))) - sum(arrived, {-1}, true));
+  Var ds = p * (matmul(swapped(g), transpose(repeat_heads(c.in(2), q.shape()[1]))) - sum(swapped(arrived), {-1}, true));
   c.absorb("softmax", sum(arrived) - sum(s * ds));
   if (bias.defined() && !c.carries(4)) c.absorb("bias", bias * ds);
   if (!c.carries(0) && !c.carries(1)) c.absorb("constant", raw * ds);
@@ -288,9 +312,9 @@ struct Case {
 std::vector<SampleInput> inputs(const Case& n, bool backward) {
   std::vector<SampleInput> in{{.shape = {n.B, n.H, n.T, n.D}}, {.shape = {n.B, n.G, n.S, n.D}}, {.shape = {n.B, n.G, n.S, n.E}}};
   if (backward) {
-    in.push_back({.shape = {n.B, n.H, n.T, n.E}});
+    in.push_back({.shape = {n.B, n.T, n.H, n.E}});
     in.push_back({.shape = {n.B, n.H, n.T}, .low = 0.5, .high = 2});
-    in.push_back({.shape = n.targets ? Shape{n.targets, n.B, n.H, n.T, n.E} : Shape{n.B, n.H, n.T, n.E}});
+    in.push_back({.shape = n.targets ? Shape{n.targets, n.B, n.T, n.H, n.E} : Shape{n.B, n.T, n.H, n.E}});
   }
   if (n.mask || n.bias || n.blind) in.push_back({.shape = n.mask ? Shape{n.B, n.S} : Shape{1, 1}, .dtype = boolean, .low = n.blind ? 0.0 : n.mask ? 0.0 : 1.0, .high = n.blind ? 1.0 : 2.0});
   if (n.bias) in.push_back({.shape = {1, n.H, n.T, n.S}, .parameter = true});
@@ -336,14 +360,14 @@ std::vector<ErrorSample> attention_errors() {
 
 }  // namespace
 
-REGISTER_OP(attention, {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, H, T, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
+REGISTER_OP(attention, {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
                         .infer = infer_attention, .cpu = attention_kernel, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
                         .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3}});
 REGISTER_OP(attention_backward, {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
                                  .infer = infer_attention_backward, .cpu = attention_backward_kernel, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
                                  .errors = [] {
-                                   TensorType q{{2, 4, 3, 8}, f32};
-                                   return std::vector<ErrorSample>{{{q, q, q, q, q, q}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
+                                   TensorType q{{2, 4, 3, 8}, f32}, o{{2, 3, 4, 8}, f32};
+                                   return std::vector<ErrorSample>{{{q, q, q, o, q, o}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
                                  },
                                  .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true}});
 
@@ -353,7 +377,7 @@ Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
   std::vector<Var> in{q, k, v};
   if (o.mask || o.bias) in.push_back(o.mask ? *o.mask : q.var.graph().constant(Tensor::full({1, 1}, 1, boolean)));
   if (o.bias) in.push_back(*o.bias);
-  return q.var.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}});
+  return swapped(q.var.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}}));
 }
 
 }  // namespace whence
