@@ -42,13 +42,14 @@ void run_model_file(const File& file, DType dtype, Check& check) {
     held[name] = t;
     return g.input(name, t.shape(), t.dtype());
   };
-  ModelInputs in{.ids = input("input_ids"), .pixels = input("pixel_values")};
+  ModelInputs in{.ids = input("input_ids"), .pixels = input("pixel_values"), .noise = input("noise")};
   if (file.has("input.attention_mask")) in.mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
   ModelOutputs model = run_model(net, config, in);
   const std::string& kind = file.meta("model_class");  // none: a language model from formulas
   bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
   Var labels = input("labels"), target = input("target"), loss;
-  if (target.defined()) loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
+  if (model.loss.defined()) loss = model.loss;
+  else if (target.defined()) loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
   else if (causal) loss = next_token_loss(model.logits, labels.defined() ? labels : in.ids);
   else loss = cross_entropy(model.logits, labels);
 
@@ -70,7 +71,7 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   for (size_t i = 0; i < d.size(); ++i) made[names[i]] = d[i];
   made["output.gradxinput_embeds"] = model.embeds * d[0];
   made["output.relevance_tokens"] = sum(model.embeds * d[0], {-1});
-  if (in.pixels.defined()) {
+  if (file.has("output.relevance_patches")) {
     Var relevance = in.pixels * d.back();
     int64_t size = config.at("patch_size").get<int64_t>(), B = relevance.size(0), H = relevance.size(2) / size, W = relevance.size(3) / size;
     made["output.gradxinput_pixels"] = relevance;

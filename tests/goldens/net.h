@@ -48,17 +48,19 @@ struct Net {
 
 /// What goes into a model; the undefined ones are not there.
 struct ModelInputs {
-  Var ids;  ///< [B, T]
-  Var mask;  ///< [B, T], 1 = may be seen
+  Var ids = {};     ///< [B, T]
+  Var mask = {};    ///< [B, T], 1 = may be seen
   Var pixels = {};  ///< [B, C, H, W]
+  Var noise = {};   ///< [B, patches]: a masked autoencoder keeps the patches with the smallest
 };
 /// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last` (the
 /// xlstm package: what goes into the last norm).
 struct ModelOutputs {
   Var embeds;  ///< of the embedding module
   std::vector<Var> hidden;
-  Var last;  ///< after the final norm
+  Var last;    ///< after the final norm
   Var logits;  ///< [B, T, V] or [B, classes]
+  Var loss;    ///< when it is the model's own
   std::map<std::string, Var> others = {};
 };
 /// The model that the parameters' names tell. \throws OpsMissing when no model has such names
@@ -74,13 +76,12 @@ ModelOutputs mamba(const Net& net, const Json& config, const ModelInputs& in);  
 ModelOutputs xlstm(const Net& net, const Json& config, const ModelInputs& in);  ///< mLSTM and sLSTM blocks, names of the xlstm package
 ModelOutputs xlstm_large(const Net& net, const Json& config, const ModelInputs& in);  ///< the layout of xLSTM 7B
 
-
 // Encoders (encoders.cpp).
 ModelOutputs roberta(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs distilbert(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs esm(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs modernbert(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs vit(const Net& net, const Json& config, const ModelInputs& in);  ///< and DeiT
+ModelOutputs vit(const Net& net, const Json& config, const ModelInputs& in);  ///< and DeiT, and the masked autoencoder
 
 // Pieces they share.
 double real(const Json& config, const char* key, double otherwise);  ///< `otherwise` when absent or no number
