@@ -9,6 +9,7 @@
 #include "lrp/explain.h"
 #include "ops/composite.h"
 #include "ops/conv.h"
+#include "ops/ctc.h"
 #include "ops/ops.h"
 #include "ops/resize.h"
 #include "tensor/tensor.h"

@@ -1,16 +1,19 @@
-// op/loss.
+// op/loss and op/ctc.
 #include "tests/goldens/hf_ops.h"
 
 namespace whence::goldens {
 namespace {
 
-CrossEntropyOptions cross_entropy_options(const OpCase& o) {
-  CrossEntropyOptions c;
-  c.ignore_index = o.integer("ignore_index", -100);
-  c.label_smoothing = o.real("label_smoothing", 0);
-  std::string r = o.config.value("reduction", "mean");
-  c.reduction = r == "sum" ? Reduction::sum : r == "none" ? Reduction::none : Reduction::mean;
-  return c;
+Reduction reduction(const OpCase& o) {
+  std::string r = o.config.value("reduction", o.file.tensor("output.y", f64).shape().rank() ? "none" : "mean");
+  return r == "sum" ? Reduction::sum : r == "none" ? Reduction::none : Reduction::mean;
+}
+Var cross_entropy_case(OpCase& o, Var logits) {
+  return cross_entropy(logits, o("target"), {.ignore_index = o.integer("ignore_index", -100), .label_smoothing = o.real("label_smoothing", 0), .reduction = reduction(o)});
+}
+Var ctc(OpCase& o, Var x) {
+  return ctc_loss(x, o("targets"), o("input_lengths"), o("target_lengths"),
+                  {.blank = o.integer("blank", 0), .zero_infinity = o.config.value("zero_infinity", false), .reduction = reduction(o)});
 }
 
 Var picked(OpCase& o) { return pick(log_softmax(o("x"), -1), o("target")); }
@@ -60,9 +63,9 @@ Var weibull(OpCase& o) {
 
 const Table& loss_cases() {
   static const Table t{
-      {"loss/ce_*", just([](OpCase& o) { return cross_entropy(o("x"), o("target"), cross_entropy_options(o)); })},
+      {"loss/ce_*", of_x(cross_entropy_case)},
       {"loss/ce_class_weight", just(class_weighted)},
-      {"loss/ce_spatial", just([](OpCase& o) { return cross_entropy(permute(o("x"), {0, 2, 3, 1}), o("target"), cross_entropy_options(o)); })},
+      {"loss/ce_spatial", of_x([](OpCase& o, Var x) { return cross_entropy_case(o, permute(x, {0, 2, 3, 1})); })},
       {"loss/lm_shifted", just([](OpCase& o) { return cross_entropy(slice(o("x"), 1, 0, -1), slice(o("labels"), 1, 1)); })},
       {"loss/nll", just([](OpCase& o) { return -mean(picked(o)); })},
       {"loss/focal", just(focal)},
@@ -76,6 +79,7 @@ const Table& loss_cases() {
       {"loss/kl_batchmean", just(kl)},
       {"loss/cosine_similarity", just([](OpCase& o) { return sum(l2_normalize(o("a"), -1, 1e-8) * l2_normalize(o("b"), -1, 1e-8), {-1}); })},
       {"loss/contrastive_clip", contrastive},
+      {"ctc/*", of_x(ctc)},
       {"loss/weibull_censored_nll", just(weibull)},
   };
   return t;
