@@ -5,13 +5,14 @@
 #include <limits>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 
 namespace whence {
 namespace {
 
-template <class F> void map(const KernelCall& k, F f) {
-  auto run = [&](auto* type) {
+template <class F> void map(const KernelCall& call, F f) {
+  auto run = [&](const KernelCall& k, auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
     const T* x = k.in[0].as<T>();
     T* y = k.out[0].as<T>();
@@ -19,9 +20,7 @@ template <class F> void map(const KernelCall& k, F f) {
       for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
     });
   };
-  if (k.out[0].dtype == f64) return run((double*)nullptr);
-  if (k.out[0].dtype == f32) return run((float*)nullptr);
-  throw MissingKernel("no cpu kernel for " + std::string(name_of(k.out[0].dtype)));
+  cpu::widened(call, [&](const KernelCall& k) { k.out[0].dtype == f64 ? run(k, (double*)nullptr) : run(k, (float*)nullptr); });
 }
 
 void infer_real(InferCtx& c) {

@@ -263,7 +263,7 @@ std::vector<Sample> logsumexp_samples() {
 
 }  // namespace
 
-REGISTER_OP(logsumexp, {.doc = "log(sum(e^x)) over axes, shifted by the maximum", .operands = {"x"}, .infer = infer_logsumexp, .cpu = logsumexp_kernel,
+REGISTER_OP(logsumexp, {.doc = "log(sum(e^x)) over axes, shifted by the maximum", .operands = {"x"}, .infer = infer_logsumexp, .cpu = cpu::for_halves<logsumexp_kernel>,
                         .vjp = sweep_logsumexp, .relevance = lrp::reindex, .samples = logsumexp_samples,
                         .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, axes_attrs({2}, false), "axis 2 is outside"}, {{{{2, 3}, i32}}, axes_attrs({1}, false), "must be floating point"}}; },
                         .traits = {.batched_sweep = true}});

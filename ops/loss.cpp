@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/loss.h"
 #include "ops/cpu/reduce.h"
 #include "ops/floats.h"
@@ -129,7 +130,7 @@ void cross_entropy_backward_kernel(const KernelCall& k) {
   });
 }
 
-size_t row_losses(std::span<const TensorType> in, std::span<const TensorType>, const Attrs&) { return size_t(in[1].shape.numel()) * size_of(in[0].dtype); }
+size_t row_losses(std::span<const TensorType> in, std::span<const TensorType>, const Attrs&) { return size_t(in[1].shape.numel()) * std::max<size_t>(sizeof(float), size_of(in[0].dtype)); }  // halves are widened
 
 void cross_entropy_vjp(SweepCtx& c) {
   if (c.has(1)) return vjp_through_body(c);
@@ -167,10 +168,10 @@ std::vector<ErrorSample> cross_entropy_errors() {
 }  // namespace
 
 REGISTER_OP(cross_entropy, {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
-                            .infer = infer_cross_entropy, .cpu = cross_entropy_kernel, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .workspace = row_losses, .samples = [] { return cross_entropy_samples(false); },
+                            .infer = infer_cross_entropy, .cpu = cpu::for_halves<cross_entropy_kernel>, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .workspace = row_losses, .samples = [] { return cross_entropy_samples(false); },
                             .errors = cross_entropy_errors, .traits = {.batched_sweep = true, .sinks = 1u << 1}});
 REGISTER_OP(cross_entropy_backward, {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
-                                     .cpu = cross_entropy_backward_kernel, .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
+                                     .cpu = cpu::for_halves<cross_entropy_backward_kernel>, .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
                                      .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{2, 4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
                                      .traits = {.sinks = 1u << 1, .backward = true}});
 

@@ -217,11 +217,7 @@ REGISTER_OP(dropout, {.doc = "x times a mask that is 0 with probability p and 1 
                         if (!(p >= 0 && p < 1)) c.value_error("p must be in [0, 1), got " + std::to_string(p));
                         c.out(c.shape(0), c.dtype(0));
                       },
-                      .cpu = [](const KernelCall& k) {
-                        if (k.out[0].dtype == f64) return run_dropout<double>(k);
-                        if (k.out[0].dtype == f32) return run_dropout<float>(k);
-                        throw MissingKernel("[dropout] has no cpu kernel for " + std::string(name_of(k.out[0].dtype)));
-                      },
+                      .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_dropout<float>, run_dropout<double>); },
                       // The same mask, drawn again. Several targets share it.
                       .vjp = [](SweepCtx& c) {
                         if (c.lead()) c.give(0, c.d() * dropout_mask(c.graph, c.in().shape(), c.d().dtype(), c.attrs));
@@ -244,10 +240,6 @@ REGISTER_OP(dropout, {.doc = "x times a mask that is 0 with probability p and 1 
 
 Var dropout(Arg x, double p, int64_t key) {
   if (p == 0) return x;
-  if (x.dtype() == bf16 || x.dtype() == f16) {
-    LocationGuard at(x);
-    return x * dropout_mask(x.var.graph(), x.shape(), x.dtype(), {{"p", p}, {"key", key}});
-  }
   return record(dropout_op, {x}, {{"p", p}, {"key", key}});
 }
 

@@ -1,5 +1,6 @@
 // Sums and means over any axes.
 #include "ops/cpu/reduce.h"
+#include "ops/cpu/halves.h"
 
 #include "autograd/sweep.h"
 #include "ops/axes.h"
@@ -58,7 +59,7 @@ std::vector<Sample> sum_samples() {
 
 }  // namespace
 
-REGISTER_OP(sum, {.doc = "sum of x over axes", .operands = {"x"}, .infer = infer_sum, .cpu = sum_kernel, .vjp = sum_vjp, .relevance = sum_relevance,
+REGISTER_OP(sum, {.doc = "sum of x over axes", .operands = {"x"}, .infer = infer_sum, .cpu = cpu::for_halves<sum_kernel>, .vjp = sum_vjp, .relevance = sum_relevance,
                   .absorbed = sum_absorbed, .variants = {"abs"}, .samples = sum_samples,
                   .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{2}}, {"keepdim", false}}, "axis 2 is outside"},
                                                                   {{{{2, 3}, f32}}, {{"axes", Ints{1, 1}}, {"keepdim", false}}, "occurs twice"}}; },

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "autograd/sweep.h"
+#include "ops/cpu/halves.h"
 #include "ops/composite.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/scan.h"
@@ -79,6 +80,16 @@ void cumsum_absorbed(SweepCtx& c) {
   c.absorb("zero output", where(equal(c.apply({&size, 1}), 0.0), c.d(), c.graph.constant(0.0, c.d().dtype())));
 }
 
+void cumsum_kernel(const KernelCall& k) {
+  switch (k.in[0].dtype) {
+    case DType::f32: return run_cumsum<float>(k);
+    case DType::f64: return run_cumsum<double>(k);
+    case DType::i32: return run_cumsum<int32_t>(k);
+    case DType::i64: return run_cumsum<int64_t>(k);
+    default: throw MissingKernel("[cumsum] has no cpu kernel for " + std::string(name_of(k.in[0].dtype)));
+  }
+}
+
 }  // namespace
 
 REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to the end",
@@ -88,15 +99,7 @@ REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to
                        if (c.dtype(0) == u8 || c.dtype(0) == boolean) c.dtype_error("x must be a number that can be added up, got " + std::string(name_of(c.dtype(0))), "cast it to i32");
                        c.out(c.shape(0), c.dtype(0));
                      },
-                     .cpu = [](const KernelCall& k) {
-                       switch (k.in[0].dtype) {
-                         case DType::f32: return run_cumsum<float>(k);
-                         case DType::f64: return run_cumsum<double>(k);
-                         case DType::i32: return run_cumsum<int32_t>(k);
-                         case DType::i64: return run_cumsum<int64_t>(k);
-                         default: throw MissingKernel("[cumsum] has no cpu kernel for " + std::string(name_of(k.in[0].dtype)));
-                       }
-                     },
+                     .cpu = cpu::for_halves<cumsum_kernel>,
                      .vjp = [](SweepCtx& c) { c.give(0, cumsum(c.d(), axis_of(c.attrs, c.in().rank()) + c.lead(), !c.attrs.flag("reverse"))); },
                      .relevance = cumsum_relevance, .absorbed = cumsum_absorbed, .variants = {"abs"},
                      .samples = [] {
@@ -201,11 +204,7 @@ REGISTER_OP(linear_scan, {.doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0
                             c.axis(1, c.attrs.integer("axis"));
                             c.out(c.shape(1), c.dtype(1));
                           },
-                          .cpu = [](const KernelCall& k) {
-                            if (k.out[0].dtype == f64) return run_linear_scan<double>(k);
-                            if (k.out[0].dtype == f32) return run_linear_scan<float>(k);
-                            throw MissingKernel("[linear_scan] has no cpu kernel for " + std::string(name_of(k.out[0].dtype)));
-                          },
+                          .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear_scan<float>, run_linear_scan<double>); },
                           .vjp = [](SweepCtx& c) {
                             Var g = scan_back(c, c.d());
                             c.give(1, g);
@@ -278,6 +277,16 @@ void vjp_cummax(SweepCtx& c) {
   c.give(0, scatter_add(zeros, index, d, axis_of(c.attrs, c.in().rank()) + c.lead()));
 }
 
+void cummax_kernel(const KernelCall& k) {
+  switch (k.in[0].dtype) {
+    case DType::f32: return run_cummax<float>(k);
+    case DType::f64: return run_cummax<double>(k);
+    case DType::i32: return run_cummax<int32_t>(k);
+    case DType::i64: return run_cummax<int64_t>(k);
+    default: throw MissingKernel("[cummax] has no cpu kernel for " + std::string(name_of(k.in[0].dtype)));
+  }
+}
+
 }  // namespace
 
 REGISTER_OP(cummax, {.doc = "y_t = max(x_0, .., x_t) along axis, and the position (i64) of the first such maximum; reverse: from the end",
@@ -287,15 +296,7 @@ REGISTER_OP(cummax, {.doc = "y_t = max(x_0, .., x_t) along axis, and the positio
                        c.out(c.shape(0), c.dtype(0));
                        c.out(c.shape(0), i64);
                      },
-                     .cpu = [](const KernelCall& k) {
-                       switch (k.in[0].dtype) {
-                         case DType::f32: return run_cummax<float>(k);
-                         case DType::f64: return run_cummax<double>(k);
-                         case DType::i32: return run_cummax<int32_t>(k);
-                         case DType::i64: return run_cummax<int64_t>(k);
-                         default: throw MissingKernel("[cummax] has no cpu kernel for " + std::string(name_of(k.in[0].dtype)));
-                       }
-                     },
+                     .cpu = cpu::for_halves<cummax_kernel>,
                      .vjp = vjp_cummax,
                      .relevance = lrp::reindex,
                      .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },

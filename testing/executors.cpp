@@ -216,8 +216,7 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
     try {
       got = forward(op, sample.attrs, narrow);
     } catch (const Error& e) {
-      bool refused = dynamic_cast<const MissingKernel*>(&e) || dynamic_cast<const DTypeError*>(&e);
-      if (!refused || dtype == f32) throw;
+      if (!dynamic_cast<const DTypeError*>(&e) || dtype == f32) throw;
       continue;  // the op says that it does not take this dtype
     }
     int64_t length = 1;

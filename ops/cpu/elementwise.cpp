@@ -1,4 +1,5 @@
 #include "ops/cpu/elementwise.h"
+#include "ops/cpu/halves.h"
 
 #include <algorithm>
 #include <array>
@@ -84,6 +85,7 @@ void elementwise(const OpDef& op, const KernelCall& call) {
   else if (arity == 1) unary = find_unary(op.loop, elem_of(call.in[0].dtype));
   else if (arity == 2) binary = find_binary(op.loop, elem_of(call.in[0].dtype));
   else where = find_where(int(size_of(out.dtype)));
+  if (!unary && !binary && !where && (call.in[0].dtype == bf16 || call.in[0].dtype == f16)) return widened(call, [&op](const KernelCall& c) { elementwise(op, c); });
   if (!unary && !binary && !where) throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
   if (out.numel() == 0) return;
 
