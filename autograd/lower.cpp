@@ -35,8 +35,8 @@ int64_t row_length(const INode& n, const Ir& ir) {
   if (!n.op->row_loop || !n.op->row_loop(*n.attrs)) return 0;
   const TensorType &out = ir.types[n.out], &second = ir.types[ir.in(n)[1]];
   if (out.shape.rank() == 0 || second.shape.rank() == 0 || out.dtype != second.dtype) return 0;
-  int64_t row = out.shape[-1];
-  return second.shape[-1] == row && row <= kMaxTile ? row : 0;
+  if (second.shape[-1] != out.shape[-1] || out.shape[-1] > kMaxTile) return 0;
+  return second.shape.rank() > 1 ? out.shape[-1] : 1;  // a vector is a batch of scalars
 }
 
 namespace {

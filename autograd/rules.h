@@ -16,7 +16,7 @@ namespace lrp {
 
 /// How a denominator z is kept away from zero. sigma(z) is the sign with sigma(0) = +1.
 enum class Stab : uint8_t {
-  relative,    ///< z + sigma(z) eps max(1, rms of z over its last axis): scale-free, independent of other rows
+  relative,    ///< z + sigma(z) eps max(1, rms of z over its last axis; |z| for a vector): scale-free, independent of other rows
   sign,        ///< z + sigma(z) eps
   plain,       ///< z + eps (LXT; not safe near z = -eps)
   clip,        ///< sigma(z) max(|z|, eps)

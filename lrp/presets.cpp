@@ -12,7 +12,6 @@ Rule rule(const char* variant, double eps = 1e-6, Stab stab = Stab::sign) {
 }
 
 const char* const kConvolutions[] = {"conv*", "causal_conv*"};
-const char* const kActivations[] = {"relu", "gelu*", "silu", "tanh", "sigmoid", "softplus", "exp", "sqrt", "rsqrt", "square", "leaky_relu"};
 
 RuleSet with_convolutions(const char* name, const Rule& conv, double eps) {
   RuleSet s(name, rule("", eps));
@@ -38,9 +37,8 @@ RuleSet dynamic() {
   Rule linear = rule("", kEps);
   linear.bias_abs = true;
   RuleSet s("dynamic", linear);
-  for (const char* op : {"add", "sub", "mul", "div", "sum", "cumsum", "avg_pool*", "adaptive_avg_pool*"}) s.set(op, rule("abs"));
-  for (const char* op : kActivations) s.set(op, rule("identity"));
-  for (const char* op : {"layer_norm", "rms_norm", "batch_norm", "group_norm"}) s.set(op, rule("identity"));
+  for (const char* op : {"add", "sub", "mul", "div", "sum", "cumsum", "avg_pool"}) s.set(op, rule("abs"));
+  for (const char* op : {"layer_norm", "rms_norm"}) s.set(op, rule("identity"));
   Rule product = rule("", kEps);
   product.stab_of_double = true;
   s.set("matmul", product);

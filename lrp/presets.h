@@ -22,8 +22,7 @@ RuleSet attn(double eps = 1e-6);
 /// add set("mul", scope, {.variant = "first"}).
 RuleSet cp(double eps = 1e-6);
 
-/// DynamicLRP as published: |a| / (|a| + |b|) for sums, differences, products, quotients and reductions, identity for norms and
-/// activations, epsilon 1e-11 for linear maps, whose bias goes by absolute ratio. Half to each factor only between two data
+/// DynamicLRP as published: |a| / (|a| + |b|) for sums, differences, products, quotients and reductions, identity for layer and RMS norms, epsilon 1e-11 for linear maps, whose bias goes by absolute ratio. Half to each factor only between two data
 /// tensors. Its implementation's defects are not reproduced.
 RuleSet dynamic();
 /// The same with its gamma rule for linear maps and convolutions.

@@ -2,7 +2,6 @@
 #include "ops/composite.h"
 
 #include <cmath>
-#include <limits>
 
 #include "autograd/sweep.h"
 #include "ops/cpu/halves.h"
@@ -216,16 +215,6 @@ Var l2_normalize(Arg x, int64_t axis, double eps) {
 
 // ---- scans ------------------------------------------------------------------------------------------------------------
 
-namespace {
-// x one step later along axis (or one earlier), zeros entering.
-Var delayed(Var x, int axis, bool reverse) {
-  Ints pads(size_t(2 * x.rank()), 0);
-  pads[size_t(2 * axis)] = reverse ? -1 : 1;
-  pads[size_t(2 * axis + 1)] = reverse ? 1 : -1;
-  return pad(x, pads);
-}
-}  // namespace
-
 // y_t = x_t y_{t-1}, started by b_first = x_first: a linear recurrence, exact for zeros.
 Var cumprod(Arg x, int64_t axis, bool reverse) {
   LocationGuard at(x);
@@ -236,19 +225,6 @@ Var cumprod(Arg x, int64_t axis, bool reverse) {
   pads[size_t(2 * a)] = first;
   pads[size_t(2 * a + 1)] = n - 1 - first;
   return linear_scan(x, pad(slice(x, a, first, first + 1), pads), a, reverse);
-}
-
-// s_t = e^(m_{t-1} - m_t) s_{t-1} + e^(x_t - m_t) with the running maximum m, held finite so that a prefix of nothing but
-// -inf has s = 0: no term is above one.
-Var logcumsumexp(Arg x, int64_t axis, bool reverse) {
-  LocationGuard at(x);
-  int a = normalize_axis(axis, x.rank());
-  double limit = x.dtype() == f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
-  Var m = clamp(stop_relevance(stop_gradient(cummax(x, a, reverse).values)), -limit, limit);
-  Var decay = exp(delayed(m, a, reverse) - m);  // the first one meets s = 0
-  decay = minimum(decay, 1.0);
-  Var s = linear_scan(decay, exp(x - m), a, reverse), none = equal(s, 0.0);
-  return where(none, -INFINITY, m + log(where(none, 1.0, s)));
 }
 
 Var diff(Arg x, int64_t axis) {

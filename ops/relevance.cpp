@@ -50,7 +50,7 @@ Var stabilised(Var z, Stab mode, double eps) {
   auto signed_by = [&](Var e) { return where(greater_equal(z, zero), z + e, z - e); };
   auto rms = [&](Ints axes) { return sqrt(mean(square(z), std::move(axes), true)); };
   switch (mode) {
-    case Stab::relative: return signed_by(maximum(rms(z.rank() ? Ints{-1} : Ints{}), 1.0) * eps);
+    case Stab::relative: return signed_by(maximum(z.rank() > 1 ? rms({-1}) : abs(z), 1.0) * eps);
     case Stab::sign: return signed_by(z.graph().constant(eps, z.dtype()));
     case Stab::plain: return z + eps;
     case Stab::clip: return where(greater_equal(z, zero), maximum(z, eps), minimum(z, -eps));
@@ -87,7 +87,7 @@ template <class T> void run_stabilised(const KernelCall& k) {
   int64_t n = Z.numel();
   if (n == 0 || R.numel() == 0) return;
   int64_t group = n;
-  if (mode == Stab::relative) group = Z.shape.rank() ? Z.shape[-1] : 1;
+  if (mode == Stab::relative) group = Z.shape.rank() > 1 ? Z.shape[-1] : 1;
   if (mode == Stab::rms_sample) group = Z.shape.rank() ? n / Z.shape[0] : 1;
   bool whole = mode == Stab::rms_tensor;
   if (!whole && mode != Stab::relative && mode != Stab::rms_sample) group = std::min<int64_t>(n, 4096);  // any cut will do
@@ -119,6 +119,7 @@ REGISTER_OP(stabilised_div, {.doc = "share R / stab(z): z [..] broadcasts to R (
                                  s.push_back({{r, z}, stab_attrs(m, 0.05, 0.5), "mode" + std::to_string(int(m))});
                                s.push_back({{{.shape = {2, 3, 5}}, z}, stab_attrs(Stab::relative, 0.05, 1), "targets"});
                                s.push_back({{one, one}, stab_attrs(Stab::relative, 0.05, 1), "scalar"});
+                               s.push_back({{{.shape = {7}}, {.shape = {7}, .low = -9, .high = 9, .gap = 0.3}}, stab_attrs(Stab::relative, 0.05, 1), "vector"});
                                return s;
                              },
                              .errors = [] { return std::vector<ErrorSample>{{{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}}; },

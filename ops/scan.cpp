@@ -1,9 +1,11 @@
-// Scans along one axis: cumsum, cummax, and the linear recurrence that state space models and gated cells are made of.
+// Scans along one axis: cumsum, cummax, logcumsumexp, and the linear recurrence that state space models and gated cells are made of.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/composite.h"
+#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/scan.h"
 #include "ops/ops.h"
@@ -243,6 +245,69 @@ REGISTER_OP(linear_scan, {.doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0
                           .traits = {.strided = true, .batched_sweep = true}});
 
 Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse) { return record(linear_scan_op, {a, b}, scan_attrs(axis, reverse)); }
+
+// ---- logcumsumexp -------------------------------------------------------------------------------------------------
+
+namespace {
+
+// y = m + log(s) with the running maximum m and s = sum of e^(x - m), in double.
+template <class T> void run_logcumsumexp(const KernelCall& k) {
+  const T* x = k.in[0].as<T>();
+  T* y = k.out[0].as<T>();
+  Space s(k.in[0].shape, axis_of(k.attrs, k.in[0].shape.rank()));
+  bool reverse = k.attrs.flag("reverse");
+  s.each([&](int64_t o, int64_t first, int64_t last) {
+    double most[kLanes], sum[kLanes];
+    for (int64_t step = 0; step < s.n; ++step) {
+      int64_t row = (o * s.n + (reverse ? s.n - 1 - step : step)) * s.inner;
+      for (int64_t i = first; i < last; ++i) {
+        double v = double(x[row + i]), &m = most[i - first], &e = sum[i - first];
+        if (step == 0) m = v, e = 1;
+        else if (v == m) e += 1;  // infinities too
+        else if (v > m) e = e * std::exp(m - v) + 1, m = v;
+        else e += std::exp(v - m);
+        y[row + i] = T(m + std::log(e));
+      }
+    }
+  });
+}
+
+// dx_s = sum over t >= s of d_t e^(x_s - y_t) = g_s e^(x_s - y_s) with g_s = d_s + e^(y_s - y_{s+1}) g_{s+1}: no exponent is above zero.
+// Its relevance is the same formula, as for logsumexp: the weights of each y_t add up to one.
+void sweep_logcumsumexp(SweepCtx& c) {
+  double limit = c.in().dtype() == f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
+  bool reverse = c.attrs.flag("reverse");
+  int axis = axis_of(c.attrs, c.in().rank());
+  Var x = minimum(c.in(), limit), y = clamp(c.out(), -limit, limit);  // where y = -inf, x is: weight 0
+  Var decay = minimum(exp(y - shifted(y, axis, reverse)), 1.0);  // the last one meets zeros
+  c.give(0, linear_scan(decay, c.d(), axis + c.lead(), !reverse) * exp(x - y));
+}
+
+}  // namespace
+
+REGISTER_OP(logcumsumexp, {.doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, without overflow; reverse: from t to the end",
+                           .operands = {"x"},
+                           .infer = [](InferCtx& c) {
+                             c.need_float(0);
+                             c.axis(0, c.attrs.integer("axis"));
+                             c.out(c.shape(0), c.dtype(0));
+                           },
+                           .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_logcumsumexp<float>, run_logcumsumexp<double>); },
+                           .vjp = sweep_logcumsumexp,
+                           .relevance = lrp::reindex,
+                           .samples = [] {
+                             return std::vector<Sample>{{{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
+                                                        {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
+                                                        {{{.shape = {2, 5, 3}, .low = -30, .high = 30}}, scan_attrs(-2, false), "far apart"},
+                                                        {{{.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
+                                                        {{{.shape = {67}}}, scan_attrs(0, true), "odd"}};
+                           },
+                           .errors = [] {
+                             return std::vector<ErrorSample>{{{{{2}, i32}}, scan_attrs(0, false), "x must be floating point"}, {{{{2}, f32}}, scan_attrs(1, false), "axis 1 is outside"}};
+                           },
+                           .traits = {.batched_sweep = true}});
+
+Var logcumsumexp(Arg x, int64_t axis, bool reverse) { return record(logcumsumexp_op, {x}, scan_attrs(normalize_axis(axis, x.rank()), reverse)); }
 
 // ---- cummax -------------------------------------------------------------------------------------------------------
 

@@ -324,7 +324,7 @@ std::vector<double> stabilised(const Rule& rule, const Tensor& y) {
   Doubles z = numbers(y);
   const Shape& shape = y.shape();
   size_t n = z.size(), group = n;
-  if (rule.stab == Stab::relative) group = shape.rank() ? size_t(shape[-1]) : 1;
+  if (rule.stab == Stab::relative) group = shape.rank() > 1 ? size_t(shape[-1]) : 1;
   if (rule.stab == Stab::rms_sample) group = shape.rank() && shape[0] ? n / size_t(shape[0]) : 1;
   Doubles out(n);
   for (size_t begin = 0; begin < n; begin += group) {

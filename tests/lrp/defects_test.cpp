@@ -357,6 +357,17 @@ TEST(Defects, D27_RowsNeverMix) {
     EXPECT_LT(max_abs_diff(run(x3.slice(0, b, b + 1).contiguous_copy()), all.slice(0, b, b + 1).contiguous_copy()), 1e-12) << "row " << b;
 }
 
+TEST(Defects, D27_ScalarsOfABatchNeverMix) {
+  Tensor xt = Tensor::from<double>({1, -2, 1.5, 1e8, 2e8, 3e8}).reshaped({2, 3}).contiguous_tensor();
+  auto run = [&](const Tensor& x) {
+    Graph g;
+    Var in = g.input("x", x.shape(), f64);
+    return evaluate({relevance(softplus(sum(in, {1})), in, lrp::attn(1e-3))}, {{"x", x}})[0];  // one score per sample, (B); fused with the division
+  };
+  Tensor alone = run(xt.slice(0, 0, 1).contiguous_copy());
+  EXPECT_TRUE(bitwise_equal(alone, run(xt).slice(0, 0, 1).contiguous_copy()));
+}
+
 TEST(Defects, D27_PositionsNeverMix) {
   Tensor xt = randn({2, 3, 4}, 87), w = randn({5, 4}, 88);
   auto run = [&](const Tensor& x, lrp::SeedOptions o) {
