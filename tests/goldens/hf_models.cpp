@@ -42,7 +42,7 @@ void run_model_file(const File& file, DType dtype, Check& check) {
     held[name] = t;
     return g.input(name, t.shape(), t.dtype());
   };
-  ModelInputs in{.ids = input("input_ids"), .pixels = input("pixel_values"), .noise = input("noise")};
+  ModelInputs in{.ids = input("input_ids"), .decoder_ids = input("decoder_input_ids"), .pixels = input("pixel_values"), .noise = input("noise")};
   if (file.has("input.attention_mask")) in.mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
   ModelOutputs model = run_model(net, config, in);
   const std::string& kind = file.meta("model_class");  // none: a language model from formulas
@@ -53,26 +53,32 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   else if (causal) loss = next_token_loss(model.logits, labels.defined() ? labels : in.ids);
   else loss = cross_entropy(model.logits, labels);
 
-  std::map<std::string, Var> made{{"loss", loss}, {"output.logits", model.logits}, {"output.inputs_embeds", model.embeds}, {"output.last_hidden_state", model.last}};
+  std::map<std::string, Var> made{{"loss", loss}, {"output.logits", model.logits}, {"output.last_hidden_state", model.last}};
+  if (model.embeds.defined()) made["output.inputs_embeds"] = model.embeds;
   for (const auto& [name, v] : model.others) made["output." + name] = v;
   for (size_t i = 0; i < model.hidden.size(); ++i) made["output.hidden_states." + std::to_string(i)] = model.hidden[i];
-  std::vector<Var> wrt{model.embeds};
-  std::vector<std::string> names{"grad.inputs_embeds"};
+  std::vector<Var> wrt;
+  std::vector<std::string> names;
   for (const auto& [name, p] : weights.list())
     if (file.has("grad." + name)) {
       wrt.push_back(p->in(g));
       names.push_back("grad." + name);
     }
-  if (in.pixels.defined()) {
-    wrt.push_back(in.pixels);
-    names.push_back("grad.input.pixel_values");
-  }
+  auto also = [&](Var v, const char* name) {
+    if (!v.defined()) return;
+    wrt.push_back(v);
+    names.push_back(name);
+  };
+  also(model.embeds, "grad.inputs_embeds");
+  also(in.pixels, "grad.input.pixel_values");
   std::vector<Var> d = grad(loss, wrt);
   for (size_t i = 0; i < d.size(); ++i) made[names[i]] = d[i];
-  made["output.gradxinput_embeds"] = model.embeds * d[0];
-  made["output.relevance_tokens"] = sum(model.embeds * d[0], {-1});
+  if (model.embeds.defined()) {
+    Var relevance = made["output.gradxinput_embeds"] = model.embeds * made["grad.inputs_embeds"];
+    made["output.relevance_tokens"] = sum(relevance, {-1});
+  }
   if (file.has("output.relevance_patches")) {
-    Var relevance = in.pixels * d.back();
+    Var relevance = in.pixels * made["grad.input.pixel_values"];
     int64_t size = config.at("patch_size").get<int64_t>(), B = relevance.size(0), H = relevance.size(2) / size, W = relevance.size(3) / size;
     made["output.gradxinput_pixels"] = relevance;
     made["output.relevance_patches"] = sum(reshape(sum(relevance, {1}), {B, H, size, W, size}), {2, 4});

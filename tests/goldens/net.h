@@ -50,13 +50,14 @@ struct Net {
 struct ModelInputs {
   Var ids = {};     ///< [B, T]
   Var mask = {};    ///< [B, T], 1 = may be seen
+  Var decoder_ids = {};
   Var pixels = {};  ///< [B, C, H, W]
   Var noise = {};   ///< [B, patches]: a masked autoencoder keeps the patches with the smallest
 };
 /// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last` (the
 /// xlstm package: what goes into the last norm).
 struct ModelOutputs {
-  Var embeds;  ///< of the embedding module
+  Var embeds;  ///< of the embedding module, if that is one
   std::vector<Var> hidden;
   Var last;    ///< after the final norm
   Var logits;  ///< [B, T, V] or [B, classes]
@@ -82,6 +83,12 @@ ModelOutputs distilbert(const Net& net, const Json& config, const ModelInputs& i
 ModelOutputs esm(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs modernbert(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs vit(const Net& net, const Json& config, const ModelInputs& in);  ///< and DeiT, and the masked autoencoder
+
+// Convolutional models (vision.cpp), encoder-decoders (seq2seq.cpp).
+ModelOutputs resnet(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs convnextv2(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs bart(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs t5(const Net& net, const Json& config, const ModelInputs& in);
 
 // Pieces they share.
 double real(const Json& config, const char* key, double otherwise);  ///< `otherwise` when absent or no number
