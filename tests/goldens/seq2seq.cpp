@@ -1,8 +1,9 @@
-// Encoder-decoder models by their formulas: BART and T5.
+// Encoder-decoder models by their formulas: BART, Whisper and T5.
 #include <cmath>
 
 #include "models/bert.h"
 #include "nn/layers.h"
+#include "ops/conv.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {
@@ -40,34 +41,60 @@ Tensor relative_buckets(int64_t T, bool both_ways, int64_t buckets, int64_t furt
 
 }  // namespace
 
-ModelOutputs bart(const Net& model, const Json& config, const ModelInputs& in) {
-  Net net = model.at("model");
+namespace {
+
+// Layers of BART (norms after) and Whisper (norms before, one more at the end); a decoder has a memory.
+Var bart_layers(ModelOutputs& out, const char* which, const Net& side, const Json& config, Var x, Var memory, Var mask, bool norm_first) {
   auto act = models::activation_named(config.at("activation_function").get<std::string>());
   const double eps = 1e-5;
   const Names names{"q_proj", "k_proj", "v_proj", "out_proj"};
+  bool decoder = memory.defined();
+  int64_t heads = config.at(std::string(which) + "_attention_heads").get<int64_t>();
+  std::vector<Var> hidden;
+  for (int64_t i = 0, n = side.count("layers"); i < n; ++i) {
+    hidden.push_back(x);
+    Net layer = side.at("layers", i);
+    auto step = [&](const char* norm, auto&& f) { x = norm_first ? x + f(layer.layer_norm(x, norm, eps)) : layer.layer_norm(x + f(x), norm, eps); };
+    step("self_attn_layer_norm", [&](Var h) { return attend(layer.at("self_attn"), h, h, heads, names, visible(decoder ? Var() : mask, decoder)); });
+    if (decoder) step("encoder_attn_layer_norm", [&](Var h) { return attend(layer.at("encoder_attn"), h, memory, heads, names, visible(mask, false)); });
+    step("final_layer_norm", [&](Var h) { return layer.linear(act(layer.linear(h, "fc1")), "fc2"); });
+  }
+  if (norm_first) x = side.layer_norm(x, "layer_norm", eps);
+  hidden.push_back(x);
+  note(out, which, hidden);
+  return x;
+}
+
+}  // namespace
+
+ModelOutputs bart(const Net& model, const Json& config, const ModelInputs& in) {
+  Net net = model.at("model");
   ModelOutputs out;
   double scale = config.value("scale_embedding", false) ? std::sqrt(config.at("d_model").get<double>()) : 1;
   auto stack = [&](const char* which, Var ids, Var memory) {
-    Net side = net.at(which);
-    std::vector<Var> hidden;
-    int64_t heads = config.at(std::string(which) + "_attention_heads").get<int64_t>(), T = ids.size(1);
-    Var words = net.embedding(ids, "shared") * scale;
-    Var x = side.layer_norm(words + slice(side("embed_positions.weight"), 0, 2, T + 2), "layernorm_embedding", eps);  // positions begin at row 2
-    for (int64_t i = 0, n = side.count("layers"); i < n; ++i) {
-      hidden.push_back(x);
-      Net layer = side.at("layers", i);
-      Var seen = attend(layer.at("self_attn"), x, x, heads, names, visible(memory.defined() ? Var() : in.mask, memory.defined()));
-      x = layer.layer_norm(x + seen, "self_attn_layer_norm", eps);
-      if (memory.defined()) x = layer.layer_norm(x + attend(layer.at("encoder_attn"), x, memory, heads, names, visible(in.mask, false)), "encoder_attn_layer_norm", eps);
-      x = layer.layer_norm(x + layer.linear(act(layer.linear(x, "fc1")), "fc2"), "final_layer_norm", eps);
-    }
-    hidden.push_back(x);
-    note(out, which, hidden);
-    return x;
+    Net side = net.at(which);  // positions begin at row 2
+    Var x = net.embedding(ids, "shared") * scale + slice(side("embed_positions.weight"), 0, 2, ids.size(1) + 2);
+    return bart_layers(out, which, side, config, side.layer_norm(x, "layernorm_embedding", 1e-5), memory, in.mask, false);
   };
   Var memory = out.others["encoder_last_hidden_state"] = stack("encoder", in.ids, {});
   out.last = stack("decoder", in.decoder_ids, memory);
   out.logits = linear(out.last, net("shared.weight")) + model("final_logits_bias");
+  return out;
+}
+
+ModelOutputs whisper(const Net& model, const Json& config, const ModelInputs& in) {
+  Net net = model.at("model"), encoder = net.at("encoder"), decoder = net.at("decoder");
+  if (config.value("scale_embedding", false)) throw OpsMissing("Whisper with scaled embeddings");
+  ModelOutputs out;
+  auto convolution = [&](Var x, const char* name, int64_t stride) {
+    return gelu(conv(x, encoder(std::string(name) + ".weight"), Arg(encoder(std::string(name) + ".bias")), {.stride = {stride}, .padding = {1}}));
+  };
+  Var x = transpose(convolution(convolution(in.features, "conv1", 1), "conv2", 2)) + encoder("embed_positions.weight");  // [B, T, C]
+  Var memory = out.others["encoder_last_hidden_state"] = bart_layers(out, "encoder", encoder, config, x, {}, {}, true);
+  out.embeds = decoder.embedding(in.decoder_ids, "embed_tokens");
+  Var y = out.embeds + slice(decoder("embed_positions.weight"), 0, 0, in.decoder_ids.size(1));
+  out.last = bart_layers(out, "decoder", decoder, config, y, memory, {}, true);
+  out.logits = model.linear(out.last, "proj_out");
   return out;
 }
 
