@@ -1,4 +1,4 @@
-// Average pools as one map (means over rectangular windows) and its adjoint; max-pools from gathered windows.
+// Average pools as one map (means over rectangular windows) and its adjoint; max-pools with the positions of the maxima.
 #include <algorithm>
 
 #include "autograd/sweep.h"
@@ -10,12 +10,13 @@ namespace whence {
 namespace {
 
 // Windows of each axis as ranges [begin, end) inside it. A mean divides by the product of the windows' counts, which may
-// include padding.
+// include padding; a maximum looks at every step-th cell.
 struct Axis {
-  std::vector<int64_t> begin, end, count;
+  std::vector<int64_t> begin, end, extra;
 };
 
-std::vector<Axis> axes_of(const Attrs& a) {
+// extra: "count" or "step"
+std::vector<Axis> axes_of(const Attrs& a, const char* extra) {
   std::vector<Axis> axes;
   size_t at = 0;
   for (int64_t n : a.ints("out")) {
@@ -23,7 +24,7 @@ std::vector<Axis> axes_of(const Attrs& a) {
     for (int64_t i = 0; i < n; ++i, ++at) {
       x.begin.push_back(a.ints("begin")[at]);
       x.end.push_back(a.ints("end")[at]);
-      x.count.push_back(a.ints("count")[at]);
+      x.extra.push_back(a.ints(extra)[at]);
     }
     axes.push_back(std::move(x));
   }
@@ -37,13 +38,13 @@ template <class F> void for_windows(const std::vector<Axis>& a, F&& f) {
   for (size_t d = 0; d < a[0].begin.size(); ++d)
     for (size_t h = 0; h < a[1].begin.size(); ++h)
       for (size_t w = 0; w < a[2].begin.size(); ++w, ++cell) {
-        double divisor = double(std::max<int64_t>(1, a[0].count[d] * a[1].count[h] * a[2].count[w]));
+        double divisor = double(std::max<int64_t>(1, a[0].extra[d] * a[1].extra[h] * a[2].extra[w]));
         f(cell, divisor, a[0].begin[d], a[0].end[d], a[1].begin[h], a[1].end[h], a[2].begin[w], a[2].end[w]);
       }
 }
 
 template <class T, bool ADJOINT> void run_windows(const View& wide, const View& narrow, const Attrs& attrs) {
-  std::vector<Axis> axes = axes_of(attrs);
+  std::vector<Axis> axes = axes_of(attrs, "count");
   int64_t H = wide.shape.rank() > 3 ? wide.shape[-2] : 1, W = wide.shape[-1], rows = wide.shape[0] * wide.shape[1];
   if (rows == 0) return;
   int64_t plane = wide.numel() / rows, cells = narrow.numel() / rows;
@@ -70,26 +71,27 @@ template <class T, bool ADJOINT> void run_pool(const KernelCall& k) {
 }
 template <bool ADJOINT> void kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>); }
 
-void check_windows(InferCtx& c, int64_t space) {
+void check_windows(InferCtx& c, int64_t space, const char* extra = "count") {
   const Ints& out = c.attrs.ints("out");
   int64_t n = 0;
   for (int64_t o : out) n += o;
   bool fits = int64_t(out.size()) == space;
-  for (const char* name : {"begin", "end", "count"}) fits = fits && int64_t(c.attrs.ints(name).size()) == n;
+  for (const char* name : {"begin", "end", extra}) fits = fits && int64_t(c.attrs.ints(name).size()) == n;
   if (!fits) c.value_error("the windows do not fit x");
 }
-void infer_pool(InferCtx& c) {
+Shape pooled_shape(InferCtx& c, const char* extra) {
   c.need_float(0);
   if (c.rank(0) < 3 || c.rank(0) > 5) c.shape_error("x must be [N, C, ...] with one to three axes of space, got " + c.shape(0).str());
-  check_windows(c, c.rank(0) - 2);
+  check_windows(c, c.rank(0) - 2, extra);
   Shape s{c.shape(0)[0], c.shape(0)[1]};
   size_t at = 0;
   for (size_t i = 0; i < c.attrs.ints("out").size(); ++i)
     for (int64_t k = 0; k < c.attrs.ints("out")[i]; ++k, ++at)
       if (c.attrs.ints("begin")[at] < 0 || c.attrs.ints("end")[at] > c.shape(0)[int(i) + 2]) c.shape_error("a window leaves axis " + std::to_string(i + 2));
   for (int64_t o : c.attrs.ints("out")) s.push_back(o);
-  c.out(s, c.dtype(0));
+  return s;
 }
+void infer_pool(InferCtx& c) { c.out(pooled_shape(c, "count"), c.dtype(0)); }
 void infer_adjoint(InferCtx& c) {
   c.need_float(0);
   check_windows(c, c.rank(0) - 2);
@@ -112,7 +114,7 @@ Var per_window(const SweepCtx& c, bool cells) {
   Shape s;
   for (int64_t n : c.attrs.ints("out")) s.push_back(n);
   Tensor t = Tensor::empty(s, f64);
-  for_windows(axes_of(c.attrs), [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
+  for_windows(axes_of(c.attrs, "count"), [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
     t.data<double>()[cell] = cells ? double(std::max<int64_t>(1, (d1 - d0) * (h1 - h0) * (w1 - w0))) : divisor;
   });
   return c.graph.constant(t.to(c.in().dtype()));
@@ -159,6 +161,98 @@ REGISTER_OP(avg_pool_adjoint, {.doc = "the adjoint of avg_pool: spreads y over i
                                .samples = [] { Attrs a = sample_attrs(); a.set({"space", Ints{4, 5}}); return std::vector<Sample>{{{{.shape = {2, 2, 2, 3}}}, a, "plane"}}; },
                                .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.backward = true}});
 
+// ---- maxima ---------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+template <class T> void run_max(const KernelCall& k) {
+  const View &x = k.in[0], &y = k.out[0];
+  std::vector<Axis> axes = axes_of(k.attrs, "step");
+  const Axis &D = axes[0], &H = axes[1], &W = axes[2];
+  int64_t rows = x.shape[0] * x.shape[1];
+  if (rows == 0) return;
+  int64_t plane = x.numel() / rows, cells = y.numel() / rows, height = x.shape.rank() > 3 ? x.shape[-2] : 1, width = x.shape[-1];
+  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)), [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+      const T* p = x.as<T>() + r * plane;
+      T* value = y.as<T>() + r * cells;
+      int64_t* position = k.out[1].as<int64_t>() + r * cells;
+      for (size_t d = 0; d < D.begin.size(); ++d)
+        for (size_t h = 0; h < H.begin.size(); ++h)
+          for (size_t w = 0; w < W.begin.size(); ++w) {
+            int64_t best = (D.begin[d] * height + H.begin[h]) * width + W.begin[w];
+            for (int64_t a = D.begin[d]; a < D.end[d]; a += D.extra[d])
+              for (int64_t b = H.begin[h]; b < H.end[h]; b += H.extra[h])
+                for (int64_t c = W.begin[w]; c < W.end[w]; c += W.extra[w]) {
+                  int64_t at = (a * height + b) * width + c;
+                  if (p[at] > p[best] || (p[at] != p[at] && p[best] == p[best])) best = at;
+                }
+            *value++ = p[best];
+            *position++ = best;
+          }
+    }
+  });
+}
+
+void infer_max(InferCtx& c) {
+  Shape s = pooled_shape(c, "step");
+  for (size_t i = 0; i < c.attrs.ints("begin").size(); ++i) {
+    if (c.attrs.ints("begin")[i] >= c.attrs.ints("end")[i]) c.shape_error("a window lies in the padding");
+    if (c.attrs.ints("step")[i] < 1) c.value_error("step must be positive");
+  }
+  c.out(s, c.dtype(0));
+  c.out(s, i64);
+}
+
+// [.., cells of the space], keeping the axes before it.
+Var flat_space(Var v, int space) {
+  Shape s = v.shape();
+  int64_t n = 1;
+  for (int i = 0; i < space; ++i) {
+    n *= s[-1];
+    s.erase(s.rank() - 1);
+  }
+  s.push_back(n);
+  return reshape(v, s);
+}
+
+// src at the positions (of its own shape) in the space of zeros shaped `to`.
+Var place(Var src, Var positions, const Shape& to, int space) {
+  Shape wide = to, plane;
+  for (int i = 0; i < wide.rank() - space; ++i) plane.push_back(wide[i]);
+  int64_t n = 1;
+  for (int i = 0; i < space; ++i) n *= wide[wide.rank() - 1 - i];
+  plane.push_back(n);
+  Var zeros = broadcast_to(src.graph().constant(0.0, src.dtype()), plane);
+  return reshape(scatter_add(zeros, flat_space(positions, space), flat_space(src, space), -1), wide);
+}
+
+void vjp_max(SweepCtx& c) {
+  if (!c.has(0)) return;  // a cotangent of the positions ends here
+  Var index = c.out(1), d = c.d();
+  if (c.lead()) index = broadcast_to(index, d.shape());
+  c.give(0, place(d, index, c.shape_of(0), c.in().rank() - 2));
+}
+
+Attrs max_attrs(Ints step = {1, 1, 1, 1, 1}) { return {{"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"step", std::move(step)}}; }
+
+}  // namespace
+
+REGISTER_OP(max_pool, {.doc = "largest of x [N, C, ...] in each window, and its flat position (i64) in the channel's space; the first of equals", .operands = {"x"},
+                       .infer = infer_max, .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_max<float>, run_max<double>); },
+                       .vjp = vjp_max, .relevance = lrp::reindex, .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },
+                       .samples = [] {
+                         auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };
+                         return std::vector<Sample>{{{x({2, 2, 4, 5})}, max_attrs(), "plane"}, {{x({1, 1, 4, 5})}, max_attrs({1, 2, 1, 2, 1}), "dilated"},
+                                                    {{x({2, 1, 5})}, {{"out", Ints{2}}, {"begin", Ints{0, 2}}, {"end", Ints{3, 5}}, {"step", Ints{1, 1}}}, "line"},
+                                                    {{x({0, 2, 4, 5})}, max_attrs(), "empty"}};
+                       },
+                       .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, max_attrs(), "leaves axis 2"}, {{{{2, 2, 4, 5}, i32}}, max_attrs(), "must be floating point"},
+                                                                      {{{{2, 2, 4, 5}, f32}}, max_attrs({1, 0, 1, 1, 1}), "step must be positive"}}; },
+                       .traits = {.batched_sweep = true}});
+
+// ---- windows from kernel, stride and padding --------------------------------------------------------------------------------
+
 namespace {
 
 Ints per_axis(const Ints& v, int n, int64_t otherwise) {
@@ -204,72 +298,25 @@ std::vector<Spans> adaptive(const Arg& x, const Ints& out, const std::string& op
   return axes;
 }
 
-// count_of(axis, window): what the window counts in the divisor, given the cells it has inside.
-template <class F> Var mean_of(Arg x, const std::vector<Spans>& axes, F&& count_of) {
-  Ints out, begin, end, count;
+// Attributes of the windows that an op sees, clipped to x: `extra` holds what_of(axis, window, cells inside).
+template <class F> Attrs clipped(const Arg& x, const std::vector<Spans>& axes, const char* extra, F&& what_of) {
+  Ints out, begin, end, what;
   for (size_t i = 0; i < axes.size(); ++i) {
     out.push_back(int64_t(axes[i].size()));
     int64_t n = x.shape()[int(i) + 2];
     for (const Span& w : axes[i]) {
-      begin.push_back(std::clamp<int64_t>(w.begin, 0, n));
+      int64_t first = w.begin < 0 ? w.begin + (-w.begin + w.step - 1) / w.step * w.step : w.begin;
+      begin.push_back(std::min(first, n));
       end.push_back(std::clamp<int64_t>(w.end, 0, n));
-      count.push_back(count_of(i, w, end.back() - begin.back()));
+      what.push_back(what_of(i, w, end.back() - begin.back()));
     }
   }
-  return record(avg_pool_op, {x}, {{"out", out}, {"begin", begin}, {"end", end}, {"count", count}});
+  return {{"out", out}, {"begin", begin}, {"end", end}, {extra, what}};
 }
 
-// The cells of each window [windows, most cells]; a window with fewer repeats its last, which no maximum sees.
-std::vector<Ints> cells_of(const Spans& spans, int64_t extent, const std::string& op) {
-  std::vector<Ints> rows;
-  size_t most = 0;
-  for (const Span& w : spans) {
-    Ints row;
-    for (int64_t at = w.begin; at < w.end; at += w.step)
-      if (at >= 0 && at < extent) row.push_back(at);
-    if (row.empty()) throw ShapeError("[" + op + "] a window lies in the padding");
-    most = std::max(most, row.size());
-    rows.push_back(std::move(row));
-  }
-  for (Ints& row : rows) row.resize(most, row.back());
-  return rows;
-}
-
-// The windows of x [N, C, ...], each with its cells in row-major order: [N, C, windows.., cells].
-Var side_by_side(Var x, const std::vector<Spans>& axes, const std::string& op) {
-  int n = int(axes.size()), at = 2;
-  Ints order{0, 1};
-  Shape out{x.shape()[0], x.shape()[1]};
-  int64_t cells = 1;
-  for (const Spans& spans : axes) {
-    std::vector<Ints> rows = cells_of(spans, x.shape()[at], op);
-    int64_t most = rows.empty() ? 0 : int64_t(rows[0].size());
-    Tensor index = Tensor::empty({int64_t(rows.size()), most}, i64);
-    for (size_t r = 0; r < rows.size(); ++r) std::copy(rows[r].begin(), rows[r].end(), index.data<int64_t>() + int64_t(r) * most);
-    x = gather(x, x.graph().constant(index), at);  // [N, C, windows, cells, .., space to come]
-    order.push_back(at);
-    out.push_back(index.shape()[0]);
-    cells *= most;
-    at += 2;
-  }
-  for (int i = 0; i < n; ++i) order.push_back(3 + 2 * i);
-  out.push_back(cells);
-  return reshape(permute(x, order), out);
-}
-
-Var maximum_of(Arg x, const std::vector<Spans>& axes, const std::string& op) {
-  LocationGuard at(x);
-  return max(side_by_side(x, axes, op), {-1});
-}
-
-Var position_of(Arg x, const std::vector<Spans>& axes, const std::string& op) {
-  LocationGuard at(x);
-  Shape plane{1, 1};
-  for (int i = 2; i < x.rank(); ++i) plane.push_back(x.shape()[i]);
-  Var best = argmax(side_by_side(x, axes, op), -1, true), cells = side_by_side(reshape(arange(x.var.graph(), plane.numel()), plane), axes, op);
-  Shape all = best.shape();
-  all[-1] = cells.shape()[-1];
-  return squeeze(take_along_axis(broadcast_to(cells, all), best, -1), -1);
+TopK maxima(const Arg& x, const std::vector<Spans>& axes) {
+  Var v = record(max_pool_op, {x}, clipped(x, axes, "step", [](size_t, const Span& w, int64_t) { return w.step; }));
+  return {v, {&v.graph(), v.id() + 1}};
 }
 
 }  // namespace
@@ -278,30 +325,27 @@ Var avg_pool(Arg x, const PoolOptions& o) {
   LocationGuard at(x);
   if (!o.dilation.empty()) throw ValueError("[avg_pool] has no dilation");
   Ints padding = per_axis(o.padding, std::max(0, x.rank() - 2), 0);
-  Var y = mean_of(x, sliding(x, o, "avg_pool"), [&](size_t axis, const Span& w, int64_t inside) {
+  Var y = record(avg_pool_op, {x}, clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
     if (o.divisor != 0) return int64_t(1);
     return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin : inside;
-  });
+  }));
   return o.divisor != 0 ? y * (1 / o.divisor) : y;
 }
 Var adaptive_avg_pool(Arg x, const Ints& out) {
-  return mean_of(x, adaptive(x, out, "adaptive_avg_pool"), [](size_t, const Span&, int64_t inside) { return inside; });
+  return record(avg_pool_op, {x}, clipped(x, adaptive(x, out, "adaptive_avg_pool"), "count", [](size_t, const Span&, int64_t inside) { return inside; }));
 }
 
-Var max_pool(Arg x, const PoolOptions& o) { return maximum_of(x, sliding(x, o, "max_pool"), "max_pool"); }
-Var max_pool_indices(Arg x, const PoolOptions& o) { return position_of(x, sliding(x, o, "max_pool"), "max_pool"); }
-Var adaptive_max_pool(Arg x, const Ints& out) { return maximum_of(x, adaptive(x, out, "adaptive_max_pool"), "adaptive_max_pool"); }
-Var adaptive_max_pool_indices(Arg x, const Ints& out) { return position_of(x, adaptive(x, out, "adaptive_max_pool"), "adaptive_max_pool"); }
+Var max_pool(Arg x, const PoolOptions& o) { return maxima(x, sliding(x, o, "max_pool")).values; }
+Var max_pool_indices(Arg x, const PoolOptions& o) { return maxima(x, sliding(x, o, "max_pool")).indices; }
+Var adaptive_max_pool(Arg x, const Ints& out) { return maxima(x, adaptive(x, out, "adaptive_max_pool")).values; }
+Var adaptive_max_pool_indices(Arg x, const Ints& out) { return maxima(x, adaptive(x, out, "adaptive_max_pool")).indices; }
 
 Var max_unpool(Arg x, Arg indices, const Ints& space) {
   LocationGuard at(x);
   if (x.rank() < 3 || int(space.size()) != x.rank() - 2) throw ShapeError("[max_unpool] needs one extent per axis of space of " + x.shape().str());
-  Shape out{x.shape()[0], x.shape()[1]}, flat = out, plane = out;
-  for (int64_t n : space) out.push_back(n);
-  flat.push_back(x.shape().numel() / std::max<int64_t>(1, flat.numel()));
-  plane.push_back(out.numel() / std::max<int64_t>(1, plane.numel()));
-  Var zeros = broadcast_to(x.var.graph().constant(0.0, x.dtype()), plane);
-  return reshape(scatter_add(zeros, reshape(indices, flat), reshape(x, flat), 2), out);
+  Shape to{x.shape()[0], x.shape()[1]};
+  for (int64_t n : space) to.push_back(n);
+  return place(x, indices, to, x.rank() - 2);
 }
 
 Var lp_pool(Arg x, double p, const PoolOptions& o) {
