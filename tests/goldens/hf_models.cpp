@@ -42,12 +42,12 @@ void run_model_file(const File& file, DType dtype, Check& check) {
     held[name] = t;
     return g.input(name, t.shape(), t.dtype());
   };
-  ModelInputs in{.ids = input("input_ids"), .decoder_ids = input("decoder_input_ids"), .pixels = input("pixel_values"), .features = input("input_features"), .noise = input("noise")};
+  ModelInputs in{.ids = input("input_ids"), .decoder_ids = input("decoder_input_ids"), .labels = input("labels"), .pixels = input("pixel_values"), .features = input("input_features"), .wave = input("input_values"), .noise = input("noise")};
   if (file.has("input.attention_mask")) in.mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
   ModelOutputs model = run_model(net, config, in);
   const std::string& kind = file.meta("model_class");  // none: a language model from formulas
   bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
-  Var labels = input("labels"), target = input("target"), loss;
+  Var labels = in.labels, target = input("target"), loss;
   if (model.loss.defined()) loss = model.loss;
   else if (target.defined()) loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
   else if (causal) loss = next_token_loss(model.logits, labels.defined() ? labels : in.ids);
@@ -72,6 +72,7 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   also(model.embeds, "grad.inputs_embeds");
   also(in.pixels, "grad.input.pixel_values");
   also(in.features, "grad.input.input_features");
+  also(in.wave, "grad.input.input_values");
   std::vector<Var> d = grad(loss, wrt);
   for (size_t i = 0; i < d.size(); ++i) made[names[i]] = d[i];
   if (model.embeds.defined()) {

@@ -107,7 +107,7 @@ ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in
       {"roberta.embeddings.word_embeddings.weight", roberta}, {"distilbert.embeddings.word_embeddings.weight", distilbert},
       {"esm.embeddings.word_embeddings.weight", esm}, {"model.embeddings.tok_embeddings.weight", modernbert},
       {"resnet.embedder.embedder.convolution.weight", resnet}, {"convnextv2.embeddings.layernorm.weight", convnextv2},
-      {"swin.embeddings.norm.weight", swin}, {"model.encoder.conv1.weight", whisper}, {"model.encoder.layernorm_embedding.weight", bart}, {"encoder.block.0.layer.0.layer_norm.weight", t5},
+      {"swin.embeddings.norm.weight", swin}, {"model.encoder.conv1.weight", whisper}, {"wav2vec2.feature_projection.projection.weight", wav2vec2}, {"model.encoder.layernorm_embedding.weight", bart}, {"encoder.block.0.layer.0.layer_norm.weight", t5},
       {"vit.embeddings.cls_token", vit}, {"deit.embeddings.cls_token", vit},
   };
   for (const auto& [parameter, model] : models)

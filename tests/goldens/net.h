@@ -51,8 +51,10 @@ struct ModelInputs {
   Var ids = {};       ///< [B, T]
   Var mask = {};      ///< [B, T], 1 = may be seen
   Var decoder_ids = {};
+  Var labels = {};    ///< for a loss of the model's own
   Var pixels = {};    ///< [B, C, H, W]
   Var features = {};  ///< [B, C, T] of sound
+  Var wave = {};      ///< [B, T]
   Var noise = {};     ///< [B, patches]: a masked autoencoder keeps the patches with the smallest
 };
 /// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last` (the
@@ -85,12 +87,13 @@ ModelOutputs esm(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs modernbert(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs vit(const Net& net, const Json& config, const ModelInputs& in);  ///< and DeiT, and the masked autoencoder
 
-// Vision in stages (vision.cpp), encoder-decoders (seq2seq.cpp).
+// Vision in stages (vision.cpp), encoder-decoders (seq2seq.cpp), sound (wav2vec2.cpp).
 ModelOutputs resnet(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs convnextv2(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs bart(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs swin(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs whisper(const Net& net, const Json& config, const ModelInputs& in);
+ModelOutputs wav2vec2(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs t5(const Net& net, const Json& config, const ModelInputs& in);
 
 // Pieces they share.
