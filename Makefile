@@ -14,7 +14,7 @@ help:
 	@echo "make tsan       run the tests under the thread sanitizer"
 	@echo "make docs       write docs/ops.md from the op registry"
 	@echo "make install    install library, headers and CMake package (PREFIX=$(PREFIX))"
-	@echo "make format     run clang-format over the sources"
+	@echo "make format     run clang-format over the lines changed since the last commit"
 	@echo "make clean      remove build/"
 
 demo:
@@ -55,7 +55,7 @@ install:
 
 format:
 	@scripts/setup.sh format
-	git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format -i
+	git clang-format --quiet --force HEAD || true
 
 clean:
 	rm -rf build
