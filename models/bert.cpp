@@ -12,6 +12,8 @@ nn::FeedForward::Activation activation_named(const std::string& name) {
   throw ValueError("no activation is named '" + name + "' (gelu, gelu_new, relu, silu)");
 }
 
+static Init dense_init(const BertConfig& c) { return Init::normal(c.dense_range > 0 ? c.dense_range : c.initializer_range); }
+
 // One random stream per place, told apart by its name.
 static nn::Dropout dropout_at(const nn::Module& m, const char* place, double p) {
   uint64_t h = 1469598103934665603ull;
@@ -38,13 +40,13 @@ Var BertEmbeddings::embed(Var words, const BertInputs& in) const {
 
 BertLayer::BertLayer(Module& parent, const std::string& name, const BertConfig& c)
     : Module(parent, name), heads(c.heads),
-      query(*this, "attention.self.query", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
-      key(*this, "attention.self.key", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
-      value(*this, "attention.self.value", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
-      attention_out(*this, "attention.output.dense", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      query(*this, "attention.self.query", c.hidden_size, c.hidden_size, true, dense_init(c)),
+      key(*this, "attention.self.key", c.hidden_size, c.hidden_size, true, dense_init(c)),
+      value(*this, "attention.self.value", c.hidden_size, c.hidden_size, true, dense_init(c)),
+      attention_out(*this, "attention.output.dense", c.hidden_size, c.hidden_size, true, dense_init(c)),
       attention_norm(*this, "attention.output.LayerNorm", c.hidden_size, c.layer_norm_eps),
-      up(*this, "intermediate.dense", c.hidden_size, c.intermediate_size, true, Init::normal(c.initializer_range)),
-      down(*this, "output.dense", c.intermediate_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+      up(*this, "intermediate.dense", c.hidden_size, c.intermediate_size, true, dense_init(c)),
+      down(*this, "output.dense", c.intermediate_size, c.hidden_size, true, dense_init(c)),
       output_norm(*this, "output.LayerNorm", c.hidden_size, c.layer_norm_eps), activation(activation_named(c.activation)),
       attention_dropout(dropout_at(*this, "attention", c.dropout)), output_dropout(dropout_at(*this, "output", c.dropout)) {
   if (c.hidden_size % c.heads) throw ValueError(this->name() + ": hidden size " + std::to_string(c.hidden_size) + " does not divide into " + std::to_string(c.heads) + " heads");
@@ -66,7 +68,7 @@ Var BertLayer::operator()(Var x, const BertInputs& in) const {
 BertModel::BertModel(Module& parent, const std::string& name, const BertConfig& c, bool with_pooler)
     : Module(parent, name), config(c), embeddings(*this, "embeddings", c) {
   for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, "encoder.layer." + std::to_string(i), c);
-  if (with_pooler) pooler.emplace(*this, "pooler.dense", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range));
+  if (with_pooler) pooler.emplace(*this, "pooler.dense", c.hidden_size, c.hidden_size, true, dense_init(c));
 }
 
 std::vector<Var> BertModel::encode(Var embedded, const BertInputs& in) const {
@@ -85,7 +87,7 @@ Var BertModel::pool(Var hidden) const {
 }
 
 BertForMaskedLM::BertForMaskedLM(const BertConfig& c, bool is_tied)
-    : tied(is_tied), bert(*this, "bert", c), transform(*this, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, true, Init::normal(c.initializer_range)),
+    : tied(is_tied), bert(*this, "bert", c), transform(*this, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, true, dense_init(c)),
       transform_norm(*this, "cls.predictions.transform.LayerNorm", c.hidden_size, c.layer_norm_eps),
       decoder_weight(is_tied ? nullptr : &parameter("cls.predictions.decoder.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_range))),
       bias(parameter("cls.predictions.bias", {c.vocab_size}, Init::zeros())),
@@ -99,9 +101,9 @@ Var BertForMaskedLM::logits(Var hidden) const {
 }
 
 BertForSequenceClassification::BertForSequenceClassification(const BertConfig& c, int64_t classes)
-    : bert(*this, "bert", c, true), classifier(*this, "classifier", c.hidden_size, classes, true, Init::normal(c.initializer_range)) {}
+    : bert(*this, "bert", c, true), classifier(*this, "classifier", c.hidden_size, classes, true, dense_init(c)) {}
 BertForTokenClassification::BertForTokenClassification(const BertConfig& c, int64_t classes)
-    : bert(*this, "bert", c), classifier(*this, "classifier", c.hidden_size, classes, true, Init::normal(c.initializer_range)) {}
+    : bert(*this, "bert", c), classifier(*this, "classifier", c.hidden_size, classes, true, dense_init(c)) {}
 
 void load_huggingface(nn::Module& model, std::map<std::string, Tensor> state) {
   auto own = model.state_dict();

@@ -13,7 +13,8 @@ struct BertConfig {
   std::string activation = "gelu";  ///< "gelu" (erf), "gelu_new" (tanh), "relu", "silu"
   double layer_norm_eps = 1e-12, dropout = 0.1;
   int64_t padding_idx = 0;          ///< this word row gets no gradient from look-ups; -1: none
-  double initializer_range = 0.02;
+  double initializer_range = 0.02;  ///< standard deviation of embeddings
+  double dense_range = 0;           ///< of the dense layers' weights; 0: the same
 };
 
 /// What goes into an encoder besides ids or embeddings. Undefined members take their defaults.

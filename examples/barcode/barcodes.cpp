@@ -21,12 +21,30 @@ bool is_table(std::string path) {
   return path.ends_with(".csv") || path.ends_with(".tsv") || path.ends_with(".tab");
 }
 
+// The place after the best match of the primer; npos when more than a fifth of its letters are off.
+size_t after_primer(const std::string& s, const std::string& primer) {
+  static const std::map<char, std::string_view> iupac{{'R', "AG"}, {'Y', "CT"}, {'M', "AC"}, {'K', "GT"}, {'S', "CG"}, {'W', "AT"},
+                                                      {'B', "CGT"}, {'D', "AGT"}, {'H', "ACT"}, {'V', "ACG"}, {'N', "ACGT"}};
+  auto fits = [&](char letter, char code) {
+    auto it = iupac.find(code);
+    return it == iupac.end() ? letter == code : it->second.find(letter) != it->second.npos;
+  };
+  size_t found = s.npos, fewest = primer.size() / 5 + 1;
+  for (size_t at = 0; at + primer.size() <= s.size(); ++at) {
+    size_t off = 0;
+    for (size_t i = 0; i < primer.size() && off < fewest; ++i) off += !fits(s[at + i], primer[i]);
+    if (off < fewest) fewest = off, found = at + primer.size();
+  }
+  return found;
+}
+
 // Cuts to the wanted window; false when too little is left.
 bool cut(std::string& s, const DataOptions& o) {
-  if (int64_t(s.size()) < o.begin + o.min_length) return false;
-  s = s.substr(size_t(o.begin), size_t(o.length));
   for (char& c : s) c = char(std::toupper(static_cast<unsigned char>(c)));
   std::replace(s.begin(), s.end(), 'U', 'T');
+  size_t start = o.primer.empty() ? 0 : after_primer(s, o.primer);
+  if (start == s.npos || int64_t(s.size() - start) < o.begin + o.min_length) return false;
+  s = s.substr(start + size_t(o.begin), size_t(o.length));
   return true;
 }
 

@@ -13,6 +13,7 @@ namespace barcode {
 struct DataOptions {
   std::string path;
   std::string sequence_column;   ///< tables: empty looks for nucleotides, sequence, seq or dna
+  std::string primer;            ///< sequences start after its best match, as after PCR; IUPAC letters; empty: at their first letter
   int64_t begin = 0;             ///< letters before it are cut off
   int64_t length = 660;          ///< at most so many letters after it
   int64_t min_length = 200;      ///< shorter sequences (after cutting) are left out

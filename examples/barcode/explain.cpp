@@ -33,8 +33,7 @@ struct Traced {
     words = encoder.embeddings.word(ids);
     models::BertInputs in{.positions = {}, .token_types = {}, .mask = mask};
     Var pooled = models::masked_mean(encoder.encode(encoder.embeddings.embed(words, in), in).back(), mask);
-    Scope scope(graph, "head");
-    logits = m.head(pooled);
+    logits = m.classify(pooled);
     score = pick(logits, target);
   }
 };

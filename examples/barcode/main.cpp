@@ -14,6 +14,7 @@ namespace {
 void add_data(CLI::App* app, DataOptions& d) {
   app->add_option("--data", d.path, "FASTA (.fa, .fasta, also .gz) or table (.csv, .tsv, also .gz)")->required()->check(CLI::ExistingFile);
   app->add_option("--sequence-column", d.sequence_column, "tables: the column with the sequence");
+  app->add_option("--primer", d.primer, "start each sequence after the best match of this primer (IUPAC letters), leave out those without")->capture_default_str();
   app->add_option("--begin", d.begin, "cut off letters before this position")->capture_default_str();
   app->add_option("--length", d.length, "use at most so many letters")->capture_default_str();
   app->add_option("--min-length", d.min_length, "leave out shorter sequences")->capture_default_str();
@@ -48,7 +49,7 @@ int main(int argc, char** argv) {
   add_model(p, pre.model);
   add_training(p, pre);
   p->add_option("--objective", pre.objective, "mae: encoder sees only visible tokens; mlm: BarcodeBERT")->capture_default_str();
-  p->add_flag("--predict-seen", pre.predict_seen, "mae: the loss counts visible tokens too; keeps small encoders from collapsing");
+  p->add_flag("--predict-seen", pre.predict_seen, "mae: the loss counts visible tokens too, so that the encoder keeps what each token says");
   p->add_option("--mask", pre.mask, "share of tokens to hide")->capture_default_str()->check(CLI::Range(0.05, 0.95));
   p->add_option("--label", pre.label, "leave out the test side of this label's split");
   p->callback([&] { pre.model.max_tokens = pre.data.length / pre.model.k; pretrain(pre); });
@@ -61,7 +62,6 @@ int main(int argc, char** argv) {
   f->add_option("--encoder", fine.encoder, "encoder.safetensors of pretrain")->check(CLI::ExistingFile);
   f->add_option("--label", fine.label, "label column: a table's column, a rank of a lineage header, or field1, field2, ...")->capture_default_str();
   f->add_option("--min-count", fine.min_count, "leave out classes with fewer distinct sequences")->capture_default_str();
-  f->add_option("--head-lr-scale", fine.head_lr_scale, "learning rate of the head over that of the encoder")->capture_default_str();
   f->add_option("--label-smoothing", fine.label_smoothing, "of the cross entropy")->capture_default_str();
   f->callback([&] { fine.model.max_tokens = fine.data.length / fine.model.k; finetune(fine); });
 

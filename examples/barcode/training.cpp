@@ -221,15 +221,12 @@ FinetuneResult finetune(const FinetuneOptions& o) {
   model.init(o.seed);
   if (!pretrained.empty()) models::load_encoder(model, pretrained);
   InputOptions side{.carries = false};
-  // Means over many tokens differ little between sequences: the head has to grow faster than the encoder moves.
-  std::vector<nn::ParameterGroup> groups = nn::no_decay_on_vectors(model);
-  groups.push_back({.pattern = "head.*", .lr_scale = o.head_lr_scale, .weight_decay = 0});
   nn::TrainStep step(model, nn::AdamW{.lr = o.lr, .weight_decay = o.weight_decay},
                      [&](Graph& g, const Batch& x) {
                        Var logits = model(g.input("ids", x["ids"]), g.input("mask", x["mask"], side), true);
                        return cross_entropy(logits, g.input("label", x["label"], side), {.label_smoothing = o.label_smoothing});
                      },
-                     {.clip_norm = 1, .schedule = nn::one_cycle(o.epochs * loader.batches()), .groups = groups, .seed = o.seed});
+                     {.clip_norm = 1, .schedule = nn::one_cycle(o.epochs * loader.batches()), .groups = nn::no_decay_on_vectors(model), .seed = o.seed});
   run(step, loader, {.out = o.out, .label = "finetune", .epochs = o.epochs});
   save_model(o.out + "/classifier.safetensors", model, config, l.names);
 

@@ -43,7 +43,6 @@ struct FinetuneOptions {
   std::string out = "barcode-finetune";
   int64_t epochs = 6, batch = 32, min_count = 2;
   double lr = 1e-3, weight_decay = 0.01, label_smoothing = 0.05, test_fraction = 0.2;
-  double head_lr_scale = 10;
   bool shift = false;
   uint64_t seed = 0;
 };
