@@ -6,8 +6,8 @@
 #include <numeric>
 #include <optional>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/attention.h"
 #include "ops/floats.h"
 #include "ops/fused.h"

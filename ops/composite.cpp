@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 
 namespace whence {

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/parallel.h"
 

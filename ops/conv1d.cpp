@@ -2,8 +2,8 @@
 // `reverse` looks ahead instead of back; each direction is the other's adjoint.
 #include <algorithm>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/scan.h"
 #include "ops/floats.h"
 #include "ops/ops.h"

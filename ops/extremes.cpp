@@ -2,9 +2,9 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/axes.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/reduce.h"
 #include "ops/ops.h"
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/loss.h"
 #include "ops/cpu/reduce.h"
 #include "ops/floats.h"

@@ -1,7 +1,7 @@
 // C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b.
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/gemm.h"
-#include "ops/cpu/halves.h"
 #include "ops/ops.h"
 
 namespace whence {

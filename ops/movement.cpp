@@ -2,8 +2,8 @@
 // them are one kernel with a table per axis (ops/cpu/remap.h).
 #include <algorithm>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/remap.h"
 #include "ops/ops.h"
 

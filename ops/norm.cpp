@@ -1,7 +1,7 @@
 // layer_norm and rms_norm over the last axis. The reciprocal spread is a normaliser: in relevance sweeps it is frozen,
 // which leaves the epsilon rule over (x - mu) rstd w + b (AttnLRP's detach-eps).
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/norm.h"
 #include "ops/floats.h"
 #include "ops/fused.h"

@@ -1,9 +1,9 @@
 // Average pools as one map (means over rectangular windows) and its adjoint; max-pools with the positions of the maxima.
 #include <algorithm>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/conv.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 
 namespace whence {

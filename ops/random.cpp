@@ -4,8 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/random.h"
 #include "ops/ops.h"

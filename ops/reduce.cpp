@@ -1,6 +1,6 @@
 // Sums and means over any axes.
+#include "autograd/halves.h"
 #include "ops/cpu/reduce.h"
-#include "ops/cpu/halves.h"
 
 #include "autograd/sweep.h"
 #include "ops/axes.h"

@@ -1,8 +1,8 @@
 // Markers, the stabilised division, and the combinators that most ops use as their relevance rule (autograd/rules.h).
 #include <cmath>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/stabilise.h"
 #include "ops/ops.h"

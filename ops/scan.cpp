@@ -3,9 +3,9 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/composite.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/scan.h"
 #include "ops/ops.h"

@@ -1,8 +1,8 @@
 // softmax and log_softmax along one axis.
 #include <limits>
 
+#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/halves.h"
 #include "ops/cpu/reduce.h"
 #include "ops/ops.h"
 

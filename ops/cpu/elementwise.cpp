@@ -1,5 +1,5 @@
+#include "autograd/halves.h"
 #include "ops/cpu/elementwise.h"
-#include "ops/cpu/halves.h"
 
 #include <algorithm>
 #include <array>

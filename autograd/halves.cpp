@@ -1,4 +1,4 @@
-#include "ops/cpu/halves.h"
+#include "autograd/halves.h"
 
 namespace whence::cpu {
 
