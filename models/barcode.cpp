@@ -60,8 +60,8 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
 }
 
 BarcodeMae::BarcodeMae(const BarcodeConfig& c)
-    : config(c), encoder(*this, "encoder", c.encoder()), bridge(*this, "bridge", c.hidden, c.decoder_hidden, true, nn::Init::normal(0.02)),
-      decoder(*this, "decoder", c.decoder()), predictor(*this, "predictor", c.decoder_hidden, c.classes(), true, nn::Init::normal(0.02)) {}
+    : config(c), encoder(*this, "encoder", c.encoder()), bridge(*this, "bridge", c.hidden, c.decoder_hidden, true, nn::Init::normal(1 / std::sqrt(double(c.hidden)))),
+      decoder(*this, "decoder", c.decoder()), predictor(*this, "predictor", c.decoder_hidden, c.classes(), true, nn::Init::normal(1 / std::sqrt(double(c.decoder_hidden)))) {}
 
 Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, bool training) const {
   Graph& g = ids.graph();

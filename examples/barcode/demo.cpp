@@ -10,8 +10,9 @@ namespace barcode {
 
 void demo(const DemoOptions& o) {
   auto start = std::chrono::steady_clock::now();
-  PretrainOptions pre{.data = o.data, .model = o.model, .out = o.out + "/pretrain", .label = o.label, .epochs = o.pretrain_epochs, .batch = 16, .predict_seen = true, .seed = o.seed};
+  PretrainOptions pre{.data = o.data, .model = o.model, .out = o.out + "/pretrain", .label = o.label, .epochs = o.pretrain_epochs, .batch = 16, .lr = 2e-3, .predict_seen = true, .seed = o.seed};
   pre.model.dropout = 0;  // few sequences, few steps: small batches and no dropout learn the most in minutes
+  pre.model.decoder_layers = 1;
   pretrain(pre);
   std::string encoder = pre.out + "/encoder.safetensors";
   FinetuneOptions fine{.data = o.data, .model = o.model, .encoder = encoder, .label = o.label, .out = o.out + "/finetune", .epochs = o.finetune_epochs, .batch = 16, .lr = 2e-3, .seed = o.seed};
