@@ -52,6 +52,20 @@ TEST(BarcodeMae, TheEncoderNeverSeesAMaskedToken) {
   EXPECT_NE(loss_of(ids), loss_of(visible_changed));
 }
 
+TEST(BarcodeMae, DenseWeightsStartAtTheScaleOfTheirWidth) {
+  BarcodeMae model(small());
+  model.init(5);
+  auto spread = [&](const std::string& name) {
+    double sum = 0;
+    std::vector<double> w = model.state_dict().at(name).to_vector<double>();
+    for (double v : w) sum += v * v;
+    return std::sqrt(sum / double(w.size()));
+  };
+  EXPECT_NEAR(spread("encoder.embeddings.position_embeddings.weight"), 0.02, 0.002);
+  EXPECT_NEAR(spread("encoder.encoder.layer.0.intermediate.dense.weight"), 1 / std::sqrt(16.0), 0.03);
+  EXPECT_NEAR(spread("decoder.encoder.layer.0.attention.self.query.weight"), 1 / std::sqrt(8.0), 0.1);
+}
+
 TEST(BarcodeClassifier, LearnsAndItsRelevanceCloses) {
   BarcodeClassifier model(small(), 3);
   model.init(1);
