@@ -140,7 +140,7 @@ class Graph {
   std::vector<std::source_location> locations_;
   std::vector<std::pair<std::string, ValueId>> named_inputs_;
   std::vector<ValueId> parameters_;
-  std::vector<Tensor> values_;  // immediate graphs only
+  std::deque<Tensor> values_;  // immediate graphs only; a reference from value() outlives later records
   uint32_t scope_ = 0;
   NodeId origin_ = kNone;
   uint8_t pass_ = 0;

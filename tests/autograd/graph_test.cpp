@@ -170,6 +170,14 @@ TEST(GraphLeaves, AnImmediateInputNeedsItsValue) {
   EXPECT_THAT(thrown<ValueError>([&] { (void)recorded.input("x", {2}).value(); }), HasSubstr("holds no values"));
 }
 
+TEST(GraphLeaves, AnImmediateValueStaysWhereItIs) {  // max_abs_diff(a.value(), f(b).value()) may record after it has read a
+  Graph g(Graph::Mode::immediate);
+  Var x = g.input("x", Tensor::from<double>({1, 2})), y = x + x;
+  const Tensor& before = y.value();
+  for (int i = 0; i < 1000; ++i) x = x * 1.0;
+  EXPECT_EQ(&y.value(), &before);
+}
+
 TEST(GraphScopes, NestAndNameNodes) {
   Graph g;
   Var x = g.input("x", {2}), inner, outer, none;
