@@ -191,6 +191,9 @@ TEST(KmerKnn, GroupsTiesAndAccuracy) {
 
 // 16S genes, nucleotides 100 to 760. The numbers were first measured with another program.
 TEST(KmerKnn, SixteenSBaselineWhereTheDataAre) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "minutes under a sanitizer, and the plain loops are covered above";
+#endif
   std::string path = "/usr/share/microbiomeutil-data/RESOURCES/rRNA16S.gold.fasta";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path << " (package microbiomeutil-data)";
   std::vector<std::string> sequences, families, genera;
