@@ -51,9 +51,9 @@ static void infer_leaf(InferCtx& c) {
     c.out(c.attrs.shape("shape"), c.attrs.dtype("dtype"));
   }
 }
-REGISTER_OP(input, {.doc = "A value fed at each run.", .infer = infer_leaf, .traits = {.leaf = true}});
-REGISTER_OP(parameter, {.doc = "A trained tensor, read where it lives.", .infer = infer_leaf, .traits = {.leaf = true}});
-REGISTER_OP(constant, {.doc = "A fixed tensor.", .infer = infer_leaf, .traits = {.leaf = true}});
+REGISTER_OP(input) = {.doc = "A value fed at each run.", .infer = infer_leaf, .traits = {.leaf = true},};
+REGISTER_OP(parameter) = {.doc = "A trained tensor, read where it lives.", .infer = infer_leaf, .traits = {.leaf = true},};
+REGISTER_OP(constant) = {.doc = "A fixed tensor.", .infer = infer_leaf, .traits = {.leaf = true},};
 
 Graph::Graph(Mode mode) : mode_(mode) { validate_registry(); }
 Graph::~Graph() = default;

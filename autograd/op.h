@@ -3,6 +3,7 @@
 #include <deque>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "autograd/attrs.h"
@@ -141,7 +142,11 @@ std::vector<std::string> registry_defects();
 /// Called by the first Graph. \throws Error listing all defects at once.
 void validate_registry();
 
-#define REGISTER_OP(NAME, ...) \
-  static const ::whence::OpDef& NAME##_op = ::whence::register_op(#NAME, __FILE__, ::whence::OpDef __VA_ARGS__)
+/// What REGISTER_OP assigns a literal to.
+struct OpEntry {
+  const char *name, *file;
+  const OpDef& operator=(OpDef def) const { return register_op(name, file, std::move(def)); }
+};
+#define REGISTER_OP(NAME) static const ::whence::OpDef& NAME##_op = ::whence::OpEntry{#NAME, __FILE__}
 
 }  // namespace whence

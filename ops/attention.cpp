@@ -361,16 +361,16 @@ std::vector<ErrorSample> attention_errors() {
 
 }  // namespace
 
-REGISTER_OP(attention, {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
+REGISTER_OP(attention) = {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
                         .infer = infer_attention, .cpu = cpu::for_halves<attention_kernel>, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
-                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3}});
-REGISTER_OP(attention_backward, {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
+                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3},};
+REGISTER_OP(attention_backward) = {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
                                  .infer = infer_attention_backward, .cpu = cpu::for_halves<attention_backward_kernel>, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
                                  .errors = [] {
                                    TensorType q{{2, 4, 3, 8}, f32}, o{{2, 3, 4, 8}, f32};
                                    return std::vector<ErrorSample>{{{q, q, q, o, q, o}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
                                  },
-                                 .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true}});
+                                 .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true},};
 
 Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
   LocationGuard at(q);

@@ -36,13 +36,13 @@ constexpr Traits kUnary{.in_place = true, .batched_sweep = true};
 
 }  // namespace
 
-REGISTER_OP(atan, {.doc = "inverse tangent", .operands = {"x"}, .infer = infer_real,
+REGISTER_OP(atan) = {.doc = "inverse tangent", .operands = {"x"}, .infer = infer_real,
                    .cpu = [](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); },
                    .vjp = [](SweepCtx& c) { c.give(0, c.d() / (square(c.in()) + 1.0)); },
-                   .relevance = lrp::identity, .samples = [] { return samples(-3, 3); }, .errors = not_float, .traits = kUnary});
+                   .relevance = lrp::identity, .samples = [] { return samples(-3, 3); }, .errors = not_float, .traits = kUnary,};
 
 // A primitive because of its relevance: the bias 1/2 of the written-out form would take a share of it.
-REGISTER_OP(hardsigmoid, {.doc = "x / 6 + 1/2 held to [0, 1]", .operands = {"x"}, .infer = infer_real,
+REGISTER_OP(hardsigmoid) = {.doc = "x / 6 + 1/2 held to [0, 1]", .operands = {"x"}, .infer = infer_real,
                           .cpu = [](const KernelCall& k) {
                             map(k, [](auto x) {
                               using T = decltype(x);
@@ -53,7 +53,7 @@ REGISTER_OP(hardsigmoid, {.doc = "x / 6 + 1/2 held to [0, 1]", .operands = {"x"}
                             Var inside = logical_and(greater(c.in(), -3.0), less(c.in(), 3.0));
                             c.give(0, where(inside, c.d() * (1.0 / 6.0), 0.0));
                           },
-                          .relevance = lrp::identity, .samples = [] { return samples(-2.9, 2.9); }, .errors = not_float, .traits = kUnary});
+                          .relevance = lrp::identity, .samples = [] { return samples(-2.9, 2.9); }, .errors = not_float, .traits = kUnary,};
 
 // ---- elementwise ----------------------------------------------------------------------------------------------------
 

@@ -273,22 +273,22 @@ std::vector<Sample> transpose_samples() {
 
 }  // namespace
 
-REGISTER_OP(conv, {.doc = "y = sum over taps of weight x + bias: x [N, C, ...], weight [O, C / groups, k...], bias [O]", .operands = {"x", "weight", "bias"},
+REGISTER_OP(conv) = {.doc = "y = sum over taps of weight x + bias: x [N, C, ...], weight [O, C / groups, k...], bias [O]", .operands = {"x", "weight", "bias"},
                    .infer = infer_conv, .cpu = TYPED(run_conv), .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = conv_samples,
                    .errors = [] { return std::vector<ErrorSample>{{{{{1, 3, 5}, f32}, {{2, 4, 3}, f32}}, options({1}, {0}, {1}, 1), "x has 3 channels"},
                                                                    {{{{1, 3, 2}, f32}, {{2, 3, 3}, f32}}, options({1}, {0}, {1}, 1), "kernel is larger"},
                                                                    {{{{1, 3, 5}, f32}, {{2, 3, 3}, f32}}, options({0}, {0}, {1}, 1), "must be positive"}}; },
-                   .traits = {.compute_bound = true}});
-REGISTER_OP(conv_transpose, {.doc = "the adjoint of conv in its input: x [N, C, ...], weight [C, O / groups, k...], bias [O]", .operands = {"x", "weight", "bias"},
+                   .traits = {.compute_bound = true},};
+REGISTER_OP(conv_transpose) = {.doc = "the adjoint of conv in its input: x [N, C, ...], weight [C, O / groups, k...], bias [O]", .operands = {"x", "weight", "bias"},
                              .infer = infer_transpose, .cpu = TYPED(run_transpose), .vjp = transpose_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed,
                              .samples = transpose_samples,
                              .errors = [] { return std::vector<ErrorSample>{{{{{1, 3, 5}, f32}, {{2, 4, 3}, f32}}, with(options({1}, {0}, {1}, 1), "output_padding", {0}), "takes 2"}}; },
-                             .traits = {.compute_bound = true}});
-REGISTER_OP(conv_weight, {.doc = "the adjoint of conv in its weight: x [N, C, ...], y [N, O, ...] -> [O, C / groups, kernel...]", .operands = {"x", "y"},
+                             .traits = {.compute_bound = true},};
+REGISTER_OP(conv_weight) = {.doc = "the adjoint of conv in its weight: x [N, C, ...], y [N, O, ...] -> [O, C / groups, kernel...]", .operands = {"x", "y"},
                           .infer = infer_weight, .cpu = TYPED(run_weight), .vjp = weight_vjp,
                           .samples = [] { return std::vector<Sample>{{{{.shape = {2, 3, 9}}, {.shape = {2, 4, 9}}}, with(options({1}, {1}, {1}, 1), "kernel", {3}), "line"}}; },
                           .errors = [] { return std::vector<ErrorSample>{{{{{1, 3, 5}, f32}, {{2, 4, 3}, f32}}, with(options({1}, {0}, {1}, 1), "kernel", {3}), "do not belong together"}}; },
-                          .traits = {.compute_bound = true, .backward = true}});
+                          .traits = {.compute_bound = true, .backward = true},};
 
 // ---- the public functions -----------------------------------------------------------------------------------------------------
 

@@ -111,18 +111,18 @@ std::vector<Sample> taps_samples() {
 
 }  // namespace
 
-REGISTER_OP(causal_conv1d, {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}", .operands = {"x", "weight", "bias"},
+REGISTER_OP(causal_conv1d) = {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}", .operands = {"x", "weight", "bias"},
                             .infer = infer_conv, .cpu = cpu::for_halves<conv_kernel>,
                             .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = conv_samples,
                             .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
                                                                             {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
                                                                             {{{{9, 5}, f32}, {{5, 4}, f32}}, direction(false), "x must have rank 3"},
                                                                             {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}}, direction(false), "bias must have shape [5]"}}; },
-                            .traits = {.batched_sweep = true}});
-REGISTER_OP(causal_conv1d_taps, {.doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]", .operands = {"x", "d"}, .infer = infer_taps,
+                            .traits = {.batched_sweep = true},};
+REGISTER_OP(causal_conv1d_taps) = {.doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]", .operands = {"x", "d"}, .infer = infer_taps,
                                  .cpu = cpu::for_halves<taps_kernel>, .body = taps_body, .samples = taps_samples,
                                  .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{2, 8, 5}, f32}}, {{"taps", 4}, {"reverse", 0}}, "d must end in"}}; },
-                                 .traits = {.backward = true}});
+                                 .traits = {.backward = true},};
 
 Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias, std::optional<Arg> state) {
   LocationGuard at(x);

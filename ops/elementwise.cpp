@@ -90,9 +90,9 @@ std::vector<ErrorSample> no_errors() { return {}; }
 #define KERNEL(NAME) static constexpr char NAME##_name[] = #NAME
 #define UNARY(NAME, DOC, SAMPLES, VJP)                                                                            \
   KERNEL(NAME);                                                                                                   \
-  REGISTER_OP(NAME, {.doc = DOC, .operands = {"x"}, .infer = infer_unary, .cpu = kernel<NAME##_name>,             \
+  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"x"}, .infer = infer_unary, .cpu = kernel<NAME##_name>,             \
                      .vjp = [](SweepCtx& c) { Var x = c.in(), y = c.out(), dy = c.d(); (void)x; (void)y; c.give(0, VJP); }, \
-                     .relevance = lrp::identity, .samples = SAMPLES, .errors = unary_errors, .traits = kElementwise})
+                     .relevance = lrp::identity, .samples = SAMPLES, .errors = unary_errors, .traits = kElementwise,}
 
 }  // namespace
 
@@ -102,11 +102,11 @@ static Var zeros_like(Var x) { return x.graph().constant(0.0, x.dtype()); }
 
 #define DERIVATIVE(NAME, FIRST, LOOP_PARAMS, SAMPLES, BODY)                                                                  \
   KERNEL(NAME);                                                                                                           \
-  REGISTER_OP(NAME, {.doc = "Derivative of " #NAME " (without d_) times dy, in one pass.", .operands = {FIRST, "dy"},     \
+  REGISTER_OP(NAME) = {.doc = "Derivative of " #NAME " (without d_) times dy, in one pass.", .operands = {FIRST, "dy"},     \
                      .infer = infer_binary_float, .cpu = kernel<NAME##_name>,                                             \
                      .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {                        \
                        Var x = in[0], dy = in[1]; (void)attrs; return {BODY}; },                                          \
-                     .loop_params = LOOP_PARAMS, .samples = SAMPLES, .errors = binary_errors, .traits = kBackward})
+                     .loop_params = LOOP_PARAMS, .samples = SAMPLES, .errors = binary_errors, .traits = kBackward,}
 
 using Names = std::vector<const char*>;
 static std::vector<Sample> with(std::vector<Sample> samples, const Attrs& attrs) {
@@ -160,8 +160,8 @@ UNARY(log_sigmoid, "log sigmoid(x)", (unary_samples<-20, 20>), dy * sigmoid(-x))
 
 #define UNARY_WITH(NAME, DOC, INFER, PARAMS, SAMPLES, ERRORS, TRAITS, VJP)                                     \
   KERNEL(NAME);                                                                                              \
-  REGISTER_OP(NAME, {.doc = DOC, .operands = {"x"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,  \
-                     .relevance = lrp::identity, .loop_params = PARAMS, .samples = SAMPLES, .errors = ERRORS, .traits = TRAITS})
+  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"x"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,  \
+                     .relevance = lrp::identity, .loop_params = PARAMS, .samples = SAMPLES, .errors = ERRORS, .traits = TRAITS,}
 
 UNARY_WITH(neg, "-x", infer_unary_signed, Names{}, (unary_samples<-20, 20>), no_errors, kElementwise, [](SweepCtx& c) { c.give(0, -c.d()); });
 UNARY_WITH(abs, "|x|", infer_unary_signed, Names{}, (unary_samples<-20, 20, 2>), no_errors, kElementwise,
@@ -180,18 +180,18 @@ UNARY_WITH(softplus, "log(1 + e^(beta x)) / beta", infer_unary, Names{"beta"},
 
 #define STEP(NAME, DOC)                                                                                    \
   KERNEL(NAME);                                                                                            \
-  REGISTER_OP(NAME, {.doc = DOC, .operands = {"x"}, .infer = infer_unary, .cpu = kernel<NAME##_name>,      \
-                     .samples = unary_samples<-20, 20>, .errors = unary_errors, .traits = kPredicate})
+  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"x"}, .infer = infer_unary, .cpu = kernel<NAME##_name>,      \
+                     .samples = unary_samples<-20, 20>, .errors = unary_errors, .traits = kPredicate,}
 STEP(floor, "largest integer not above x; gradient and relevance end here");
 STEP(round, "nearest integer, halves to even; gradient and relevance end here");
 STEP(sign, "-1, 0 or 1; gradient and relevance end here");
 
 KERNEL(cast);
-REGISTER_OP(cast, {.doc = "x as another dtype (rounds to nearest even)", .operands = {"x"}, .infer = infer_cast, .cpu = kernel<cast_name>,
+REGISTER_OP(cast) = {.doc = "x as another dtype (rounds to nearest even)", .operands = {"x"}, .infer = infer_cast, .cpu = kernel<cast_name>,
                    .vjp = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
                    .relevance = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
                    .samples = [] { return with(unary_samples<-20, 20>(), {{"dtype", f64}}); }, .errors = no_errors,
-                   .traits = {.elementwise = true, .strided = true, .batched_sweep = true}});
+                   .traits = {.elementwise = true, .strided = true, .batched_sweep = true},};
 
 // ---- binary -------------------------------------------------------------------------------------------------------
 
@@ -294,9 +294,9 @@ using Variants = std::vector<std::string>;
 
 #define BINARY(NAME, DOC, INFER, SAMPLES, VJP, RELEVANCE, ABSORBED, VARIANTS)                                              \
   KERNEL(NAME);                                                                                                          \
-  REGISTER_OP(NAME, {.doc = DOC, .operands = {"a", "b"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,         \
+  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"a", "b"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,         \
                      .relevance = RELEVANCE, .absorbed = ABSORBED, .variants = VARIANTS, .samples = SAMPLES, .errors = binary_errors,     \
-                     .traits = kElementwise})
+                     .traits = kElementwise,}
 
 BINARY(add, "a + b", infer_binary, binary_samples<>,
        [](SweepCtx& c) { for (int i : {0, 1}) if (c.needs(i)) c.give(i, c.reduce_to(c.d(), i)); }, relevance_sum<1>, absorbed_sum<1>, (Variants{"abs", "pass"}));
@@ -328,7 +328,7 @@ BINARY(minimum, "the smaller; the first of equals takes gradient and relevance",
        [](SweepCtx& c) { absorbed_winner(c, less_equal(c.in(0), c.in(1))); }, Variants{});
 
 KERNEL(where);
-REGISTER_OP(where, {.doc = "condition ? a : b; the selected operand takes gradient and relevance", .operands = {"condition", "a", "b"},
+REGISTER_OP(where) = {.doc = "condition ? a : b; the selected operand takes gradient and relevance", .operands = {"condition", "a", "b"},
                     .infer = infer_where, .cpu = kernel<where_name>,
                     .vjp = [](SweepCtx& c) {
                       Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
@@ -348,14 +348,14 @@ REGISTER_OP(where, {.doc = "condition ? a : b; the selected operand takes gradie
                                                  {{bits({0}), {.shape = {0}}, {.shape = {1}}}, {}, "empty"}};
                     },
                     .errors = [] { return std::vector<ErrorSample>{{{{{2}, f32}, {{2}, f32}, {{2}, f32}}, {}, "condition must be bool"}}; },
-                    .traits = {.elementwise = true, .strided = true, .batched_sweep = true, .sinks = 1}});
+                    .traits = {.elementwise = true, .strided = true, .batched_sweep = true, .sinks = 1},};
 
 // ---- predicates ---------------------------------------------------------------------------------------------------
 
 #define COMPARE(NAME, LOOP, DOC)                                                                                       \
   KERNEL(NAME);                                                                                                        \
-  REGISTER_OP(NAME, {.doc = DOC, .operands = {"a", "b"}, .infer = infer_compare, .cpu = kernel<NAME##_name>, .loop = LOOP, \
-                     .samples = binary_samples<>, .errors = binary_errors, .traits = kPredicate})
+  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"a", "b"}, .infer = infer_compare, .cpu = kernel<NAME##_name>, .loop = LOOP, \
+                     .samples = binary_samples<>, .errors = binary_errors, .traits = kPredicate,}
 COMPARE(less, "lt", "a < b, boolean");
 COMPARE(less_equal, "le", "a <= b, boolean");
 COMPARE(greater, "gt", "a > b, boolean");
@@ -369,10 +369,10 @@ static std::vector<Sample> logical_samples(int n) {
 }
 #define LOGICAL(NAME, DOC, N, ...)                                                                                   \
   KERNEL(NAME);                                                                                                      \
-  REGISTER_OP(NAME, {.doc = DOC, .operands = {__VA_ARGS__}, .infer = infer_logical, .cpu = kernel<NAME##_name>,      \
+  REGISTER_OP(NAME) = {.doc = DOC, .operands = {__VA_ARGS__}, .infer = infer_logical, .cpu = kernel<NAME##_name>,      \
                      .samples = [] { return logical_samples(N); },                                                   \
                      .errors = [] { return std::vector<ErrorSample>{{std::vector<TensorType>(N, TensorType{{2}, f32}), {}, "must be bool"}}; }, \
-                     .traits = kPredicate})
+                     .traits = kPredicate,}
 LOGICAL(logical_and, "both", 2, "a", "b");
 LOGICAL(logical_or, "either", 2, "a", "b");
 LOGICAL(logical_not, "not a", 1, "a");

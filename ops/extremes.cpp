@@ -130,13 +130,13 @@ std::vector<ErrorSample> place_errors() { return {{{{{2, 3}, f32}, {{4}, f32}}, 
 
 }  // namespace
 
-REGISTER_OP(put_extremum, {.doc = "zeros like x with d [.., 1 at each reduced axis] at each group's first extremum", .operands = {"x", "d"},
+REGISTER_OP(put_extremum) = {.doc = "zeros like x with d [.., 1 at each reduced axis] at each group's first extremum", .operands = {"x", "d"},
                            .infer = infer_place<true>, .cpu = place_kernel<true>,
                            .vjp = [](SweepCtx& c) { c.give(1, record(op_named("pick_extremum"), {c.in(0), c.d()}, c.attrs)); },
-                           .samples = place_samples<true>, .errors = place_errors, .traits = {.batched_sweep = true, .sinks = 1, .backward = true}});
-REGISTER_OP(pick_extremum, {.doc = "the element of v at each group's first extremum in x", .operands = {"x", "v"}, .infer = infer_place<false>,
+                           .samples = place_samples<true>, .errors = place_errors, .traits = {.batched_sweep = true, .sinks = 1, .backward = true},};
+REGISTER_OP(pick_extremum) = {.doc = "the element of v at each group's first extremum in x", .operands = {"x", "v"}, .infer = infer_place<false>,
                             .cpu = place_kernel<false>, .vjp = [](SweepCtx& c) { c.give(1, record(put_extremum_op, {c.in(0), c.d()}, c.attrs)); },
-                            .samples = place_samples<false>, .errors = place_errors, .traits = {.batched_sweep = true, .sinks = 1, .backward = true}});
+                            .samples = place_samples<false>, .errors = place_errors, .traits = {.batched_sweep = true, .sinks = 1, .backward = true},};
 
 namespace {
 
@@ -157,10 +157,10 @@ std::vector<ErrorSample> extremum_errors() {
 
 }  // namespace
 
-REGISTER_OP(max, {.doc = "largest of x over axes; the first one takes gradient and relevance", .operands = {"x"}, .infer = infer_extremum, .cpu = extremum_kernel<true>,
-                  .vjp = sweep_extremum<true>, .relevance = lrp::reindex, .samples = extremum_samples, .errors = extremum_errors, .traits = {.batched_sweep = true}});
-REGISTER_OP(min, {.doc = "smallest of x over axes; the first one takes gradient and relevance", .operands = {"x"}, .infer = infer_extremum, .cpu = extremum_kernel<false>,
-                  .vjp = sweep_extremum<false>, .relevance = lrp::reindex, .samples = extremum_samples, .errors = extremum_errors, .traits = {.batched_sweep = true}});
+REGISTER_OP(max) = {.doc = "largest of x over axes; the first one takes gradient and relevance", .operands = {"x"}, .infer = infer_extremum, .cpu = extremum_kernel<true>,
+                  .vjp = sweep_extremum<true>, .relevance = lrp::reindex, .samples = extremum_samples, .errors = extremum_errors, .traits = {.batched_sweep = true},};
+REGISTER_OP(min) = {.doc = "smallest of x over axes; the first one takes gradient and relevance", .operands = {"x"}, .infer = infer_extremum, .cpu = extremum_kernel<false>,
+                  .vjp = sweep_extremum<false>, .relevance = lrp::reindex, .samples = extremum_samples, .errors = extremum_errors, .traits = {.batched_sweep = true},};
 
 Var max(Arg x, Ints axes, bool keepdim) { return record(max_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim)); }
 Var min(Arg x, Ints axes, bool keepdim) { return record(min_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim)); }
@@ -222,10 +222,10 @@ std::vector<ErrorSample> arg_errors() {
 
 }  // namespace
 
-REGISTER_OP(argmax, {.doc = "index (i64) of the first largest element along an axis", .operands = {"x"}, .infer = infer_arg, .cpu = arg_kernel<true>, .samples = arg_samples,
-                     .errors = arg_errors, .traits = {.nondifferentiable = true}});
-REGISTER_OP(argmin, {.doc = "index (i64) of the first smallest element along an axis", .operands = {"x"}, .infer = infer_arg, .cpu = arg_kernel<false>, .samples = arg_samples,
-                     .errors = arg_errors, .traits = {.nondifferentiable = true}});
+REGISTER_OP(argmax) = {.doc = "index (i64) of the first largest element along an axis", .operands = {"x"}, .infer = infer_arg, .cpu = arg_kernel<true>, .samples = arg_samples,
+                     .errors = arg_errors, .traits = {.nondifferentiable = true},};
+REGISTER_OP(argmin) = {.doc = "index (i64) of the first smallest element along an axis", .operands = {"x"}, .infer = infer_arg, .cpu = arg_kernel<false>, .samples = arg_samples,
+                     .errors = arg_errors, .traits = {.nondifferentiable = true},};
 
 Var argmax(Arg x, int64_t axis, bool keepdim) { return record(argmax_op, {x}, arg_attrs(axis, keepdim)); }
 Var argmin(Arg x, int64_t axis, bool keepdim) { return record(argmin_op, {x}, arg_attrs(axis, keepdim)); }
@@ -263,10 +263,10 @@ std::vector<Sample> logsumexp_samples() {
 
 }  // namespace
 
-REGISTER_OP(logsumexp, {.doc = "log(sum(e^x)) over axes, shifted by the maximum", .operands = {"x"}, .infer = infer_logsumexp, .cpu = cpu::for_halves<logsumexp_kernel>,
+REGISTER_OP(logsumexp) = {.doc = "log(sum(e^x)) over axes, shifted by the maximum", .operands = {"x"}, .infer = infer_logsumexp, .cpu = cpu::for_halves<logsumexp_kernel>,
                         .vjp = sweep_logsumexp, .relevance = lrp::reindex, .samples = logsumexp_samples,
                         .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, axes_attrs({2}, false), "axis 2 is outside"}, {{{{2, 3}, i32}}, axes_attrs({1}, false), "must be floating point"}}; },
-                        .traits = {.batched_sweep = true}});
+                        .traits = {.batched_sweep = true},};
 
 Var logsumexp(Arg x, Ints axes, bool keepdim) { return record(logsumexp_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim)); }
 
@@ -296,10 +296,10 @@ std::vector<ErrorSample> any_errors() { return {{{{{2}, f32}}, axes_attrs({0}, f
 
 }  // namespace
 
-REGISTER_OP(any, {.doc = "is any element true, over axes; false for none", .operands = {"x"}, .infer = infer_any, .cpu = any_kernel<true>, .samples = any_samples,
-                  .errors = any_errors, .traits = {.nondifferentiable = true}});
-REGISTER_OP(all, {.doc = "are all elements true, over axes; true for none", .operands = {"x"}, .infer = infer_any, .cpu = any_kernel<false>, .samples = any_samples,
-                  .errors = any_errors, .traits = {.nondifferentiable = true}});
+REGISTER_OP(any) = {.doc = "is any element true, over axes; false for none", .operands = {"x"}, .infer = infer_any, .cpu = any_kernel<true>, .samples = any_samples,
+                  .errors = any_errors, .traits = {.nondifferentiable = true},};
+REGISTER_OP(all) = {.doc = "are all elements true, over axes; true for none", .operands = {"x"}, .infer = infer_any, .cpu = any_kernel<false>, .samples = any_samples,
+                  .errors = any_errors, .traits = {.nondifferentiable = true},};
 
 Var any(Arg x, Ints axes, bool keepdim) { return record(any_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim)); }
 Var all(Arg x, Ints axes, bool keepdim) { return record(all_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim)); }

@@ -133,7 +133,7 @@ Attrs axis_attrs(int64_t axis) { return {{"axis", axis}}; }
 
 }  // namespace
 
-REGISTER_OP(gather, {.doc = "out[.., i.., ..] = x[.., index[i..], ..]: slices of x along axis, index of any rank",
+REGISTER_OP(gather) = {.doc = "out[.., i.., ..] = x[.., index[i..], ..]: slices of x along axis, index of any rank",
                      .operands = {"x", "index"},
                      .infer = [](InferCtx& c) {
                        c.need_integer(1);
@@ -163,7 +163,7 @@ REGISTER_OP(gather, {.doc = "out[.., i.., ..] = x[.., index[i..], ..]: slices of
                                                        {{{{4, 3}, f32}, {{2}, i64}}, axis_attrs(2), "axis 2 is outside x of rank 2"},
                                                        {{{{1, 1, 1, 1, 1}, f32}, {{1, 1, 1, 1, 1}, i64}}, axis_attrs(0), "more than 8 dimensions"}};
                      },
-                     .traits = {.batched_sweep = true, .sinks = 2}});
+                     .traits = {.batched_sweep = true, .sinks = 2},};
 
 Var gather(Arg x, Arg index, int64_t axis) { return record(gather_op, {x, index}, axis_attrs(axis)); }
 
@@ -206,7 +206,7 @@ void absorbed_by_stabiliser(SweepCtx& c) { c.absorb("stabiliser", c.d() - c.stab
 
 }  // namespace
 
-REGISTER_OP(segment_sum, {.doc = "out[.., k, ..] = sum of x[.., i.., ..] over index[i..] == k; the index occupies x's axes from `axis`",
+REGISTER_OP(segment_sum) = {.doc = "out[.., k, ..] = sum of x[.., i.., ..] over index[i..] == k; the index occupies x's axes from `axis`",
                           .operands = {"x", "index"},
                           .infer = infer_segment_sum,
                           .cpu = [](const KernelCall& k) { in_float(k, run_segment_sum); },
@@ -230,7 +230,7 @@ REGISTER_OP(segment_sum, {.doc = "out[.., k, ..] = sum of x[.., i.., ..] over in
                                                             {{{{4}, f32}, {{4}, i64}}, segment_attrs(0, -1), "count must not be negative, got -1"},
                                                             {{{{4}, boolean}, {{4}, i64}}, segment_attrs(0, 2), "x must be a number that can be added up, got bool"}};
                           },
-                          .traits = {.batched_sweep = true, .sinks = 2}});
+                          .traits = {.batched_sweep = true, .sinks = 2},};
 
 Var segment_sum(Arg x, Arg index, int64_t axis, int64_t count) { return record(segment_sum_op, {x, index}, segment_attrs(axis, count)); }
 
@@ -305,7 +305,7 @@ void run_scatter_add(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(take_along_axis, {.doc = "out[i][j] = x[index[i][j]][j] for axis 0; index has x's rank and on other axes at most its extents",
+REGISTER_OP(take_along_axis) = {.doc = "out[i][j] = x[index[i][j]][j] for axis 0; index has x's rank and on other axes at most its extents",
                               .operands = {"x", "index"},
                               .infer = [](InferCtx& c) {
                                 c.need_integer(1);
@@ -342,11 +342,11 @@ REGISTER_OP(take_along_axis, {.doc = "out[i][j] = x[index[i][j]][j] for axis 0; 
                                                                 {{{{4}, f32}, {{2}, f32}}, axis_attrs(0), "index must be integer, got f32"},
                                                                 {{{{4}, f32}, {{2}, i64}}, axis_attrs(1), "axis 1 is outside x of rank 1"}};
                               },
-                              .traits = {.batched_sweep = true, .sinks = 2}});
+                              .traits = {.batched_sweep = true, .sinks = 2},};
 
 Var take_along_axis(Arg x, Arg index, int64_t axis) { return record(take_along_axis_op, {x, index}, axis_attrs(axis)); }
 
-REGISTER_OP(scatter_add, {.doc = "base, with src[i][j] added at [index[i][j]][j] for axis 0; index has src's shape, repeats accumulate",
+REGISTER_OP(scatter_add) = {.doc = "base, with src[i][j] added at [index[i][j]][j] for axis 0; index has src's shape, repeats accumulate",
                           .operands = {"base", "index", "src"},
                           .infer = [](InferCtx& c) {
                             c.need_integer(1);
@@ -385,7 +385,7 @@ REGISTER_OP(scatter_add, {.doc = "base, with src[i][j] added at [index[i][j]][j]
                                                             {{{{4, 3}, f32}, {{2, 4}, i64}, {{2, 4}, f32}}, axis_attrs(0), "index has extent 4 on axis 1, base only 3"},
                                                             {{{{4}, f32}, {{2}, f32}, {{2}, f32}}, axis_attrs(0), "index must be integer, got f32"}};
                           },
-                          .traits = {.in_place = true, .batched_sweep = true, .sinks = 2}});
+                          .traits = {.in_place = true, .batched_sweep = true, .sinks = 2},};
 
 Var scatter_add(Arg base, Arg index, Arg src, int64_t axis) { return record(scatter_add_op, {base, index, src}, axis_attrs(axis)); }
 
@@ -434,7 +434,7 @@ void relevance_embedding(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(embedding, {.doc = "weight[ids]: ids [..], weight [V, C] -> [.., C]; the row padding_idx gets no gradient",
+REGISTER_OP(embedding) = {.doc = "weight[ids]: ids [..], weight [V, C] -> [.., C]; the row padding_idx gets no gradient",
                         .operands = {"ids", "weight"},
                         .infer = infer_embedding,
                         .cpu = [](const KernelCall& k) {
@@ -457,11 +457,11 @@ REGISTER_OP(embedding, {.doc = "weight[ids]: ids [..], weight [V, C] -> [.., C];
                                                           {{{{4}, i64}, {{5}, f32}}, padding_attrs(-1), "weight must have rank 2, got [5]"},
                                                           {{{{4}, i64}, {{5, 3}, f32}}, padding_attrs(5), "padding_idx 5 is outside a table of 5 rows"}};
                         },
-                        .traits = {.batched_sweep = true}});
+                        .traits = {.batched_sweep = true},};
 
 Var embedding(Arg ids, Arg weight, int64_t padding_idx) { return record(embedding_op, {ids, weight}, padding_attrs(padding_idx)); }
 
-REGISTER_OP(one_hot, {.doc = "1 at each id, 0 elsewhere: ids [..] -> [.., classes]; relevance ends here",
+REGISTER_OP(one_hot) = {.doc = "1 at each id, 0 elsewhere: ids [..] -> [.., classes]; relevance ends here",
                       .operands = {"ids"},
                       .infer = [](InferCtx& c) {
                         c.need_integer(0);
@@ -493,7 +493,7 @@ REGISTER_OP(one_hot, {.doc = "1 at each id, 0 elsewhere: ids [..] -> [.., classe
                         return std::vector<ErrorSample>{{{{{2}, f32}}, {{"classes", 3}, {"dtype", f32}}, "ids must be integer, got f32"},
                                                         {{{{2}, i64}}, {{"classes", -3}, {"dtype", f32}}, "classes must not be negative, got -3"}};
                       },
-                      .traits = {.nondifferentiable = true}});
+                      .traits = {.nondifferentiable = true},};
 
 Var one_hot(Arg ids, int64_t classes, DType dtype) { return record(one_hot_op, {ids}, {{"classes", classes}, {"dtype", dtype}}); }
 
@@ -556,7 +556,7 @@ void vjp_topk(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(topk, {.doc = "The k largest (or smallest) along axis in order, and their positions (i64); the lowest index first among equals",
+REGISTER_OP(topk) = {.doc = "The k largest (or smallest) along axis in order, and their positions (i64); the lowest index first among equals",
                    .operands = {"x"},
                    .infer = [](InferCtx& c) {
                      int axis = c.axis(0, c.attrs.integer("axis"));
@@ -597,7 +597,7 @@ REGISTER_OP(topk, {.doc = "The k largest (or smallest) along axis in order, and 
                      return std::vector<ErrorSample>{{{{{2, 3}, f32}}, topk_attrs(4, 1, true), "k is 4, axis 1 has 3 elements"},
                                                      {{{{2, 3}, f32}}, topk_attrs(1, 2, true), "axis 2 is outside x of rank 2"}};
                    },
-                   .traits = {.batched_sweep = true}});
+                   .traits = {.batched_sweep = true},};
 
 TopK topk(Arg x, int64_t k, int64_t axis) {
   Var v = record(topk_op, {x}, topk_attrs(k, axis, true));
@@ -608,7 +608,7 @@ TopK bottomk(Arg x, int64_t k, int64_t axis) {
   return {v, {&v.graph(), v.id() + 1}};
 }
 
-REGISTER_OP(argsort, {.doc = "Positions (i64) that sort x along axis; stable, NaN counts as the largest",
+REGISTER_OP(argsort) = {.doc = "Positions (i64) that sort x along axis; stable, NaN counts as the largest",
                       .operands = {"x"},
                       .infer = [](InferCtx& c) {
                         c.axis(0, c.attrs.integer("axis"));
@@ -629,7 +629,7 @@ REGISTER_OP(argsort, {.doc = "Positions (i64) that sort x along axis; stable, Na
                                                    {{{.shape = {2, 0}}}, at(1, false), "empty"}};
                       },
                       .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axis", 2}, {"descending", false}}, "axis 2 is outside x of rank 2"}}; },
-                      .traits = {.nondifferentiable = true}});
+                      .traits = {.nondifferentiable = true},};
 
 Var argsort(Arg x, int64_t axis, bool descending) { return record(argsort_op, {x}, {{"axis", axis}, {"descending", descending}}); }
 

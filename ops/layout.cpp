@@ -157,20 +157,20 @@ void absorbed_concat(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(reshape, {.doc = "the same elements in another shape", .operands = {"x"}, .infer = infer_reshape, .view = view_reshape, .cpu = copy_kernel,
+REGISTER_OP(reshape) = {.doc = "the same elements in another shape", .operands = {"x"}, .infer = infer_reshape, .view = view_reshape, .cpu = copy_kernel,
                       .vjp = [](SweepCtx& c) { c.give(0, reshape(c.d(), c.shape_of(0))); }, .relevance = lrp::reindex,
                       .samples = [] { return std::vector<Sample>{{{{.shape = {2, 6}}}, {{"shape", Ints{3, 4}}}, "matrix"}, {{{.shape = {1}}}, {{"shape", Ints{}}}, "scalar"}, {{{.shape = {0, 3}}}, {{"shape", Ints{3, 0, 2}}}, "empty"}}; },
-                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{4}}}, "cannot reshape"}}; }, .traits = kView});
-REGISTER_OP(permute, {.doc = "axes in another order", .operands = {"x"}, .infer = infer_permute, .view = view_permute,
+                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{4}}}, "cannot reshape"}}; }, .traits = kView,};
+REGISTER_OP(permute) = {.doc = "axes in another order", .operands = {"x"}, .infer = infer_permute, .view = view_permute,
                       .cpu = [](const KernelCall& k) { viewed_kernel(k, view_permute); },
                       .vjp = [](SweepCtx& c) { c.give(0, permute(c.d(), led(inverse(c.attrs.ints("axes")), c.lead()))); }, .relevance = lrp::reindex,
                       .samples = [] { return std::vector<Sample>{{{{.shape = {2, 3, 4}}}, {{"axes", Ints{2, 0, 1}}}, "cycle"}, {{{.shape = {3, 0}}}, {{"axes", Ints{1, 0}}}, "empty"}}; },
-                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{0}}}, "permute needs 2 axes"}, {{{{2, 3}, f32}}, {{"axes", Ints{0, 0}}}, "occurs twice"}}; }, .traits = kView});
-REGISTER_OP(broadcast_to, {.doc = "x repeated along axes of extent one and new leading axes", .operands = {"x"}, .infer = infer_broadcast, .view = view_broadcast,
+                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{0}}}, "permute needs 2 axes"}, {{{{2, 3}, f32}}, {{"axes", Ints{0, 0}}}, "occurs twice"}}; }, .traits = kView,};
+REGISTER_OP(broadcast_to) = {.doc = "x repeated along axes of extent one and new leading axes", .operands = {"x"}, .infer = infer_broadcast, .view = view_broadcast,
                            .cpu = [](const KernelCall& k) { viewed_kernel(k, view_broadcast); }, .vjp = sweep_broadcast, .relevance = lrp::reindex,
                            .samples = [] { return std::vector<Sample>{{{{.shape = {3, 1}}}, {{"shape", Ints{2, 3, 4}}}, "column"}, {{{.shape = {}}}, {{"shape", Ints{5}}}, "scalar"}, {{{.shape = {1}}}, {{"shape", Ints{0}}}, "empty"}}; },
-                           .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{3, 2}}}, "cannot broadcast"}}; }, .traits = kView});
-REGISTER_OP(slice, {.doc = "x[begin:end:step] along one axis", .operands = {"x"}, .infer = infer_slice, .view = view_slice,
+                           .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{3, 2}}}, "cannot broadcast"}}; }, .traits = kView,};
+REGISTER_OP(slice) = {.doc = "x[begin:end:step] along one axis", .operands = {"x"}, .infer = infer_slice, .view = view_slice,
                     .cpu = [](const KernelCall& k) { viewed_kernel(k, view_slice); },
                     .vjp = [](SweepCtx& c) {
                       int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank()) + c.lead();
@@ -180,19 +180,19 @@ REGISTER_OP(slice, {.doc = "x[begin:end:step] along one axis", .operands = {"x"}
                     },
                     .relevance = lrp::reindex,
                     .samples = [] { return std::vector<Sample>{{{{.shape = {3, 5}}}, slice_attrs(1, 1, 4, 1), "middle"}, {{{.shape = {7}}}, slice_attrs(0, 1, 7, 3), "strided"}, {{{.shape = {3, 4}}}, slice_attrs(0, 2, 2, 1), "empty"}}; },
-                    .errors = [] { return std::vector<ErrorSample>{{{{{3}, f32}}, slice_attrs(0, 1, 5, 1), "is outside axis 0"}, {{{{3}, f32}}, slice_attrs(0, 0, 3, 0), "step must be positive"}, {{{{3}, f32}}, slice_attrs(1, 0, 3, 1), "axis 1 is outside"}}; }, .traits = kView});
-REGISTER_OP(slice_adjoint, {.doc = "zeros of `shape` with x placed where slice would read", .operands = {"x"}, .infer = infer_slice_adjoint, .cpu = slice_adjoint_kernel,
+                    .errors = [] { return std::vector<ErrorSample>{{{{{3}, f32}}, slice_attrs(0, 1, 5, 1), "is outside axis 0"}, {{{{3}, f32}}, slice_attrs(0, 0, 3, 0), "step must be positive"}, {{{{3}, f32}}, slice_attrs(1, 0, 3, 1), "axis 1 is outside"}}; }, .traits = kView,};
+REGISTER_OP(slice_adjoint) = {.doc = "zeros of `shape` with x placed where slice would read", .operands = {"x"}, .infer = infer_slice_adjoint, .cpu = slice_adjoint_kernel,
                             .vjp = [](SweepCtx& c) {
                               int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank());
                               c.give(0, slice(c.d(), a + c.lead(), c.attrs.integer("begin"), c.attrs.integer("end"), c.attrs.integer("step")));
                             },
                             .samples = [] { Attrs a = slice_attrs(0, 1, 7, 3); a.set({"shape", Ints{7}}); return std::vector<Sample>{{{{.shape = {2}}}, a, "strided"}}; },
-                            .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.strided = true, .batched_sweep = true, .backward = true}});
-REGISTER_OP(concat, {.doc = "operands one after the other along an axis", .operands = {"x..."}, .infer = infer_concat, .cpu = concat_kernel, .vjp = sweep_concat,
+                            .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.strided = true, .batched_sweep = true, .backward = true},};
+REGISTER_OP(concat) = {.doc = "operands one after the other along an axis", .operands = {"x..."}, .infer = infer_concat, .cpu = concat_kernel, .vjp = sweep_concat,
                      .relevance = lrp::reindex, .absorbed = absorbed_concat,
                      .samples = [] { return std::vector<Sample>{{{{.shape = {2, 3}}, {.shape = {2, 1}}, {.shape = {2, 2}}}, {{"axis", 1}}, "three"}, {{{.shape = {2}}, {.shape = {0}}}, {{"axis", 0}}, "empty"}, {{{.shape = {2, 2}}}, {{"axis", -1}}, "one"}}; },
                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{3, 3}, f32}}, {{"axis", 1}}, "extents differ on axis 0"}}; },
-                     .traits = {.strided = true, .batched_sweep = true}});
+                     .traits = {.strided = true, .batched_sweep = true},};
 
 // ---- the public functions -----------------------------------------------------------------------------------------
 

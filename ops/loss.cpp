@@ -167,13 +167,13 @@ std::vector<ErrorSample> cross_entropy_errors() {
 
 }  // namespace
 
-REGISTER_OP(cross_entropy, {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
+REGISTER_OP(cross_entropy) = {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
                             .infer = infer_cross_entropy, .cpu = cpu::for_halves<cross_entropy_kernel>, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .workspace = row_losses, .samples = [] { return cross_entropy_samples(false); },
-                            .errors = cross_entropy_errors, .traits = {.batched_sweep = true, .sinks = 1u << 1}});
-REGISTER_OP(cross_entropy_backward, {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
+                            .errors = cross_entropy_errors, .traits = {.batched_sweep = true, .sinks = 1u << 1},};
+REGISTER_OP(cross_entropy_backward) = {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
                                      .cpu = cpu::for_halves<cross_entropy_backward_kernel>, .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
                                      .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{2, 4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
-                                     .traits = {.sinks = 1u << 1, .backward = true}});
+                                     .traits = {.sinks = 1u << 1, .backward = true},};
 
 static Var reduced(Var rows, Reduction r) { return r == Reduction::none ? rows : r == Reduction::sum ? sum(rows) : mean(rows); }
 

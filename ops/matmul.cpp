@@ -159,19 +159,19 @@ std::vector<Sample> linear_samples() {
 
 }  // namespace
 
-REGISTER_OP(matmul, {.doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading axes broadcast", .operands = {"a", "b"}, .infer = infer_matmul, .cpu = matmul_kernel,
+REGISTER_OP(matmul) = {.doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading axes broadcast", .operands = {"a", "b"}, .infer = infer_matmul, .cpu = matmul_kernel,
                      .vjp = matmul_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = matmul_samples,
                      .errors = [] { return std::vector<ErrorSample>{{{{{32, 768}, f32}, {{512, 64}, f32}}, {}, "inner dimensions differ: 768 vs 512"},
                                                                      {{{{3, 4}, f32}, {{5, 4}, f32}}, {}, "transpose(b) would fit"},
                                                                      {{{{4}, f32}, {{4, 5}, f32}}, {}, "must have rank 2 or more"},
                                                                      {{{{2, 3, 4}, f32}, {{3, 4, 5}, f32}}, {}, "leading axes"}}; },
-                     .traits = {.compute_bound = true, .strided = true, .batched_sweep = true}});
+                     .traits = {.compute_bound = true, .strided = true, .batched_sweep = true},};
 
-REGISTER_OP(linear, {.doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent", .operands = {"x", "weight", "bias"}, .infer = infer_linear,
+REGISTER_OP(linear) = {.doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent", .operands = {"x", "weight", "bias"}, .infer = infer_linear,
                      .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear<float>, run_linear<double>); },
                      .vjp = linear_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = linear_samples,
                      .errors = [] { return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"}, {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}}; },
-                     .traits = {.compute_bound = true, .batched_sweep = true}});
+                     .traits = {.compute_bound = true, .batched_sweep = true},};
 
 Var matmul(Arg a, Arg b) { return record(matmul_op, {a, b}); }
 Var linear(Arg x, Arg weight, std::optional<Arg> bias) { return bias ? record(linear_op, {x, weight, *bias}) : record(linear_op, {x, weight}); }

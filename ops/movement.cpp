@@ -98,7 +98,7 @@ std::vector<Sample> pad_samples() {
 
 }  // namespace
 
-REGISTER_OP(pad, {.doc = "x with `before` and `after` elements added at both ends of each axis; constant pads may be negative and crop",
+REGISTER_OP(pad) = {.doc = "x with `before` and `after` elements added at both ends of each axis; constant pads may be negative and crop",
                   .operands = {"x"},
                   .infer = [](InferCtx& c) { c.out(padded(c, c.shape(0)), c.dtype(0)); },
                   .cpu = [](const KernelCall& k) {
@@ -117,10 +117,10 @@ REGISTER_OP(pad, {.doc = "x with `before` and `after` elements added at both end
                         {{{{3}, f32}}, pad_attrs({0, 4}, PadMode::circular, 0), "wrapping shows at most extent elements"},
                         {{{{3}, f32}}, pad_attrs({-2, -2}, PadMode::constant, 0), "axis 0 of extent 3 cannot take pads -2 and -2"}};
                   },
-                  .traits = kMove});
+                  .traits = kMove,};
 
 // dx of reflect, replicate and circular padding: every copy of an element adds to it.
-REGISTER_OP(pad_adjoint, {.doc = "Adjoint of pad: the copies of each element added up",
+REGISTER_OP(pad_adjoint) = {.doc = "Adjoint of pad: the copies of each element added up",
                           .operands = {"d"},
                           .infer = [](InferCtx& c) {
                             c.need_float(0);
@@ -143,7 +143,7 @@ REGISTER_OP(pad_adjoint, {.doc = "Adjoint of pad: the copies of each element add
                           },
                           .errors = [] { return std::vector<ErrorSample>{{{{{4}, i32}}, {{"pads", Ints{1, 1}}, {"mode", 1}, {"shape", Ints{2}}}, "d must be floating point"},
                                                                                           {{{{4}, f32}}, {{"pads", Ints{1, 1}}, {"mode", 1}, {"shape", Ints{3}}}, "x [3] padded has shape [5], d [4]"}}; },
-                          .traits = {.batched_sweep = true, .backward = true}});
+                          .traits = {.batched_sweep = true, .backward = true},};
 
 namespace {
 Var pad_adjoint(Var d, const Ints& pads, PadMode mode, const Shape& shape) {
@@ -155,7 +155,7 @@ Var pad(Arg x, Ints pads, PadMode mode, double value) { return record(pad_op, {x
 
 // ---- flip, roll ---------------------------------------------------------------------------------------------------
 
-REGISTER_OP(flip, {.doc = "x with the given axes reversed",
+REGISTER_OP(flip) = {.doc = "x with the given axes reversed",
                    .operands = {"x"},
                    .infer = [](InferCtx& c) {
                      std::vector<char> seen(size_t(c.rank(0)));
@@ -188,11 +188,11 @@ REGISTER_OP(flip, {.doc = "x with the given axes reversed",
                      return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{2}}}, "axis 2 is outside x of rank 2"},
                                                      {{{{2, 3}, f32}}, {{"axes", Ints{1, -1}}}, "axis -1 is named twice"}};
                    },
-                   .traits = kMove});
+                   .traits = kMove,};
 
 Var flip(Arg x, Ints axes) { return record(flip_op, {x}, {{"axes", std::move(axes)}}); }
 
-REGISTER_OP(roll, {.doc = "x shifted by `shifts[i]` along `axes[i]`; what leaves at one end enters at the other",
+REGISTER_OP(roll) = {.doc = "x shifted by `shifts[i]` along `axes[i]`; what leaves at one end enters at the other",
                    .operands = {"x"},
                    .infer = [](InferCtx& c) {
                      const Ints &axes = c.attrs.ints("axes"), &shifts = c.attrs.ints("shifts");
@@ -234,7 +234,7 @@ REGISTER_OP(roll, {.doc = "x shifted by `shifts[i]` along `axes[i]`; what leaves
                      return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shifts", Ints{1}}, {"axes", Ints{0, 1}}}, "1 shifts for 2 axes"},
                                                      {{{{2, 3}, f32}}, {{"shifts", Ints{1}}, {"axes", Ints{-3}}}, "axis -3 is outside x of rank 2"}};
                    },
-                   .traits = kMove});
+                   .traits = kMove,};
 
 Var roll(Arg x, Ints shifts, Ints axes) { return record(roll_op, {x}, {{"shifts", std::move(shifts)}, {"axes", std::move(axes)}}); }
 
@@ -255,7 +255,7 @@ Var fold_copies(Var d, int axis, int64_t copies, int64_t n, bool tiled) {
 
 }  // namespace
 
-REGISTER_OP(repeat, {.doc = "x tiled `repeats[a]` times along axis a", .operands = {"x"},
+REGISTER_OP(repeat) = {.doc = "x tiled `repeats[a]` times along axis a", .operands = {"x"},
                      .infer = [](InferCtx& c) {
                        const Ints& r = c.attrs.ints("repeats");
                        Shape s = c.shape(0);
@@ -293,7 +293,7 @@ REGISTER_OP(repeat, {.doc = "x tiled `repeats[a]` times along axis a", .operands
                        return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"repeats", Ints{2}}}, "1 repeats for rank 2"},
                                                        {{{{2}, f32}}, {{"repeats", Ints{-1}}}, "repeats must not be negative, got -1 for axis 0"}};
                      },
-                     .traits = kMove});
+                     .traits = kMove,};
 
 Var repeat(Arg x, Ints repeats) {
   LocationGuard at(x);
@@ -304,7 +304,7 @@ Var repeat(Arg x, Ints repeats) {
   return record(repeat_op, {v}, {{"repeats", std::move(repeats)}});
 }
 
-REGISTER_OP(repeat_interleave, {.doc = "every element of an axis `repeats` times in a row: aabbcc", .operands = {"x"},
+REGISTER_OP(repeat_interleave) = {.doc = "every element of an axis `repeats` times in a row: aabbcc", .operands = {"x"},
                                 .infer = [](InferCtx& c) {
                                   int64_t r = c.attrs.integer("repeats");
                                   if (r < 0) c.value_error("repeats must not be negative, got " + std::to_string(r));
@@ -335,14 +335,14 @@ REGISTER_OP(repeat_interleave, {.doc = "every element of an axis `repeats` times
                                   return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"repeats", 2}, {"axis", 2}}, "axis 2 is outside x of rank 2"},
                                                                   {{{{2}, f32}}, {{"repeats", -2}, {"axis", 0}}, "repeats must not be negative, got -2"}};
                                 },
-                                .traits = kMove});
+                                .traits = kMove,};
 
 Var repeat_interleave(Arg x, int64_t repeats, int64_t axis) { return record(repeat_interleave_op, {x}, {{"repeats", repeats}, {"axis", axis}}); }
 
 // ---- arange -------------------------------------------------------------------------------------------------------
 
 // An op and not a constant tensor: recording a graph again then gives an equal graph, and the plan is found in the cache.
-REGISTER_OP(arange, {.doc = "0, 1, .., n - 1",
+REGISTER_OP(arange) = {.doc = "0, 1, .., n - 1",
                      .infer = [](InferCtx& c) {
                        int64_t n = c.attrs.integer("n");
                        if (n < 0) c.value_error("n must not be negative, got " + std::to_string(n));
@@ -369,7 +369,7 @@ REGISTER_OP(arange, {.doc = "0, 1, .., n - 1",
                        return std::vector<Sample>{{{}, {{"n", 5}, {"dtype", i64}}, "i64"}, {{}, {{"n", 7}, {"dtype", f32}}, "f32"}, {{}, {{"n", 0}, {"dtype", i32}}, "empty"}};
                      },
                      .errors = [] { return std::vector<ErrorSample>{{{}, {{"n", -1}, {"dtype", i64}}, "n must not be negative, got -1"}}; },
-                     .traits = {.nondifferentiable = true}});
+                     .traits = {.nondifferentiable = true},};
 
 Var arange(Graph& g, int64_t n, DType dtype, std::source_location where) { return g.record(arange_op, {}, {{"n", n}, {"dtype", dtype}}, where); }
 

@@ -203,20 +203,20 @@ std::vector<ErrorSample> norm_errors() {
 
 }  // namespace
 
-REGISTER_OP(layer_norm, {.doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)", .operands = {"x", "weight", "bias"},
+REGISTER_OP(layer_norm) = {.doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)", .operands = {"x", "weight", "bias"},
                          .infer = [](InferCtx& c) { infer_norm(c, true); }, .cpu = cpu::for_halves<layer_norm_kernel>, .vjp = norm_vjp<2>, .body = layer_norm_body, .fast_relevance = norm_relevance,
-                         .absorbed = norm_absorbed, .samples = [] { return norm_samples(2); }, .errors = norm_errors, .traits = {.batched_sweep = true}});
-REGISTER_OP(layer_norm_backward, {.doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant", .operands = {"x", "mean", "rstd", "dy", "weight"},
+                         .absorbed = norm_absorbed, .samples = [] { return norm_samples(2); }, .errors = norm_errors, .traits = {.batched_sweep = true},};
+REGISTER_OP(layer_norm_backward) = {.doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant", .operands = {"x", "mean", "rstd", "dy", "weight"},
                                   .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); }, .cpu = cpu::for_halves<layer_norm_backward_kernel>, .body = layer_norm_backward_body, .samples = [] { return backward_samples(2); },
                                   .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}}; },
-                                  .traits = {.backward = true}});
-REGISTER_OP(rms_norm, {.doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)", .operands = {"x", "weight"},
+                                  .traits = {.backward = true},};
+REGISTER_OP(rms_norm) = {.doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)", .operands = {"x", "weight"},
                        .infer = [](InferCtx& c) { infer_norm(c, false); }, .cpu = cpu::for_halves<rms_norm_kernel>, .vjp = norm_vjp<1>, .body = rms_norm_body, .fast_relevance = norm_relevance,
-                       .absorbed = norm_absorbed, .samples = [] { return norm_samples(1); }, .errors = norm_errors, .traits = {.batched_sweep = true}});
-REGISTER_OP(rms_norm_backward, {.doc = "dx, and dweight when `params`; `frozen` holds rstd constant", .operands = {"x", "rstd", "dy", "weight"},
+                       .absorbed = norm_absorbed, .samples = [] { return norm_samples(1); }, .errors = norm_errors, .traits = {.batched_sweep = true},};
+REGISTER_OP(rms_norm_backward) = {.doc = "dx, and dweight when `params`; `frozen` holds rstd constant", .operands = {"x", "rstd", "dy", "weight"},
                                 .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); }, .cpu = cpu::for_halves<rms_norm_backward_kernel>, .body = rms_norm_backward_body, .samples = [] { return backward_samples(1); },
                                 .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}}; },
-                                .traits = {.backward = true}});
+                                .traits = {.backward = true},};
 
 Var layer_norm(Arg x, std::optional<Arg> weight, std::optional<Arg> bias, double eps) {
   LocationGuard at(x);

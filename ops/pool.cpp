@@ -151,15 +151,15 @@ Attrs sample_attrs(Ints count = {2, 3, 2, 3, 2}) { return {{"out", Ints{2, 3}}, 
 
 }  // namespace
 
-REGISTER_OP(avg_pool, {.doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis", .operands = {"x"}, .infer = infer_pool, .cpu = kernel<false>,
+REGISTER_OP(avg_pool) = {.doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis", .operands = {"x"}, .infer = infer_pool, .cpu = kernel<false>,
                        .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); }, .relevance = pool_relevance, .absorbed = pool_absorbed, .variants = {"sum", "abs", "uniform"},
                        .samples = [] { return std::vector<Sample>{{{{.shape = {2, 2, 4, 5}}}, sample_attrs(), "plane"}, {{{.shape = {1, 2, 4, 5}}}, sample_attrs({3, 3, 1, 3, 4}), "padded"}}; },
                        .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, sample_attrs(), "leaves axis 2"}, {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"},
-                                                                            {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}}; }});
-REGISTER_OP(avg_pool_adjoint, {.doc = "the adjoint of avg_pool: spreads y over its windows", .operands = {"y"}, .infer = infer_adjoint, .cpu = kernel<true>,
+                                                                            {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}}; },};
+REGISTER_OP(avg_pool_adjoint) = {.doc = "the adjoint of avg_pool: spreads y over its windows", .operands = {"y"}, .infer = infer_adjoint, .cpu = kernel<true>,
                                .vjp = [](SweepCtx& c) { c.give(0, record(op_named("avg_pool"), {c.d()}, windows(c.attrs))); },
                                .samples = [] { Attrs a = sample_attrs(); a.set({"space", Ints{4, 5}}); return std::vector<Sample>{{{{.shape = {2, 2, 2, 3}}}, a, "plane"}}; },
-                               .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.backward = true}});
+                               .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.backward = true},};
 
 // ---- maxima ---------------------------------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ Attrs max_attrs(Ints step = {1, 1, 1, 1, 1}) { return {{"out", Ints{2, 3}}, {"be
 
 }  // namespace
 
-REGISTER_OP(max_pool, {.doc = "largest of x [N, C, ...] in each window, and its flat position (i64) in the channel's space; the first of equals", .operands = {"x"},
+REGISTER_OP(max_pool) = {.doc = "largest of x [N, C, ...] in each window, and its flat position (i64) in the channel's space; the first of equals", .operands = {"x"},
                        .infer = infer_max, .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_max<float>, run_max<double>); },
                        .vjp = vjp_max, .relevance = lrp::reindex, .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },
                        .samples = [] {
@@ -249,7 +249,7 @@ REGISTER_OP(max_pool, {.doc = "largest of x [N, C, ...] in each window, and its 
                        },
                        .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, max_attrs(), "leaves axis 2"}, {{{{2, 2, 4, 5}, i32}}, max_attrs(), "must be floating point"},
                                                                       {{{{2, 2, 4, 5}, f32}}, max_attrs({1, 0, 1, 1, 1}), "step must be positive"}}; },
-                       .traits = {.batched_sweep = true}});
+                       .traits = {.batched_sweep = true},};
 
 // ---- windows from kernel, stride and padding --------------------------------------------------------------------------------
 

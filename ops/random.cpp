@@ -65,7 +65,7 @@ Attrs bernoulli_attrs(const Shape& s, int64_t key, double p, DType t) { return {
 
 }  // namespace
 
-REGISTER_OP(uniform, {.doc = "Uniform numbers in [low, high); f32 has 24 random bits, f64 has 53",
+REGISTER_OP(uniform) = {.doc = "Uniform numbers in [low, high); f32 has 24 random bits, f64 has 53",
                       .infer = [](InferCtx& c) {
                         if (!(c.attrs.real("low") <= c.attrs.real("high"))) c.value_error("low is above high");
                         infer_real(c);
@@ -80,9 +80,9 @@ REGISTER_OP(uniform, {.doc = "Uniform numbers in [low, high); f32 has 24 random 
                                                         {{}, uniform_attrs({2}, 0, 0, 1, i32), "dtype must be f32 or f64, got i32"},
                                                         {{}, uniform_attrs({-2}, 0, 0, 1, f32), "shape [-2] has a negative extent"}};
                       },
-                      .traits = kRandom});
+                      .traits = kRandom,};
 
-REGISTER_OP(normal, {.doc = "Normal numbers of the given mean and standard deviation",
+REGISTER_OP(normal) = {.doc = "Normal numbers of the given mean and standard deviation",
                      .infer = [](InferCtx& c) {
                        if (!(c.attrs.real("stddev") >= 0)) c.value_error("stddev must not be negative");
                        infer_real(c);
@@ -96,7 +96,7 @@ REGISTER_OP(normal, {.doc = "Normal numbers of the given mean and standard devia
                        return std::vector<ErrorSample>{{{}, normal_attrs({2}, 0, 0, -1, f32), "stddev must not be negative"},
                                                        {{}, normal_attrs({2}, 0, 0, 1, i64), "dtype must be f32 or f64, got i64"}};
                      },
-                     .traits = kRandom});
+                     .traits = kRandom,};
 
 // ---- bernoulli, permutation -----------------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ void need_probability(InferCtx& c, double p) {
 }  // namespace
 
 // One draw per element whatever the dtype, so a mask is the same in every precision.
-REGISTER_OP(bernoulli, {.doc = "1 with probability p, else 0",
+REGISTER_OP(bernoulli) = {.doc = "1 with probability p, else 0",
                         .infer = [](InferCtx& c) {
                           need_probability(c, c.attrs.real("p"));
                           DType t = c.attrs.dtype("dtype");
@@ -145,9 +145,9 @@ REGISTER_OP(bernoulli, {.doc = "1 with probability p, else 0",
                                                      {{}, bernoulli_attrs({0, 2}, 3, 0.3, i32), "empty"}};
                         },
                         .errors = [] { return std::vector<ErrorSample>{{{}, bernoulli_attrs({2}, 0, 1.5, f32), "p must be in [0, 1], got 1.5"}}; },
-                        .traits = kRandom});
+                        .traits = kRandom,};
 
-REGISTER_OP(permutation, {.doc = "0 .. n - 1 in random order (i64)",
+REGISTER_OP(permutation) = {.doc = "0 .. n - 1 in random order (i64)",
                           .infer = [](InferCtx& c) {
                             int64_t n = c.attrs.integer("n");
                             if (n < 0) c.value_error("n must not be negative, got " + std::to_string(n));
@@ -169,7 +169,7 @@ REGISTER_OP(permutation, {.doc = "0 .. n - 1 in random order (i64)",
                           },
                           .samples = [] { return std::vector<Sample>{{{}, {{"n", 7}, {"key", 1}}, "odd"}, {{}, {{"n", 0}, {"key", 1}}, "empty"}, {{}, {{"n", 4099}, {"key", 2}}, "long"}}; },
                           .errors = [] { return std::vector<ErrorSample>{{{}, {{"n", -1}, {"key", 0}}, "n must not be negative, got -1"}}; },
-                          .traits = kRandom});
+                          .traits = kRandom,};
 
 Var uniform(Graph& g, Shape shape, int64_t key, double low, double high, DType dtype, std::source_location where) {
   LocationGuard at(g, where);
@@ -209,7 +209,7 @@ template <class T> void run_dropout(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(dropout, {.doc = "x times a mask that is 0 with probability p and 1 / (1 - p) otherwise",
+REGISTER_OP(dropout) = {.doc = "x times a mask that is 0 with probability p and 1 / (1 - p) otherwise",
                       .operands = {"x"},
                       .infer = [](InferCtx& c) {
                         c.need_float(0);
@@ -236,7 +236,7 @@ REGISTER_OP(dropout, {.doc = "x times a mask that is 0 with probability p and 1 
                         return std::vector<ErrorSample>{{{{{2}, f32}}, {{"p", 1.0}, {"key", 0}}, "p must be in [0, 1), got 1"},
                                                         {{{{2}, i32}}, {{"p", 0.5}, {"key", 0}}, "x must be floating point"}};
                       },
-                      .traits = {.random = true, .in_place = true, .batched_sweep = true}});
+                      .traits = {.random = true, .in_place = true, .batched_sweep = true},};
 
 Var dropout(Arg x, double p, int64_t key) {
   if (p == 0) return x;

@@ -59,11 +59,11 @@ std::vector<Sample> sum_samples() {
 
 }  // namespace
 
-REGISTER_OP(sum, {.doc = "sum of x over axes", .operands = {"x"}, .infer = infer_sum, .cpu = cpu::for_halves<sum_kernel>, .vjp = sum_vjp, .relevance = sum_relevance,
+REGISTER_OP(sum) = {.doc = "sum of x over axes", .operands = {"x"}, .infer = infer_sum, .cpu = cpu::for_halves<sum_kernel>, .vjp = sum_vjp, .relevance = sum_relevance,
                   .absorbed = sum_absorbed, .variants = {"abs"}, .samples = sum_samples,
                   .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{2}}, {"keepdim", false}}, "axis 2 is outside"},
                                                                   {{{{2, 3}, f32}}, {{"axes", Ints{1, 1}}, {"keepdim", false}}, "occurs twice"}}; },
-                  .traits = {.batched_sweep = true}});
+                  .traits = {.batched_sweep = true},};
 
 Var sum(Arg x, Ints axes, bool keepdim) { return record(sum_op, {x}, {{"axes", canonical_axes(std::move(axes), x.rank())}, {"keepdim", keepdim}}); }
 

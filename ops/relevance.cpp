@@ -20,12 +20,12 @@ std::vector<ErrorSample> no_errors() { return {}; }
 
 }  // namespace
 
-REGISTER_OP(stop_gradient, {.doc = "x; gradients end here, relevance passes", .operands = {"x"}, .infer = infer_same, .view = view_same,
+REGISTER_OP(stop_gradient) = {.doc = "x; gradients end here, relevance passes", .operands = {"x"}, .infer = infer_same, .view = view_same,
                             .relevance = lrp::identity, .samples = marker_samples, .errors = no_errors,
-                            .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true}});
-REGISTER_OP(stop_relevance, {.doc = "x; relevance ends here, gradients pass", .operands = {"x"}, .infer = infer_same, .view = view_same,
+                            .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true},};
+REGISTER_OP(stop_relevance) = {.doc = "x; relevance ends here, gradients pass", .operands = {"x"}, .infer = infer_same, .view = view_same,
                              .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .samples = marker_samples, .errors = no_errors,
-                             .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true}});
+                             .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true},};
 
 Var stop_gradient(Arg x) { return record(stop_gradient_op, {x}); }
 Var stop_relevance(Arg x) { return record(stop_relevance_op, {x}); }
@@ -106,7 +106,7 @@ Attrs stab_attrs(Stab mode, double eps, double share) { return {{"share", share}
 
 }  // namespace
 
-REGISTER_OP(stabilised_div, {.doc = "share R / stab(z): z [..] broadcasts to R (leading axes)", .operands = {"R", "z"},
+REGISTER_OP(stabilised_div) = {.doc = "share R / stab(z): z [..] broadcasts to R (leading axes)", .operands = {"R", "z"},
                              .infer = infer_stabilised,
                              .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
                              .body = stabilised_body,
@@ -123,7 +123,7 @@ REGISTER_OP(stabilised_div, {.doc = "share R / stab(z): z [..] broadcasts to R (
                                return s;
                              },
                              .errors = [] { return std::vector<ErrorSample>{{{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}}; },
-                             .traits = {.in_place = true, .batched_sweep = true, .backward = true}});
+                             .traits = {.in_place = true, .batched_sweep = true, .backward = true},};
 
 // ---- combinators ----------------------------------------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ void cumsum_kernel(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to the end",
+REGISTER_OP(cumsum) = {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to the end",
                      .operands = {"x"},
                      .infer = [](InferCtx& c) {
                        c.axis(0, c.attrs.integer("axis"));
@@ -118,7 +118,7 @@ REGISTER_OP(cumsum, {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to
                                                        {{{{}, f32}}, scan_attrs(0, false), "axis 0 is outside x of rank 0"},
                                                        {{{{2}, boolean}}, scan_attrs(0, false), "x must be a number that can be added up, got bool"}};
                      },
-                     .traits = {.batched_sweep = true}});
+                     .traits = {.batched_sweep = true},};
 
 Var cumsum(Arg x, int64_t axis, bool reverse) { return record(cumsum_op, {x}, scan_attrs(axis, reverse)); }
 
@@ -197,7 +197,7 @@ Var scan_back(SweepCtx& c, Var d) {
 
 }  // namespace
 
-REGISTER_OP(linear_scan, {.doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0; reverse: from the end; a broadcasts to b",
+REGISTER_OP(linear_scan) = {.doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0; reverse: from the end; a broadcasts to b",
                           .operands = {"a", "b"},
                           .infer = [](InferCtx& c) {
                             c.need_float(1);
@@ -242,7 +242,7 @@ REGISTER_OP(linear_scan, {.doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0
                                                             {{{{3}, f32}, {{3}, f32}}, scan_attrs(1, false), "axis 1 is outside b of rank 1"},
                                                             {{{{3}, i32}, {{3}, i32}}, scan_attrs(0, false), "b must be floating point"}};
                           },
-                          .traits = {.strided = true, .batched_sweep = true}});
+                          .traits = {.strided = true, .batched_sweep = true},};
 
 Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse) { return record(linear_scan_op, {a, b}, scan_attrs(axis, reverse)); }
 
@@ -285,7 +285,7 @@ void sweep_logcumsumexp(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(logcumsumexp, {.doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, without overflow; reverse: from t to the end",
+REGISTER_OP(logcumsumexp) = {.doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, without overflow; reverse: from t to the end",
                            .operands = {"x"},
                            .infer = [](InferCtx& c) {
                              c.need_float(0);
@@ -305,7 +305,7 @@ REGISTER_OP(logcumsumexp, {.doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, wit
                            .errors = [] {
                              return std::vector<ErrorSample>{{{{{2}, i32}}, scan_attrs(0, false), "x must be floating point"}, {{{{2}, f32}}, scan_attrs(1, false), "axis 1 is outside"}};
                            },
-                           .traits = {.batched_sweep = true}});
+                           .traits = {.batched_sweep = true},};
 
 Var logcumsumexp(Arg x, int64_t axis, bool reverse) { return record(logcumsumexp_op, {x}, scan_attrs(normalize_axis(axis, x.rank()), reverse)); }
 
@@ -354,7 +354,7 @@ void cummax_kernel(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(cummax, {.doc = "y_t = max(x_0, .., x_t) along axis, and the position (i64) of the first such maximum; reverse: from the end",
+REGISTER_OP(cummax) = {.doc = "y_t = max(x_0, .., x_t) along axis, and the position (i64) of the first such maximum; reverse: from the end",
                      .operands = {"x"},
                      .infer = [](InferCtx& c) {
                        c.axis(0, c.attrs.integer("axis"));
@@ -373,7 +373,7 @@ REGISTER_OP(cummax, {.doc = "y_t = max(x_0, .., x_t) along axis, and the positio
                                                   {{x({3, 67})}, scan_attrs(-1, false), "odd"}};
                      },
                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, scan_attrs(2, false), "axis 2 is outside x of rank 2"}}; },
-                     .traits = {.batched_sweep = true}});
+                     .traits = {.batched_sweep = true},};
 
 TopK cummax(Arg x, int64_t axis, bool reverse) {
   Var v = record(cummax_op, {x}, scan_attrs(axis, reverse));

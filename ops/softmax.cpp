@@ -74,12 +74,12 @@ std::vector<ErrorSample> backward_errors() { return {{{{{2, 3}, f32}, {{3}, f32}
 
 // ---- softmax ----------------------------------------------------------------------------------------------------------
 
-REGISTER_OP(softmax_backward, {.doc = "y (dy - sum(y dy, axis)), y being the softmax", .operands = {"y", "dy"}, .infer = infer_backward, .cpu = backward_kernel<false>,
+REGISTER_OP(softmax_backward) = {.doc = "y (dy - sum(y dy, axis)), y being the softmax", .operands = {"y", "dy"}, .infer = infer_backward, .cpu = backward_kernel<false>,
                                .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
                                  Var y = in[0], dy = in[1];
                                  return {y * (dy - sum(y * dy, {axis_from_end(attrs, y.rank())}, true))};
                                },
-                               .samples = backward_samples, .errors = backward_errors, .traits = {.batched_sweep = true, .backward = true}});
+                               .samples = backward_samples, .errors = backward_errors, .traits = {.batched_sweep = true, .backward = true},};
 
 namespace {
 
@@ -105,27 +105,27 @@ void softmax_absorbed(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(softmax, {.doc = "e^x / sum(e^x) along an axis", .operands = {"x"}, .infer = infer_softmax, .cpu = softmax_kernel<false>, .vjp = softmax_vjp,
+REGISTER_OP(softmax) = {.doc = "e^x / sum(e^x) along an axis", .operands = {"x"}, .infer = infer_softmax, .cpu = softmax_kernel<false>, .vjp = softmax_vjp,
                       .relevance = softmax_relevance, .absorbed = softmax_absorbed, .samples = samples, .errors = errors,
-                      .traits = {.in_place = true, .batched_sweep = true}});
+                      .traits = {.in_place = true, .batched_sweep = true},};
 
 Var softmax(Arg x, int64_t axis) { return record(softmax_op, {x}, {{"axis", axis}}); }
 
 // ---- log_softmax --------------------------------------------------------------------------------------------------------
 
-REGISTER_OP(log_softmax_backward, {.doc = "dy - e^y sum(dy, axis), y being the log-softmax", .operands = {"y", "dy"}, .infer = infer_backward, .cpu = backward_kernel<true>,
+REGISTER_OP(log_softmax_backward) = {.doc = "dy - e^y sum(dy, axis), y being the log-softmax", .operands = {"y", "dy"}, .infer = infer_backward, .cpu = backward_kernel<true>,
                                    .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
                                      Var y = in[0], dy = in[1];
                                      return {dy - exp(y) * sum(dy, {axis_from_end(attrs, y.rank())}, true)};
                                    },
-                                   .samples = backward_samples, .errors = backward_errors, .traits = {.batched_sweep = true, .backward = true}});
+                                   .samples = backward_samples, .errors = backward_errors, .traits = {.batched_sweep = true, .backward = true},};
 
-REGISTER_OP(log_softmax, {.doc = "x - logsumexp(x) along an axis", .operands = {"x"}, .infer = infer_softmax, .cpu = softmax_kernel<true>,
+REGISTER_OP(log_softmax) = {.doc = "x - logsumexp(x) along an axis", .operands = {"x"}, .infer = infer_softmax, .cpu = softmax_kernel<true>,
                           .vjp = [](SweepCtx& c) { c.give(0, record(log_softmax_backward_op, {c.out(), c.d()}, {{"axis", from_end(c)}})); },
                           .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
                             return {in[0] - logsumexp(in[0], {attrs.integer("axis")}, true)};
                           },
-                          .samples = samples, .errors = errors, .traits = {.in_place = true, .batched_sweep = true}});
+                          .samples = samples, .errors = errors, .traits = {.in_place = true, .batched_sweep = true},};
 
 Var log_softmax(Arg x, int64_t axis) { return record(log_softmax_op, {x}, {{"axis", axis}}); }
 

@@ -111,17 +111,17 @@ TEST(GraphErrors, NodesOfASweepNameTheNodeTheyServe) {
 }
 
 // An op whose vjp records something impossible: the error must name the node it was differentiating.
-REGISTER_OP(test_bad_vjp, {.doc = "x; its vjp adds shapes that do not fit", .operands = {"x"},
+REGISTER_OP(test_bad_vjp) = {.doc = "x; its vjp adds shapes that do not fit", .operands = {"x"},
                            .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
                            .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },
                            .vjp = [](SweepCtx& c) { c.give(0, c.d() + c.graph.constant(Tensor::zeros({7}, f32))); },
-                           .relevance = lrp::identity, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; }});
+                           .relevance = lrp::identity, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; },};
 // And one that gives a gradient of the wrong shape.
-REGISTER_OP(test_bad_shape, {.doc = "x; its vjp gives a scalar", .operands = {"x"},
+REGISTER_OP(test_bad_shape) = {.doc = "x; its vjp gives a scalar", .operands = {"x"},
                              .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
                              .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },
                              .vjp = [](SweepCtx& c) { c.give(0, c.graph.constant(0.0, f32)); },
-                             .relevance = lrp::identity, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; }});
+                             .relevance = lrp::identity, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; },};
 
 TEST(GraphErrors, InsideASweepNameTheUsersLine) {
   Graph g;

@@ -236,10 +236,10 @@ TEST(RelevanceRules, MissingRulesAreListedAtOnce) {
 }
 
 #define NO_RULE(NAME)                                                                                                            \
-  REGISTER_OP(NAME, {.doc = "x, without a rule", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }, \
+  REGISTER_OP(NAME) = {.doc = "x, without a rule", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }, \
                      .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },                             \
                      .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; }, \
-                     .traits = {.backward = true}})
+                     .traits = {.backward = true},}
 NO_RULE(test_no_rule_a);
 NO_RULE(test_no_rule_b);
 

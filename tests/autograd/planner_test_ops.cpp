@@ -35,20 +35,20 @@ void run_noise(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(test_mm, {.doc = "test", .operands = {"a", "b"}, .infer = infer_mm, .cpu = run_mm,
+REGISTER_OP(test_mm) = {.doc = "test", .operands = {"a", "b"}, .infer = infer_mm, .cpu = run_mm,
                       .workspace = [](std::span<const TensorType>, std::span<const TensorType> out, const Attrs&) { return size_t(out[0].shape.numel()) * 4; },
-                      .samples = no_samples, .traits = {.compute_bound = true, .nondifferentiable = true}});
-REGISTER_OP(test_row_sum, {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0)[0], 1}, c.dtype(0)); },
-                           .cpu = run_row_sum, .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true}});
-REGISTER_OP(test_swap, {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0)[1], c.shape(0)[0]}, c.dtype(0)); },
+                      .samples = no_samples, .traits = {.compute_bound = true, .nondifferentiable = true},};
+REGISTER_OP(test_row_sum) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0)[0], 1}, c.dtype(0)); },
+                           .cpu = run_row_sum, .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
+REGISTER_OP(test_swap) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0)[1], c.shape(0)[0]}, c.dtype(0)); },
                         .view = [](const View& in, const Attrs&, View& out) {
                           out = in;
                           std::swap(out.shape[0], out.shape[1]);
                           std::swap(out.strides[0], out.strides[1]);
                           return true;
                         },
-                        .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true}});
-REGISTER_OP(test_rows, {.doc = "test", .operands = {"x"},
+                        .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
+REGISTER_OP(test_rows) = {.doc = "test", .operands = {"x"},
                         .infer = [](InferCtx& c) { c.out({c.attrs.integer("end") - c.attrs.integer("begin"), c.shape(0)[1]}, c.dtype(0)); },
                         .view = [](const View& in, const Attrs& a, View& out) {
                           out = in;
@@ -56,15 +56,15 @@ REGISTER_OP(test_rows, {.doc = "test", .operands = {"x"},
                           out.shape[0] = a.integer("end") - a.integer("begin");
                           return true;
                         },
-                        .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true}});
-REGISTER_OP(test_spread, {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), c.dtype(0)); },
+                        .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
+REGISTER_OP(test_spread) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), c.dtype(0)); },
                           .view = [](const View& in, const Attrs& a, View& out) {
                             Shape to = a.shape("shape");
                             out = {in.data, in.dtype, to, broadcast_strides(in.shape, in.strides, to)};
                             return true;
                           },
-                          .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true}});
-REGISTER_OP(test_flatten, {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0).numel()}, c.dtype(0)); },
+                          .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
+REGISTER_OP(test_flatten) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0).numel()}, c.dtype(0)); },
                            .view = [](const View& in, const Attrs&, View& out) {
                              out = {in.data, in.dtype, {in.numel()}, {}};
                              return reshape_strides(in.shape, in.strides, out.shape, &out.strides);
@@ -75,12 +75,12 @@ REGISTER_OP(test_flatten, {.doc = "test", .operands = {"x"}, .infer = [](InferCt
                              flat.strides = contiguous_strides(flat.shape);
                              copy(k.in[0], flat);
                            },
-                           .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true}});
-REGISTER_OP(test_noise, {.doc = "test", .operands = {"none..."}, .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), f32); },
-                         .cpu = run_noise, .samples = no_samples, .traits = {.random = true, .nondifferentiable = true}});
-REGISTER_OP(test_twice, {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+                           .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
+REGISTER_OP(test_noise) = {.doc = "test", .operands = {"none..."}, .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), f32); },
+                         .cpu = run_noise, .samples = no_samples, .traits = {.random = true, .nondifferentiable = true},};
+REGISTER_OP(test_twice) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
                          .body = [](std::span<const Var> in, const Attrs&) -> std::vector<Var> { return {in[0] + in[0] * 1.0}; },
-                         .samples = no_samples});
+                         .samples = no_samples,};
 
 Var mm(Var a, Var b) { return record(test_mm_op, {a, b}); }
 Var row_sum(Var x) { return record(test_row_sum_op, {x}); }

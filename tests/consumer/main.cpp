@@ -12,7 +12,7 @@ using namespace whence;
 const char* version_seen_by_part();
 
 // y = 2 x, an op that the library knows nothing of.
-REGISTER_OP(consumer_doubled, {
+REGISTER_OP(consumer_doubled) = {
   .doc = "y = 2 x",
   .operands = {"x"},
   .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
@@ -23,8 +23,7 @@ REGISTER_OP(consumer_doubled, {
   },
   .vjp = [](SweepCtx& c) { c.give(0, c.d() * 2); },
   .relevance = lrp::identity,
-  .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },
-});
+  .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },};
 
 static int failures = 0;
 static void expect(bool ok, const char* what) {

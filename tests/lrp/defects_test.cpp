@@ -447,10 +447,10 @@ TEST(Defects, D33_AnOpWithoutARuleIsAnError) {
 // A filter of relevance, as an op of one's own: only |R| > 1/2 passes.
 Var large(SweepCtx& c) { return where(greater(abs(c.d()), 0.5), c.d(), 0.0); }
 #define FILTER(NAME, ABSORBED)                                                                                                             \
-  REGISTER_OP(NAME, {.doc = "x; drops small relevance", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },    \
+  REGISTER_OP(NAME) = {.doc = "x; drops small relevance", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },    \
                      .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },                                       \
                      .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .relevance = [](SweepCtx& c) { c.give(0, large(c)); }, .absorbed = ABSORBED, \
-                     .samples = [] { return std::vector<Sample>{}; }})
+                     .samples = [] { return std::vector<Sample>{}; },}
 FILTER(test_filter_that_loses, nullptr);
 FILTER(test_filter_that_books, [](SweepCtx& c) { c.absorb("filtered", c.d() - large(c)); });
 

@@ -9,8 +9,8 @@ namespace {
 void same(InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }
 std::vector<Sample> none() { return {}; }
 #define BODY(NAME, ...)                                                                                                                   \
-  REGISTER_OP(NAME, {.doc = "for the ledger", .operands = {"x..."}, .infer = same,                                                        \
-                     .body = [](std::span<const Var> in, const Attrs&) { return std::vector<Var>{__VA_ARGS__}; }, .samples = none})
+  REGISTER_OP(NAME) = {.doc = "for the ledger", .operands = {"x..."}, .infer = same,                                                        \
+                     .body = [](std::span<const Var> in, const Attrs&) { return std::vector<Var>{__VA_ARGS__}; }, .samples = none,}
 BODY(test_cut, stop_relevance(silu(in[0])));
 BODY(test_cut_deeper, record(test_cut_op, {in[0]}));
 BODY(test_gated, in[0] * stop_relevance(silu(in[0])));
