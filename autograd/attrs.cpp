@@ -23,8 +23,7 @@ static bool same(const AttrValue& a, const AttrValue& b) {
           return x.raw() == y.raw() && x.dtype() == y.dtype() && x.shape() == y.shape() && x.strides() == y.strides();
         else if constexpr (std::is_same_v<T, double>)
           return std::memcmp(&x, &y, sizeof x) == 0;  // -0.0 and 0.0 are different constants
-        else
-          return x == y;
+        else return x == y;
       },
       a);
 }
@@ -46,10 +45,8 @@ size_t Attrs::hash() const {
           using T = std::decay_t<decltype(x)>;
           if constexpr (std::is_same_v<T, Ints>)
             for (int64_t v : x) mix(size_t(v));
-          else if constexpr (std::is_same_v<T, Tensor>)
-            mix(std::hash<const void*>()(x.raw()));
-          else
-            mix(std::hash<T>()(x));
+          else if constexpr (std::is_same_v<T, Tensor>) mix(std::hash<const void*>()(x.raw()));
+          else mix(std::hash<T>()(x));
         },
         a.value);
   }
@@ -66,8 +63,10 @@ std::string Attrs::str() const {
     std::visit(
         [&](const auto& x) {
           using T = std::decay_t<decltype(x)>;
-          if constexpr (std::is_same_v<T, Ints>) s += Shape(std::span<const int64_t>(x.data(), std::min<size_t>(x.size(), 8))).str();
-          else if constexpr (std::is_same_v<T, Tensor>) s += x.numel() == 1 ? fmt::format("{:g}", x.item()) : x.shape().str();
+          if constexpr (std::is_same_v<T, Ints>)
+            s += Shape(std::span<const int64_t>(x.data(), std::min<size_t>(x.size(), 8))).str();
+          else if constexpr (std::is_same_v<T, Tensor>)
+            s += x.numel() == 1 ? fmt::format("{:g}", x.item()) : x.shape().str();
           else if constexpr (std::is_same_v<T, DType>) s += name_of(x);
           else if constexpr (std::is_same_v<T, double>) s += fmt::format("{:g}", x);
           else s += fmt::format("{}", x);

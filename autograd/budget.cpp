@@ -1,6 +1,6 @@
-// Which forward values to drop. Checkpoints say so themselves. Under a memory budget the forward pass is cut into segments:
-// what crosses a cut is kept, what lies between is dropped. Cheap values go first (costly kernels keep their results), then
-// all; the first choice whose arena fits is taken.
+// Which forward values to drop. Checkpoints say so themselves. Under a memory budget the forward pass is cut into
+// segments: what crosses a cut is kept, what lies between is dropped. Cheap values go first (costly kernels keep their
+// results), then all; the first choice whose arena fits is taken.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -106,7 +106,8 @@ void fit_budget(Program& p, const Ir& ir, const std::vector<Id>& key_value) {
       if (p.arena_bytes <= p.options.budget) return;
     }
   }
-  throw Error(fmt::format("the memory budget of {} bytes cannot be met: the smallest arena found needs {} bytes", p.options.budget, best));
+  throw Error(fmt::format("the memory budget of {} bytes cannot be met: the smallest arena found needs {} bytes",
+                          p.options.budget, best));
 }
 
 }  // namespace whence::planner

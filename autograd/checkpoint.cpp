@@ -2,7 +2,8 @@
 
 namespace whence {
 
-std::vector<Var> checkpoint(const std::function<std::vector<Var>(std::span<const Var>)>& fn, std::span<const Var> inputs) {
+std::vector<Var> checkpoint(const std::function<std::vector<Var>(std::span<const Var>)>& fn,
+                            std::span<const Var> inputs) {
   if (inputs.empty()) throw ValueError("checkpoint needs at least one input");
   Graph& g = inputs[0].graph();
   NodeId begin = NodeId(g.node_count());

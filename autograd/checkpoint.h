@@ -8,11 +8,12 @@
 
 namespace whence {
 
-/// Records fn(inputs) and marks its inner values: they are dropped after forward and recomputed, from the inputs, when a
-/// gradient or relevance sweep reads them. Results are bitwise those without. Its results themselves are kept.
+/// Records fn(inputs) and marks its inner values: they are dropped after forward and recomputed, from the inputs, when
+/// a gradient or relevance sweep reads them. Results are bitwise those without. Its results themselves are kept.
 ///
 ///     Var h = checkpoint([&](Var x) { return block(x); }, h);
-std::vector<Var> checkpoint(const std::function<std::vector<Var>(std::span<const Var>)>& fn, std::span<const Var> inputs);
+std::vector<Var> checkpoint(const std::function<std::vector<Var>(std::span<const Var>)>& fn,
+                            std::span<const Var> inputs);
 Var checkpoint(const std::function<Var(Var)>& fn, Var input);
 
 }  // namespace whence

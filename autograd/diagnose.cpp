@@ -1,5 +1,5 @@
-// The slow, plain executor: recording order, one node at a time, every value in its own memory. It is the reference of the
-// tests and the searcher of diagnose().
+// The slow, plain executor: recording order, one node at a time, every value in its own memory. It is the reference of
+// the tests and the searcher of diagnose().
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -25,7 +25,8 @@ std::string unusual(const Tensor& t) {
 
 }  // namespace
 
-std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const Feeds& feeds, RunOptions o, std::string* bad) {
+std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const Feeds& feeds, RunOptions o,
+                           std::string* bad) {
   std::vector<Tensor> values(p.key.producer.size());
   std::vector<uint32_t> readers(values.size());
   for (Id v : p.key.edges) ++readers[v];
@@ -51,7 +52,8 @@ std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const
     if (bad)
       for (Id k = 0; k < n.n_out; ++k)
         if (std::string what = unusual(values[n.out + k]); !what.empty()) {
-          *bad = n.n_out > 1 ? fmt::format("{} in result {} of {}", what, k, p.describe(n.where)) : fmt::format("{} in {}", what, p.describe(n.where));
+          *bad = n.n_out > 1 ? fmt::format("{} in result {} of {}", what, k, p.describe(n.where))
+                             : fmt::format("{} in {}", what, p.describe(n.where));
           if (n.leaf != kNone && !p.leaves[n.leaf].name.empty()) *bad += fmt::format(" ('{}')", p.leaves[n.leaf].name);
           return {};
         }
@@ -72,7 +74,8 @@ std::vector<Tensor> Plan::State::leaves_to_replay() const {
   std::vector<Tensor> tensors;
   for (const planner::Leaf& l : program->leaves) {
     if (l.kind != planner::Leaf::retained) continue;
-    const planner::Kept& k = *std::find_if(program->base->kept.begin(), program->base->kept.end(), [&](auto& k) { return k.value == l.slot; });
+    const planner::Kept& k = *std::find_if(program->base->kept.begin(), program->base->kept.end(),
+                                           [&](auto& k) { return k.value == l.slot; });
     Tensor t = Tensor::empty(l.type.shape, l.type.dtype);
     copy({base->instance->base[k.at.base] + k.at.offset, l.type.dtype, l.type.shape, l.strides}, t.view());
     tensors.push_back(t);
@@ -83,12 +86,14 @@ std::vector<Tensor> Plan::State::leaves_to_replay() const {
 
 std::string Plan::diagnose(const Feeds& feeds, RunOptions o) const {
   std::string bad;
-  planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o, &bad);
+  planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o,
+                  &bad);
   return bad;
 }
 
 Results Plan::reference(const Feeds& feeds, RunOptions o) const {
-  return {state_->outputs, planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o, nullptr)};
+  return {state_->outputs, planner::replay(*state_->program, state_->leaves_to_replay(),
+                                           state_->base ? state_->with_base(feeds) : feeds, o, nullptr)};
 }
 
 }  // namespace whence

@@ -25,7 +25,8 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
         block_[v] = Id(p.blocks.size());
         bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
         if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
-        p.blocks.push_back({.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .second = order.fork.second(at)});
+        p.blocks.push_back(
+            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .second = order.fork.second(at)});
         p.block_where.push_back(node.where);
         p.stats.unplanned_bytes += bytes(v);
       }
@@ -40,7 +41,10 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       for (Id v : low.ir.in(head)) in.push_back(low.ir.types[v]);
       for (Id k = 0; k < head.n_out; ++k) out.push_back(low.ir.types[head.out + k]);
       work_[at] = Id(p.blocks.size());
-      p.blocks.push_back({.bytes = head.op->workspace(in, out, *head.attrs), .first = at, .last = at, .second = order.fork.second(at)});
+      p.blocks.push_back({.bytes = head.op->workspace(in, out, *head.attrs),
+                          .first = at,
+                          .last = at,
+                          .second = order.fork.second(at)});
       p.block_where.push_back(head.where);
     }
   }
@@ -55,13 +59,16 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   }
   p.blocks.resize(kept);
   p.block_where.resize(kept);
-  for (Id& b : block_) if (b != kNone) b = number[b];
-  for (Id& b : work_) if (b != kNone) b = number[b];
+  for (Id& b : block_)
+    if (b != kNone) b = number[b];
+  for (Id& b : work_)
+    if (b != kNone) b = number[b];
   place();
 }
 
-// A fork's second branch allocates in its own part of the arena, so that reuse never orders one branch after the other. In
-// the first part, what the second branch reads stays until its step, which counts as later than all of the first branch.
+// A fork's second branch allocates in its own part of the arena, so that reuse never orders one branch after the other.
+// In the first part, what the second branch reads stays until its step, which counts as later than all of the first
+// branch.
 void Storage::place() {
   std::vector<Block> parts[2];
   for (const Block& b : p_.blocks) parts[b.second].push_back(b);
@@ -116,7 +123,10 @@ void Storage::give(Id donor, Id root) {
 // the result is written.
 void Storage::reuse_in_group(const Unit& u, Id at) {
   const Ir& ir = low_.ir;
-  struct Donor { Id root, last_read; bool flat; };
+  struct Donor {
+    Id root, last_read;
+    bool flat;
+  };
   std::vector<Donor> donors;
   for (Id m = u.begin; m < u.end; ++m) {
     const INode& n = ir.nodes[order_.members[m]];
@@ -135,7 +145,9 @@ void Storage::reuse_in_group(const Unit& u, Id at) {
   for (Id m = u.begin; m < u.end && !donors.empty(); ++m) {
     Id v = ir.nodes[order_.members[m]].out;
     if (block_[v] == kNone) continue;
-    auto fits = [&](const Donor& d) { return d.flat && d.last_read <= m && bytes(d.root) == bytes(v) && ir.types[d.root].dtype == ir.types[v].dtype; };
+    auto fits = [&](const Donor& d) {
+      return d.flat && d.last_read <= m && bytes(d.root) == bytes(v) && ir.types[d.root].dtype == ir.types[v].dtype;
+    };
     auto d = std::find_if(donors.begin(), donors.end(), fits);
     if (d == donors.end()) continue;
     give(d->root, v);
@@ -147,7 +159,9 @@ void Storage::reuse_in_kernel(const INode& n, Id at) {
   const Ir& ir = low_.ir;
   if (!n.op->traits.in_place || n.n_in == 0 || block_[n.out] == kNone) return;
   Id v = ir.in(n)[0], root = low_.place[v].root;
-  if (!low_.whole(v) || !dies(root, at) || donated_[root] || !(ir.types[root].dtype == ir.types[n.out].dtype) || !(ir.types[v].shape == ir.types[n.out].shape)) return;
+  if (!low_.whole(v) || !dies(root, at) || donated_[root] || !(ir.types[root].dtype == ir.types[n.out].dtype) ||
+      !(ir.types[v].shape == ir.types[n.out].shape))
+    return;
   for (Id k = 1; k < n.n_in; ++k)
     if (low_.place[ir.in(n)[k]].root == root) return;
   give(root, n.out);
@@ -181,14 +195,23 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     const INode& n = low.ir.nodes[order.members[u.begin]];
     const bool lone_copy = is_copy(n.op) && u.end - u.begin == 1;  // has a kernel of its own
     if (u.tile && !lone_copy) {
-      p.steps.push_back({.tile = Id(p.tiles.size()), .members = Id(p.members.size()), .n_members = u.end - u.begin, .where = n.where});
+      p.steps.push_back({.tile = Id(p.tiles.size()),
+                         .members = Id(p.members.size()),
+                         .n_members = u.end - u.begin,
+                         .where = n.where});
       for (Id m = u.begin; m < u.end; ++m) p.members.push_back(low.ir.nodes[order.members[m]].where);
       p.tiles.push_back(make_tile(p, low, storage, {order.members.data() + u.begin, u.end - u.begin}));
       p.stats.fused_groups += u.end - u.begin > 1;
       p.stats.fused_nodes += u.end - u.begin > 1 ? u.end - u.begin : 0;
       continue;
     }
-    Step s{.op = n.op, .attrs = n.attrs, .views = Id(p.views.size()), .n_in = n.n_in, .n_out = n.n_out, .workspace = storage.workspace(at), .where = n.where};
+    Step s{.op = n.op,
+           .attrs = n.attrs,
+           .views = Id(p.views.size()),
+           .n_in = n.n_in,
+           .n_out = n.n_out,
+           .workspace = storage.workspace(at),
+           .where = n.where};
     auto add = [&](Id v) {
       p.views.push_back(low.view(v));
       p.view_refs.push_back(storage.at(v));
@@ -201,7 +224,8 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
   for (Id v = 0; v < p.key_value.size(); ++v) {
     if (p.key_value[v] == kNone) continue;
     Id value = low.value[p.key_value[v]], root = low.place[value].root;
-    if (low.ir.nodes[low.ir.producer[root]].leaf != kNone || !storage.in_memory(root) || storage.donated(root)) continue;
+    if (low.ir.nodes[low.ir.producer[root]].leaf != kNone || !storage.in_memory(root) || storage.donated(root))
+      continue;
     p.kept.push_back({v, storage.at(value), storage.block(root), low.view(value).strides});
   }
   p.fork = order.fork;

@@ -28,10 +28,10 @@ class Storage {
   Program& p_;
   const Lowered& low_;
   const Schedule& order_;
-  std::vector<Id> first_, last_;        // by root: steps
-  std::vector<Id> block_, base_;        // by root; kNone: in no block
+  std::vector<Id> first_, last_;  // by root: steps
+  std::vector<Id> block_, base_;  // by root; kNone: in no block
   std::vector<char> stored_, donated_;
-  std::vector<Id> work_;                // by step: block of its workspace
+  std::vector<Id> work_;  // by step: block of its workspace
 };
 
 /// Translates a fused group.

@@ -54,7 +54,8 @@ class Translator {
     if (dest == kNone)
       for (uint32_t k = 0; k < t_.operands.size(); ++k) {
         TileOperand& have = t_.operands[k];
-        if (have.kind != TileOperand::gather || have.base != o.base || have.offset != o.offset || have.size != o.size) continue;
+        if (have.kind != TileOperand::gather || have.base != o.base || have.offset != o.offset || have.size != o.size)
+          continue;
         const TileMap& m = t_.maps[have.map];
         if (m.rank != map.rank || m.extent != map.extent || m.stride != map.stride) continue;
         have.steps &= steps;
@@ -73,7 +74,8 @@ class Translator {
   uint32_t shared(TileOperand o) {
     for (uint32_t k = 0; k < t_.operands.size(); ++k) {
       const TileOperand& have = t_.operands[k];
-      if (have.kind == o.kind && have.base == o.base && have.offset == o.offset && have.size == o.size && !written_[k]) return k;
+      if (have.kind == o.kind && have.base == o.base && have.offset == o.offset && have.size == o.size && !written_[k])
+        return k;
     }
     return operand(o);
   }
@@ -162,8 +164,12 @@ class Translator {
     std::vector<char> open(n);
     for (uint32_t i = 0; i < t_.code.size(); ++i)
       for (uint32_t k : {t_.code[i].a, t_.code[i].b, t_.code[i].c, t_.code[i].dst}) last[k] = i;
-    auto in_register = [&](uint32_t k) { return t_.operands[k].kind == TileOperand::reg || t_.operands[k].kind == TileOperand::gather; };
-    auto fixed = [&](uint32_t k) { return t_.operands[k].kind == TileOperand::gather && t_.maps[t_.operands[k].map].periodic; };
+    auto in_register = [&](uint32_t k) {
+      return t_.operands[k].kind == TileOperand::reg || t_.operands[k].kind == TileOperand::gather;
+    };
+    auto fixed = [&](uint32_t k) {
+      return t_.operands[k].kind == TileOperand::gather && t_.maps[t_.operands[k].map].periodic;
+    };
     for (uint32_t k = 0; k < n; ++k)
       if (fixed(k)) t_.operands[k].slot = t_.slots++;
     auto release = [&](uint32_t i, uint32_t k) {

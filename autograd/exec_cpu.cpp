@@ -63,7 +63,9 @@ void bind_feeds(const Program& p, Instance& x, const Feeds& feeds, std::span<con
   }
   if (bound == n) return;
   for (size_t i = 0; i < n; ++i)
-    if (x.fed[i] != x.runs) throw ValueError(fmt::format("input '{}' {} was not fed", p.leaves[p.inputs[i]].name, p.leaves[p.inputs[i]].type.str()));
+    if (x.fed[i] != x.runs)
+      throw ValueError(
+          fmt::format("input '{}' {} was not fed", p.leaves[p.inputs[i]].name, p.leaves[p.inputs[i]].type.str()));
 }
 
 // A buffer that only we hold, or a new one.
@@ -100,20 +102,28 @@ void run_step(const Program& p, Instance& x, const Step& s, uint64_t seed) {
 }  // namespace
 
 void check_feed(const Leaf& input, const Tensor& t) {
-  if (!t.defined()) throw ValueError(fmt::format("input '{}' {}: the fed tensor is undefined", input.name, input.type.str()));
-  if (!(t.shape() == input.type.shape)) throw ShapeError(fmt::format("input '{}' is {}, fed {} {}", input.name, input.type.str(), t.shape().str(), name_of(t.dtype())));
-  if (t.dtype() != input.type.dtype) throw DTypeError(fmt::format("input '{}' is {}, fed {}", input.name, input.type.str(), name_of(t.dtype())));
+  if (!t.defined())
+    throw ValueError(fmt::format("input '{}' {}: the fed tensor is undefined", input.name, input.type.str()));
+  if (!(t.shape() == input.type.shape))
+    throw ShapeError(
+        fmt::format("input '{}' is {}, fed {} {}", input.name, input.type.str(), t.shape().str(), name_of(t.dtype())));
+  if (t.dtype() != input.type.dtype)
+    throw DTypeError(fmt::format("input '{}' is {}, fed {}", input.name, input.type.str(), name_of(t.dtype())));
 }
 
-Instance::Instance(const Program& p) : base(p.n_bases), views(p.views), results(p.outputs.size()), fed(p.inputs.size()) {
-  for (size_t l = 0; l < p.leaves.size(); ++l) base[1 + l] = static_cast<std::byte*>(const_cast<void*>(p.leaves[l].raw));
+Instance::Instance(const Program& p)
+    : base(p.n_bases), views(p.views), results(p.outputs.size()), fed(p.inputs.size()) {
+  for (size_t l = 0; l < p.leaves.size(); ++l)
+    base[1 + l] = static_cast<std::byte*>(const_cast<void*>(p.leaves[l].raw));
 }
 
-void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const std::string> ignored, RunOptions o, bool profile, std::vector<Tensor>& out) {
+void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const std::string> ignored, RunOptions o,
+             bool profile, std::vector<Tensor>& out) {
   ++x.runs;
   if (!x.arena && p.arena_bytes) {
     x.arena = Buffer::allocate(p.arena_bytes + kAlign);
-    x.base[0] = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(x.arena->data()) + kAlign - 1) / kAlign * kAlign);
+    x.base[0] =
+        reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(x.arena->data()) + kAlign - 1) / kAlign * kAlign);
   }
   bind_feeds(p, x, feeds, ignored);
   bind_outputs(p, x, out);

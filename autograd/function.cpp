@@ -28,7 +28,9 @@ struct TraceCache::State {
   std::list<std::shared_ptr<Trace>> traces;
 };
 
-TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>()) { state_->options = std::move(options); }
+TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>()) {
+  state_->options = std::move(options);
+}
 
 std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& body, RunOptions options) const {
   std::shared_ptr<Trace> trace;
@@ -44,7 +46,8 @@ std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& 
       trace->graph = std::make_unique<Graph>();
       std::vector<Var> vars;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        if (!inputs[i].defined()) throw ValueError("argument " + std::to_string(i) + " of the function is an undefined tensor");
+        if (!inputs[i].defined())
+          throw ValueError("argument " + std::to_string(i) + " of the function is an undefined tensor");
         trace->types.push_back({inputs[i].shape(), inputs[i].dtype()});
         trace->names.push_back("argument " + std::to_string(i));
         vars.push_back(trace->graph->input(trace->names[i], inputs[i].shape(), inputs[i].dtype()));

@@ -55,6 +55,8 @@ template <class F> class Function {
 };
 
 /// Wraps fn(Var...) -> Var or std::vector<Var>. Parameters are those whose memory fn refers to when it is traced.
-template <class F> Function<F> function(F fn, CompileOptions options = {}) { return {std::move(fn), std::move(options)}; }
+template <class F> Function<F> function(F fn, CompileOptions options = {}) {
+  return {std::move(fn), std::move(options)};
+}
 
 }  // namespace whence

@@ -1,9 +1,10 @@
 // Third pass: elementwise nodes that can run in one loop over the elements form a group.
 //
 // Levels keep groups free of cycles. Along an edge between two fusable nodes of one iteration the level may stay equal;
-// across any edge that has to go through memory it rises. So whatever leaves a group and comes back would come back at a
-// higher level, and all nodes of one level that are joined by such edges can run together. A node whose operands are ready
-// early but whose only readers are late may wait for them (that saves a store and a load), when that keeps no more memory alive.
+// across any edge that has to go through memory it rises. So whatever leaves a group and comes back would come back at
+// a higher level, and all nodes of one level that are joined by such edges can run together. A node whose operands are
+// ready early but whose only readers are late may wait for them (that saves a store and a load), when that keeps no
+// more memory alive.
 #include <algorithm>
 
 #include "autograd/planner.h"
@@ -12,8 +13,8 @@ namespace whence::planner {
 
 namespace {
 
-constexpr Id kMaxGroup = 256;    // nodes; keeps the operand table of a tile small
-constexpr Id kNear = 32;         // siblings this close in recording order share the load of an operand
+constexpr Id kMaxGroup = 256;  // nodes; keeps the operand table of a tile small
+constexpr Id kNear = 32;       // siblings this close in recording order share the load of an operand
 
 class Fusion {
  public:
@@ -33,10 +34,10 @@ class Fusion {
   Id source(Id value) const { return ir_.producer[low_.place[value].root]; }
   int64_t numel(Id node) const { return ir_.types[ir_.nodes[node].out].shape.numel(); }
   // The operand is element i of the same iteration.
-  bool flat(Id value, Id reader) const {
-    return low_.whole(value) && ir_.types[value].shape.numel() == numel(reader);
+  bool flat(Id value, Id reader) const { return low_.whole(value) && ir_.types[value].shape.numel() == numel(reader); }
+  bool fusable(Id value, Id reader) const {
+    return ir_.nodes[source(value)].tile && ir_.nodes[reader].tile && flat(value, reader);
   }
-  bool fusable(Id value, Id reader) const { return ir_.nodes[source(value)].tile && ir_.nodes[reader].tile && flat(value, reader); }
   bool leaf(Id node) const { return ir_.nodes[node].leaf != kNone; }
   // How much the level has to rise from the producer of `value` to `reader`.
   Id rise(Id value, Id reader) const {
@@ -97,7 +98,8 @@ class Fusion {
   }
 
   void join(std::vector<Id>& group) {
-    std::vector<Id> sibling(ir_.producer.size(), kNone);  // by root: the last fused node that read it element by element
+    std::vector<Id> sibling(ir_.producer.size(),
+                            kNone);  // by root: the last fused node that read it element by element
     for (Id i = 0; i < n_; ++i) {
       if (!ir_.nodes[i].tile) continue;
       for (Id v : ir_.in(ir_.nodes[i])) {

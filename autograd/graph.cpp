@@ -16,28 +16,39 @@ static std::string complaint(const InferCtx& c, const std::string& what, const s
   if (!hint.empty()) s += "\n  hint: " + hint;
   return s;
 }
-void InferCtx::shape_error(const std::string& what, const std::string& hint) const { throw ShapeError(complaint(*this, what, hint)); }
-void InferCtx::dtype_error(const std::string& what, const std::string& hint) const { throw DTypeError(complaint(*this, what, hint)); }
-void InferCtx::value_error(const std::string& what, const std::string& hint) const { throw ValueError(complaint(*this, what, hint)); }
+void InferCtx::shape_error(const std::string& what, const std::string& hint) const {
+  throw ShapeError(complaint(*this, what, hint));
+}
+void InferCtx::dtype_error(const std::string& what, const std::string& hint) const {
+  throw DTypeError(complaint(*this, what, hint));
+}
+void InferCtx::value_error(const std::string& what, const std::string& hint) const {
+  throw ValueError(complaint(*this, what, hint));
+}
 
 void InferCtx::need_float(int i) const {
-  if (!is_float(dtype(i))) dtype_error(op.operand_name(i) + " must be floating point, got " + std::string(name_of(dtype(i))), "cast it first");
+  if (!is_float(dtype(i)))
+    dtype_error(op.operand_name(i) + " must be floating point, got " + std::string(name_of(dtype(i))), "cast it first");
 }
 void InferCtx::need_integer(int i) const {
-  if (!is_integer(dtype(i))) dtype_error(op.operand_name(i) + " must be integer, got " + std::string(name_of(dtype(i))));
+  if (!is_integer(dtype(i)))
+    dtype_error(op.operand_name(i) + " must be integer, got " + std::string(name_of(dtype(i))));
 }
 void InferCtx::need_same_dtype(int i, int j) const {
   if (dtype(i) != dtype(j))
-    dtype_error(fmt::format("dtypes differ: {} vs {}", name_of(dtype(i)), name_of(dtype(j))), fmt::format("cast {} to {}", op.operand_name(j), name_of(dtype(i))));
+    dtype_error(fmt::format("dtypes differ: {} vs {}", name_of(dtype(i)), name_of(dtype(j))),
+                fmt::format("cast {} to {}", op.operand_name(j), name_of(dtype(i))));
 }
 void InferCtx::need_rank(int i, int r) const {
   if (rank(i) != r) shape_error(fmt::format("{} must have rank {}, got {}", op.operand_name(i), r, shape(i).str()));
 }
 void InferCtx::need_shape(int i, const Shape& s) const {
-  if (!(shape(i) == s)) shape_error(fmt::format("{} must have shape {}, got {}", op.operand_name(i), s.str(), shape(i).str()));
+  if (!(shape(i) == s))
+    shape_error(fmt::format("{} must have shape {}, got {}", op.operand_name(i), s.str(), shape(i).str()));
 }
 int InferCtx::axis(int i, int64_t a) const {
-  if (a < -rank(i) || a >= rank(i)) shape_error(fmt::format("axis {} is outside {} of rank {}", a, op.operand_name(i), rank(i)));
+  if (a < -rank(i) || a >= rank(i))
+    shape_error(fmt::format("axis {} is outside {} of rank {}", a, op.operand_name(i), rank(i)));
   return int(a < 0 ? a + rank(i) : a);
 }
 
@@ -51,19 +62,33 @@ static void infer_leaf(InferCtx& c) {
     c.out(c.attrs.shape("shape"), c.attrs.dtype("dtype"));
   }
 }
-REGISTER_OP(input) = {.doc = "A value fed at each run.", .infer = infer_leaf, .traits = {.leaf = true},};
-REGISTER_OP(parameter) = {.doc = "A trained tensor, read where it lives.", .infer = infer_leaf, .traits = {.leaf = true},};
-REGISTER_OP(constant) = {.doc = "A fixed tensor.", .infer = infer_leaf, .traits = {.leaf = true},};
+REGISTER_OP(input) = {
+    .doc = "A value fed at each run.",
+    .infer = infer_leaf,
+    .traits = {.leaf = true},
+};
+REGISTER_OP(parameter) = {
+    .doc = "A trained tensor, read where it lives.",
+    .infer = infer_leaf,
+    .traits = {.leaf = true},
+};
+REGISTER_OP(constant) = {
+    .doc = "A fixed tensor.",
+    .infer = infer_leaf,
+    .traits = {.leaf = true},
+};
 
 Graph::Graph(Mode mode) : mode_(mode) { validate_registry(); }
 Graph::~Graph() = default;
 
-Var Graph::input(const std::string& name, const Shape& shape, DType dtype, InputOptions options, std::source_location where) {
+Var Graph::input(const std::string& name, const Shape& shape, DType dtype, InputOptions options,
+                 std::source_location where) {
   if (immediate()) throw ValueError("an immediate graph computes at once: give input '" + name + "' its value");
   for (auto& [have, id] : named_inputs_)
     if (have == name) {
       if (types_[id] == TensorType{shape, dtype}) return var(id);
-      throw ValueError(fmt::format("input '{}' is already {}, asked for {}", name, types_[id].str(), TensorType{shape, dtype}.str()));
+      throw ValueError(fmt::format("input '{}' is already {}, asked for {}", name, types_[id].str(),
+                                   TensorType{shape, dtype}.str()));
     }
   Attrs attrs{{"name", name}, {"shape", shape}, {"dtype", dtype}, {"carries", options.carries}};
   Var v = record(input_op, {}, std::move(attrs), where);
@@ -73,7 +98,11 @@ Var Graph::input(const std::string& name, const Shape& shape, DType dtype, Input
 
 Var Graph::input(const std::string& name, Tensor value, InputOptions options, std::source_location where) {
   if (!immediate()) return input(name, value.shape(), value.dtype(), options, where);
-  Attrs attrs{{"name", name}, {"shape", value.shape()}, {"dtype", value.dtype()}, {"carries", options.carries}, {"tensor", value}};
+  Attrs attrs{{"name", name},
+              {"shape", value.shape()},
+              {"dtype", value.dtype()},
+              {"carries", options.carries},
+              {"tensor", value}};
   return record(input_op, {}, std::move(attrs), where);
 }
 
@@ -81,7 +110,9 @@ Var Graph::parameter(const std::string& name, const Tensor& value) {
   Attrs attrs{{"name", name}, {"tensor", value}};
   for (ValueId id : parameters_) {
     const Tensor& have = this->attrs(producer(id)).tensor("tensor");
-    if (have.raw() == value.raw() && have.shape() == value.shape() && have.dtype() == value.dtype() && have.strides() == value.strides()) return var(id);
+    if (have.raw() == value.raw() && have.shape() == value.shape() && have.dtype() == value.dtype() &&
+        have.strides() == value.strides())
+      return var(id);
   }
   Var v = record(parameter_op, {}, std::move(attrs));
   parameters_.push_back(v.id());
@@ -97,7 +128,8 @@ uint32_t Graph::intern_location(std::source_location at) {
   if (location_) at = *location_;
   if (!locations_.empty()) {
     const auto& last = locations_.back();
-    if (last.line() == at.line() && last.column() == at.column() && last.file_name() == at.file_name()) return uint32_t(locations_.size() - 1);
+    if (last.line() == at.line() && last.column() == at.column() && last.file_name() == at.file_name())
+      return uint32_t(locations_.size() - 1);
   }
   locations_.push_back(at);
   return uint32_t(locations_.size() - 1);
@@ -108,11 +140,19 @@ Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::so
   for (const Var& v : in) {
     if (v.defined() && &v.graph() != this)
       throw ValueError(fmt::format("[{}] {} belongs to another graph", op.name, op.operand_name(int(&v - in.data()))));
-    if (!v.defined()) throw ValueError(fmt::format("[{}] {} is undefined", op.name, op.operand_name(int(&v - in.data()))));
+    if (!v.defined())
+      throw ValueError(fmt::format("[{}] {} is undefined", op.name, op.operand_name(int(&v - in.data()))));
     scratch_in_.push_back(types_[v.id()]);
   }
   ValueId first = ValueId(types_.size());
-  Node n{.op = &op, .in_begin = uint32_t(edges_.size()), .in_count = uint32_t(in.size()), .out_begin = first, .scope = scope_, .location = intern_location(where), .origin = origin_, .pass = pass_};
+  Node n{.op = &op,
+         .in_begin = uint32_t(edges_.size()),
+         .in_count = uint32_t(in.size()),
+         .out_begin = first,
+         .scope = scope_,
+         .location = intern_location(where),
+         .origin = origin_,
+         .pass = pass_};
   auto context = [&](const std::string& text) {
     std::string s = fmt::format("[{}] {}", op.name, text);
     size_t hint = s.find("\n  hint: ");
@@ -127,9 +167,16 @@ Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::so
   try {
     InferCtx c(op, scratch_in_, attrs, types_);
     op.infer(c);
-  } catch (const ShapeError& e) { types_.resize(first); throw ShapeError(context(e.what()));
-  } catch (const DTypeError& e) { types_.resize(first); throw DTypeError(context(e.what()));
-  } catch (const ValueError& e) { types_.resize(first); throw ValueError(context(e.what())); }
+  } catch (const ShapeError& e) {
+    types_.resize(first);
+    throw ShapeError(context(e.what()));
+  } catch (const DTypeError& e) {
+    types_.resize(first);
+    throw DTypeError(context(e.what()));
+  } catch (const ValueError& e) {
+    types_.resize(first);
+    throw ValueError(context(e.what()));
+  }
   n.out_count = uint32_t(types_.size()) - first;
   for (const Var& v : in) edges_.push_back(v.id());
   if (!attrs.list().empty()) {
@@ -156,7 +203,8 @@ void Graph::run_immediately(const Node& n) {
 }
 
 const Tensor& Graph::value(ValueId v) const {
-  if (!immediate()) throw ValueError("a recorded graph holds no values: compile and run it, or use Graph(Graph::Mode::immediate)");
+  if (!immediate())
+    throw ValueError("a recorded graph holds no values: compile and run it, or use Graph(Graph::Mode::immediate)");
   return values_[v];
 }
 

@@ -57,15 +57,15 @@ struct Arg {
 
 struct Node {
   const OpDef* op = nullptr;
-  uint32_t in_begin = 0, in_count = 0;    ///< range in the graph's edge list
+  uint32_t in_begin = 0, in_count = 0;  ///< range in the graph's edge list
   ValueId out_begin = 0;
   uint32_t out_count = 0;
-  uint32_t attrs = kNone;                 ///< index in the attribute table, kNone when empty
+  uint32_t attrs = kNone;  ///< index in the attribute table, kNone when empty
   uint32_t scope = 0;
   uint32_t location = 0;
-  NodeId origin = kNone;                  ///< for nodes made by a sweep or an inlined body: the node they serve
-  uint8_t pass = 0;                       ///< 0 forward, 1 gradient, 2 relevance
-  bool recompute = false;                 ///< inside a checkpoint: later sweeps compute it again instead of keeping it
+  NodeId origin = kNone;   ///< for nodes made by a sweep or an inlined body: the node they serve
+  uint8_t pass = 0;        ///< 0 forward, 1 gradient, 2 relevance
+  bool recompute = false;  ///< inside a checkpoint: later sweeps compute it again instead of keeping it
 };
 
 struct InputOptions {
@@ -97,7 +97,8 @@ class Graph {
   Var record(const OpDef& op, std::span<const Var> in, Attrs attrs = {},
              std::source_location where = std::source_location::current());
 
-  /// Values of nodes [begin, end) are dropped after forward and recomputed for later sweeps, but for `keep` (checkpoint.h).
+  /// Values of nodes [begin, end) are dropped after forward and recomputed for later sweeps, but for `keep`
+  /// (checkpoint.h).
   void mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep);
 
   // ---- structure

@@ -4,7 +4,8 @@
 
 namespace whence {
 
-std::vector<Tensor> run_kernel(const OpDef& op, std::span<const Tensor> in, std::span<const TensorType> out, const Attrs& attrs, uint64_t seed) {
+std::vector<Tensor> run_kernel(const OpDef& op, std::span<const Tensor> in, std::span<const TensorType> out,
+                               const Attrs& attrs, uint64_t seed) {
   std::vector<Tensor> results;
   if (!op.cpu && !op.view && op.body) {  // a fused op defined by its body alone
     Graph g(Graph::Mode::immediate);

@@ -1,6 +1,6 @@
 // Two branches of a program that do not need each other (the gradient sweep and the relevance sweep after one forward
-// pass) may run on two threads, each with half the cores. This pass finds the branches and estimates whether that pays: two
-// threads win when the steps are too small to be split themselves.
+// pass) may run on two threads, each with half the cores. This pass finds the branches and estimates whether that pays:
+// two threads win when the steps are too small to be split themselves.
 #include <algorithm>
 
 #include "autograd/planner.h"
@@ -9,10 +9,10 @@ namespace whence::planner {
 
 namespace {
 
-constexpr double kSplits = 30;    // us: a step shorter than this gains nothing from a second thread
-constexpr double kFork = 30;      // us: waking the other thread and waiting for it
-constexpr double kGain = 0.85;    // the estimate must promise at least this,
-constexpr double kLeast = 100;    // us: and at least this much less (measured: below, busy neighbours eat the gain)
+constexpr double kSplits = 30;  // us: a step shorter than this gains nothing from a second thread
+constexpr double kFork = 30;    // us: waking the other thread and waiting for it
+constexpr double kGain = 0.85;  // the estimate must promise at least this,
+constexpr double kLeast = 100;  // us: and at least this much less (measured: below, busy neighbours eat the gain)
 
 double elements(const Ir& ir, Id v) { return double(ir.types[v].shape.numel()); }
 

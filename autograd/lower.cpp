@@ -12,12 +12,14 @@ static std::byte* const kPretend = reinterpret_cast<std::byte*>(uintptr_t(1) << 
 
 const OpDef& copy_op() {
   static const OpDef op = [] {
-    OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true, .strided = true}};
+    OpDef d{
+        .doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true, .strided = true}};
     d.name = "copy";
     d.cpu = [](const KernelCall& k) {
       const View &in = k.in[0], &out = k.out[0];
       if (!loop_provider().copy) return copy(in, out);
-      loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data, in.strides.begin(), out.data, out.strides.begin());
+      loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data, in.strides.begin(),
+                           out.data, out.strides.begin());
     };
     return d;
   }();
@@ -56,7 +58,8 @@ bool has_loop(const INode& n, const Ir& ir) {
 
 class Lowering {
  public:
-  Lowering(const Ir& from, const Program& p, const std::vector<char>& deferred) : from_(from), p_(p), fuse_(p.options.fuse), deferred_(deferred) {}
+  Lowering(const Ir& from, const Program& p, const std::vector<char>& deferred)
+      : from_(from), p_(p), fuse_(p.options.fuse), deferred_(deferred) {}
 
   Lowered run() {
     value_.assign(from_.producer.size(), kNone);
@@ -147,7 +150,8 @@ class Lowering {
     static const Attrs none;
     ++low_.copies;
     TensorType type = low_.ir.types[v];
-    INode n{.op = &copy_op(), .attrs = &none, .n_out = 1, .where = low_.ir.nodes[low_.ir.producer[v]].where, .tile = true};
+    INode n{
+        .op = &copy_op(), .attrs = &none, .n_out = 1, .where = low_.ir.nodes[low_.ir.producer[v]].where, .tile = true};
     Id c = new_node(n, {&v, 1}, {&type, 1});
     return c;
   }
@@ -183,6 +187,8 @@ class Lowering {
 
 }  // namespace
 
-Lowered lower(const Ir& ir, const Program& program, const std::vector<char>& deferred) { return Lowering(ir, program, deferred).run(); }
+Lowered lower(const Ir& ir, const Program& program, const std::vector<char>& deferred) {
+  return Lowering(ir, program, deferred).run();
+}
 
 }  // namespace whence::planner

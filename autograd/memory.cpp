@@ -105,7 +105,9 @@ std::string find_overlap(std::span<const Block> blocks) {
       ends.erase(ends.begin());
     }
     auto next = live.lower_bound(b.offset);
-    auto clash = [&](Id j) { return fmt::format("blocks {} and {} are live at step {} and overlap at {}", j, i, b.first, b.offset); };
+    auto clash = [&](Id j) {
+      return fmt::format("blocks {} and {} are live at step {} and overlap at {}", j, i, b.first, b.offset);
+    };
     if (next != live.end() && next->first < b.offset + std::max<size_t>(b.bytes, 1)) return clash(next->second);
     if (next != live.begin()) {
       auto before = std::prev(next);

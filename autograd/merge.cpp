@@ -57,7 +57,8 @@ class Merger {
   void inline_body(const INode& n, std::span<const Id> in, std::span<Id> out) {
     Graph scratch;
     std::vector<Var> vars;
-    for (size_t i = 0; i < in.size(); ++i) vars.push_back(scratch.input(std::to_string(i), ir_.types[in[i]].shape, ir_.types[in[i]].dtype));
+    for (size_t i = 0; i < in.size(); ++i)
+      vars.push_back(scratch.input(std::to_string(i), ir_.types[in[i]].shape, ir_.types[in[i]].dtype));
     NodeId begin = NodeId(scratch.node_count());
     std::vector<Var> results = n.op->body(vars, *n.attrs);
     std::vector<Id> value(scratch.value_count(), kNone);
@@ -65,12 +66,21 @@ class Merger {
     for (NodeId id = begin; id < scratch.node_count(); ++id) {
       const Node& inner = scratch.node(id);
       p_.attrs.push_back(scratch.attrs(inner));
-      INode m{.op = inner.op, .attrs = &p_.attrs.back(), .n_out = inner.out_count, .where = Id(p_.wheres.size()), .recompute = n.recompute};
-      p_.wheres.push_back({inner.op, p_.wheres[n.where].at, p_.wheres[n.where].scope, n.where, p_.wheres[n.where].pass});
+      INode m{.op = inner.op,
+              .attrs = &p_.attrs.back(),
+              .n_out = inner.out_count,
+              .where = Id(p_.wheres.size()),
+              .recompute = n.recompute};
+      p_.wheres.push_back(
+          {inner.op, p_.wheres[n.where].at, p_.wheres[n.where].scope, n.where, p_.wheres[n.where].pass});
       if (inner.op->traits.leaf) {  // a constant of the body
         const Tensor& t = m.attrs->tensor("tensor");
         m.leaf = Id(p_.leaves.size());
-        p_.leaves.push_back({.kind = Leaf::constant, .type = scratch.type(inner.out_begin), .small = t, .raw = t.raw(), .strides = t.strides()});
+        p_.leaves.push_back({.kind = Leaf::constant,
+                             .type = scratch.type(inner.out_begin),
+                             .small = t,
+                             .raw = t.raw(),
+                             .strides = t.strides()});
       }
       std::vector<Id> operands;
       for (ValueId v : scratch.inputs(inner)) operands.push_back(value[v]);
@@ -86,7 +96,8 @@ class Merger {
     if (n.leaf != kNone) {
       const Leaf& l = p_.leaves[n.leaf];
       if (!l.small.defined()) return mix(mix(h, std::hash<const void*>()(l.raw)), std::hash<std::string>()(l.name));
-      return mix(h, std::hash<std::string_view>()({static_cast<const char*>(l.raw), size_t(l.type.shape.numel()) * size_of(l.type.dtype)}));
+      return mix(h, std::hash<std::string_view>()(
+                        {static_cast<const char*>(l.raw), size_t(l.type.shape.numel()) * size_of(l.type.dtype)}));
     }
     for (Id v : in) h = mix(h, v);
     return n.attrs->list().empty() ? h : mix(h, n.attrs->hash());

@@ -63,7 +63,7 @@ struct KernelCall {
 /// One input of a test sample: values drawn uniformly from [low, high) (integers too), away from kinks.
 struct SampleInput {
   Shape shape{};
-  DType dtype = f64;       ///< f64 stands for "the float dtype under test"
+  DType dtype = f64;  ///< f64 stands for "the float dtype under test"
   double low = -2, high = 2;
   bool distinct = false;   ///< well separated values (max, sort)
   bool parameter = false;  ///< recorded as a parameter: carries no relevance
@@ -83,18 +83,18 @@ struct ErrorSample {
 };
 
 struct Traits {
-  bool elementwise = false;     ///< output i depends on input i only: fusable, may run in place
-  bool compute_bound = false;   ///< costly per byte: rematerialisation keeps its result
-  bool random = false;          ///< draws numbers: never merged by CSE unless its key is equal, never moved across runs
-  bool strided = false;         ///< the kernel takes inputs of any strides
-  bool in_place = false;        ///< output 0 may overwrite input 0 when shapes agree and nobody else reads it
-  bool leaf = false;            ///< input, parameter, constant
+  bool elementwise = false;    ///< output i depends on input i only: fusable, may run in place
+  bool compute_bound = false;  ///< costly per byte: rematerialisation keeps its result
+  bool random = false;         ///< draws numbers: never merged by CSE unless its key is equal, never moved across runs
+  bool strided = false;        ///< the kernel takes inputs of any strides
+  bool in_place = false;       ///< output 0 may overwrite input 0 when shapes agree and nobody else reads it
+  bool leaf = false;           ///< input, parameter, constant
   bool blocks_gradient = false;
   bool blocks_relevance = false;
   bool nondifferentiable = false;  ///< comparisons, argmax, rounding to integers: cotangents stop here by definition
-  bool batched_sweep = false;   ///< vjp and relevance accept cotangents with extra leading axes (several targets)
-  uint32_t sinks = 0;           ///< bit i: operand i (index, mask) never receives gradient or relevance
-  bool backward = false;        ///< made by sweeps only: needs a body or a vjp, but no relevance rule
+  bool batched_sweep = false;      ///< vjp and relevance accept cotangents with extra leading axes (several targets)
+  uint32_t sinks = 0;              ///< bit i: operand i (index, mask) never receives gradient or relevance
+  bool backward = false;           ///< made by sweeps only: needs a body or a vjp, but no relevance rule
 };
 
 using InferFn = void (*)(InferCtx&);
@@ -104,23 +104,24 @@ using ViewFn = bool (*)(const View& in, const Attrs& attrs, View& out);  ///< fa
 using BodyFn = std::vector<Var> (*)(std::span<const Var> in, const Attrs& attrs);
 
 struct OpDef {
-  std::string name{};  ///< filled by REGISTER_OP
-  std::string doc{};   ///< one line: formula and shapes
+  std::string name{};                   ///< filled by REGISTER_OP
+  std::string doc{};                    ///< one line: formula and shapes
   std::vector<std::string> operands{};  ///< names; a last name ending in "..." repeats
   InferFn infer = nullptr;
-  ViewFn view = nullptr;    ///< layout ops: the result aliases input 0 when possible; otherwise cpu copies
-  KernelFn cpu = nullptr;   ///< absent for leaves and for fused ops that only have a body
+  ViewFn view = nullptr;   ///< layout ops: the result aliases input 0 when possible; otherwise cpu copies
+  KernelFn cpu = nullptr;  ///< absent for leaves and for fused ops that only have a body
   SweepFn vjp = nullptr;
   SweepFn relevance = nullptr;       ///< primitives: the one rule
   BodyFn body = nullptr;             ///< fused ops: the definition, in primitives
   SweepFn fast_relevance = nullptr;  ///< fused ops: the same numbers as the body's sweep, from the fused vjp
   SweepFn absorbed = nullptr;        ///< closed form of what the rule absorbs, via SweepCtx::absorb; default nothing
-  std::vector<std::string> variants{};  ///< other formulas of the rule, by Rule::variant; lrp::linear_rule brings its own
+  std::vector<std::string>
+      variants{};  ///< other formulas of the rule, by Rule::variant; lrp::linear_rule brings its own
   /// Elementwise ops: name of the scalar loop (default: the op's name) and the attributes that are its parameters.
   std::string loop{};
   std::vector<const char*> loop_params{};
-  /// Two operands, a result of the first one's shape, and rows of the last axis that need only themselves: true when a fused group may
-  /// run the op, a tile being whole rows. nullptr: never.
+  /// Two operands, a result of the first one's shape, and rows of the last axis that need only themselves: true when a
+  /// fused group may run the op, a tile being whole rows. nullptr: never.
   bool (*row_loop)(const Attrs&) = nullptr;
   size_t (*workspace)(std::span<const TensorType> in, std::span<const TensorType> out, const Attrs&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;
@@ -147,6 +148,7 @@ struct OpEntry {
   const char *name, *file;
   const OpDef& operator=(OpDef def) const { return register_op(name, file, std::move(def)); }
 };
-#define REGISTER_OP(NAME) static const ::whence::OpDef& NAME##_op = ::whence::OpEntry{#NAME, __FILE__}
+#define REGISTER_OP(NAME) \
+  static const ::whence::OpDef& NAME##_op = ::whence::OpEntry { #NAME, __FILE__ }
 
 }  // namespace whence

@@ -1,5 +1,6 @@
-// Outputs that are bound to memory which the program also reads (an optimiser's new weight over the old one): every other
-// reader has to run before the step that writes, and that step itself may only read what it overwrites element by element.
+// Outputs that are bound to memory which the program also reads (an optimiser's new weight over the old one): every
+// other reader has to run before the step that writes, and that step itself may only read what it overwrites element by
+// element.
 #include <algorithm>
 
 #include "autograd/planner.h"
@@ -27,7 +28,9 @@ bool element_by_element(const Lowered& low, std::span<const Id> members, Id leaf
     const INode& n = ir.nodes[m];
     for (Id v : ir.in(n)) {
       if (low.place[v].root != leaf) continue;
-      if (written || !(n.tile || is_copy(n.op)) || !low.whole(v) || ir.types[v].shape.numel() != ir.types[output].shape.numel() || ir.types[v].dtype != ir.types[output].dtype) return false;
+      if (written || !(n.tile || is_copy(n.op)) || !low.whole(v) ||
+          ir.types[v].shape.numel() != ir.types[output].shape.numel() || ir.types[v].dtype != ir.types[output].dtype)
+        return false;
     }
     if (n.out == output) written = true;
   }

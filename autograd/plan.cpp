@@ -24,10 +24,14 @@ Options key_options(const std::vector<Var>& outputs, const CompileOptions& o) {
   for (auto& [v, place] : o.bind) {
     size_t at = 0;
     while (at < outputs.size() && (taken[at] || !(outputs[at] == v))) ++at;
-    if (at == outputs.size()) throw ValueError("bind names a value that is not an output, or one more often than it is an output");
+    if (at == outputs.size())
+      throw ValueError("bind names a value that is not an output, or one more often than it is an output");
     taken[at] = 1;
-    if (!(place.shape() == v.shape())) throw ShapeError(fmt::format("bind: the output is {}, the memory {}", v.shape().str(), place.shape().str()));
-    if (place.dtype() != v.dtype()) throw DTypeError(fmt::format("bind: the output is {}, the memory {}", name_of(v.dtype()), name_of(place.dtype())));
+    if (!(place.shape() == v.shape()))
+      throw ShapeError(fmt::format("bind: the output is {}, the memory {}", v.shape().str(), place.shape().str()));
+    if (place.dtype() != v.dtype())
+      throw DTypeError(
+          fmt::format("bind: the output is {}, the memory {}", name_of(v.dtype()), name_of(place.dtype())));
     if (!place.contiguous()) throw ValueError("bind needs contiguous memory");
     k.bind.emplace_back(Id(at), place.raw());
   }
@@ -57,10 +61,12 @@ void check_outputs(const std::vector<Var>& outputs, const CompileOptions& option
     if (!v.defined()) throw ValueError("an output of compile is undefined");
     if (&v.graph() != &outputs[0].graph()) throw ValueError("the outputs of compile belong to different graphs");
   }
-  if (options.device.kind != Device::Kind::cpu) throw DeviceError("no kernels for device " + options.device.str() + " in this build");
+  if (options.device.kind != Device::Kind::cpu)
+    throw DeviceError("no kernels for device " + options.device.str() + " in this build");
 }
 
-std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>& outputs, const CompileOptions& options) {
+std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>& outputs,
+                                      const CompileOptions& options) {
   Options key = key_options(outputs, options);
   size_t hash = hash_of(s, key);
   auto state = std::make_shared<Plan::State>();
@@ -112,7 +118,8 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
     for (const Overwrite& o : overwrites) deferred[o.output] = 1;
     low = lower(ir, p, deferred);
     order = schedule(low, fuse(low), find_overwrites(low, p));
-    if (order.units.empty()) throw ValueError("bind: an output is bound to memory that partly overlaps what it is copied from");
+    if (order.units.empty())
+      throw ValueError("bind: an output is bound to memory that partly overlaps what it is copied from");
   }
   if (overwrites.empty()) order.fork = find_fork(low, p, order, cores());
   emit(p, low, order);
@@ -134,7 +141,9 @@ Plan compile(const std::vector<Var>& outputs, const CompileOptions& options) {
   return Plan(planner::plan_for(planner::take_snapshot(outputs), outputs, options));
 }
 
-Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) { return compile(planner::flatten(groups), options); }
+Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) {
+  return compile(planner::flatten(groups), options);
+}
 
 Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds, const CompileOptions& options) {
   return compile(outputs, options).run(feeds);
@@ -161,7 +170,8 @@ Feeds Plan::State::with_base(const Feeds& feeds) const {
   const planner::Program& b = *base->program;
   for (size_t i = 0; i < base->instance->inputs.size(); ++i) {
     const std::string& name = b.leaves[b.inputs[i]].name;
-    bool wanted = std::any_of(program->inputs.begin(), program->inputs.end(), [&](planner::Id l) { return program->leaves[l].name == name; });
+    bool wanted = std::any_of(program->inputs.begin(), program->inputs.end(),
+                              [&](planner::Id l) { return program->leaves[l].name == name; });
     bool given = std::any_of(feeds.begin(), feeds.end(), [&](auto& f) { return f.first == name; });
     if (wanted && !given && base->instance->inputs[i].defined()) all.emplace_back(name, base->instance->inputs[i]);
   }
@@ -172,7 +182,8 @@ Plan Plan::extend(std::initializer_list<OutputGroup> groups, CompileOptions opti
   if (state_->base) return Plan(state_->base).extend(groups, std::move(options));
   std::vector<Var> outputs = planner::flatten(groups);
   planner::check_outputs(outputs, options);
-  if (&outputs[0].graph() != &(*state_->outputs)[0].graph()) throw ValueError("extend needs outputs that were recorded on the plan's graph");
+  if (&outputs[0].graph() != &(*state_->outputs)[0].graph())
+    throw ValueError("extend needs outputs that were recorded on the plan's graph");
   std::lock_guard lock(state_->mutex);
   if (!state_->ran) throw ValueError("extend reads values of the plan's last run: run it first");
   planner::Snapshot base = planner::take_snapshot(*state_->outputs);

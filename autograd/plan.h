@@ -19,13 +19,13 @@ struct OutputGroup {
 
 struct CompileOptions {
   Device device = {};
-  size_t memory_budget = 0;     ///< bytes for intermediate values; above it, values are recomputed. 0: no limit
+  size_t memory_budget = 0;  ///< bytes for intermediate values; above it, values are recomputed. 0: no limit
   bool fuse = true;
-  bool merge = true;            ///< common subexpressions
-  bool reuse_memory = true;     ///< off: every value has its own place (debugging)
-  bool concurrent = true;       ///< independent branches may run at the same time when that pays
-  bool profile = false;         ///< time each step; report() shows it
-  bool keep_for_extend = false; ///< keep what fits so that extend() recomputes little
+  bool merge = true;             ///< common subexpressions
+  bool reuse_memory = true;      ///< off: every value has its own place (debugging)
+  bool concurrent = true;        ///< independent branches may run at the same time when that pays
+  bool profile = false;          ///< time each step; report() shows it
+  bool keep_for_extend = false;  ///< keep what fits so that extend() recomputes little
   /// Results written straight into existing contiguous memory (flat gradient arenas): output Var -> place.
   std::vector<std::pair<Var, Tensor>> bind{};
 };
@@ -40,7 +40,8 @@ struct RunOptions {
 class Results {
  public:
   Results() = default;
-  Results(std::shared_ptr<const std::vector<Var>> vars, std::vector<Tensor> tensors) : vars_(std::move(vars)), tensors_(std::move(tensors)) {}
+  Results(std::shared_ptr<const std::vector<Var>> vars, std::vector<Tensor> tensors)
+      : vars_(std::move(vars)), tensors_(std::move(tensors)) {}
   size_t size() const { return tensors_.size(); }
   const Tensor& operator[](size_t i) const { return tensors_.at(i); }
   const Tensor& operator[](Var v) const;  ///< \throws ValueError when v was not an output
@@ -55,14 +56,14 @@ class Results {
 /// What the planner did; counts for the report and for tests.
 struct PlanStats {
   size_t steps = 0, fused_groups = 0, fused_nodes = 0, merged = 0, dead = 0, views = 0, in_place = 0, recomputed = 0;
-  size_t arena_bytes = 0;       ///< intermediates after reuse
-  size_t unplanned_bytes = 0;   ///< the same values without reuse
+  size_t arena_bytes = 0;      ///< intermediates after reuse
+  size_t unplanned_bytes = 0;  ///< the same values without reuse
   size_t output_bytes = 0;
   // Promises of an extension (DynamicLRP, table 4): forward values that its nodes read and the plan has not kept.
   size_t promises = 0;
-  size_t promise_nodes = 0;     ///< internal nodes: recomputed on the way, their results read by no rule directly
-  size_t promise_depth = 0;     ///< sum over the promises of the longest chain of recomputed nodes (one at least)
-  double promise_density = 0;   ///< promises per forward node of the plan
+  size_t promise_nodes = 0;    ///< internal nodes: recomputed on the way, their results read by no rule directly
+  size_t promise_depth = 0;    ///< sum over the promises of the longest chain of recomputed nodes (one at least)
+  double promise_density = 0;  ///< promises per forward node of the plan
 };
 
 class Plan {
@@ -79,8 +80,8 @@ class Plan {
   Plan extend(std::initializer_list<OutputGroup> outputs, CompileOptions options = {});
 
   const PlanStats& stats() const;
-  std::string report() const;                  ///< memory, largest buffers by scope, fusion, promises, time per op
-  void trace(const std::string& path) const;   ///< Chrome trace of the last profiled run
+  std::string report() const;                 ///< memory, largest buffers by scope, fusion, promises, time per op
+  void trace(const std::string& path) const;  ///< Chrome trace of the last profiled run
   /// Runs node by node, unfused, and describes the first value that holds NaN or infinity; "" when there is none.
   std::string diagnose(const Feeds& feeds = {}, RunOptions options = {}) const;
 
@@ -108,6 +109,7 @@ PlanCacheStats plan_cache_stats();
 void clear_plan_cache();
 
 /// Convenience for tests and examples: compile and run once.
-Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds = {}, const CompileOptions& options = {});
+Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds = {},
+                 const CompileOptions& options = {});
 
 }  // namespace whence

@@ -1,6 +1,7 @@
 // Inside the planner: the intermediate form its passes rewrite, and the program they leave for the executor.
 //
-//   graph -> snapshot (cache.cpp) -> merge -> lower (views, copies, outputs) -> fuse -> schedule -> emit (memory, tiles)
+//   graph -> snapshot (cache.cpp) -> merge -> lower (views, copies, outputs) -> fuse -> schedule -> emit (memory,
+//   tiles)
 //
 // Every pass is linear or n log n in the nodes and free of recursion.
 #pragma once
@@ -33,32 +34,32 @@ struct Leaf {
   enum Kind : uint8_t { input, parameter, constant, retained } kind = input;
   std::string name{};
   TensorType type{};
-  Tensor small{};                    ///< constants of at most kSmallConstant elements: the program's own copy
-  const void* raw = nullptr;         ///< parameters and large constants: identity; the plan handle keeps them alive
+  Tensor small{};             ///< constants of at most kSmallConstant elements: the program's own copy
+  const void* raw = nullptr;  ///< parameters and large constants: identity; the plan handle keeps them alive
   std::weak_ptr<Buffer> buffer{};
   Shape strides{};
-  Id slot = kNone;                   ///< retained: value of the base program (promises.cpp)
+  Id slot = kNone;  ///< retained: value of the base program (promises.cpp)
 };
 inline constexpr int64_t kSmallConstant = 64;
 
 struct INode {
   const OpDef* op = nullptr;
   const Attrs* attrs = nullptr;
-  Id in = 0, n_in = 0;               ///< range in Ir::edges
-  Id out = 0, n_out = 0;             ///< values out .. out + n_out
-  Id leaf = kNone;                   ///< leaves: index in Program::leaves
+  Id in = 0, n_in = 0;    ///< range in Ir::edges
+  Id out = 0, n_out = 0;  ///< values out .. out + n_out
+  Id leaf = kNone;        ///< leaves: index in Program::leaves
   Id where = kNone;
-  Id after = kNone;                  ///< runs after this node, and not in its group (recomputation waits for its reader)
-  bool recompute = false;            ///< marked by checkpoint
-  bool tile = false;                 ///< runs inside a fused group (set by lower)
+  Id after = kNone;        ///< runs after this node, and not in its group (recomputation waits for its reader)
+  bool recompute = false;  ///< marked by checkpoint
+  bool tile = false;       ///< runs inside a fused group (set by lower)
 };
 
 struct Ir {
-  std::vector<INode> nodes;          ///< in topological order
+  std::vector<INode> nodes;  ///< in topological order
   std::vector<Id> edges;
-  std::vector<TensorType> types;     ///< by value
-  std::vector<Id> producer;          ///< by value: node
-  std::vector<Id> outputs;           ///< values, in the order of compile
+  std::vector<TensorType> types;  ///< by value
+  std::vector<Id> producer;       ///< by value: node
+  std::vector<Id> outputs;        ///< values, in the order of compile
 
   std::span<const Id> in(const INode& n) const { return {edges.data() + n.in, n.n_in}; }
   /// Appends a node whose results get fresh values; types must be pushed by the caller.
@@ -71,27 +72,27 @@ struct Place {
   Id layout = kNone;
 };
 struct Layout {
-  int64_t offset = 0;                ///< bytes
+  int64_t offset = 0;  ///< bytes
   Shape strides;
 };
 
 /// The lowered form: leaves, fused nodes and kernels; layout ops are gone into places.
 struct Lowered {
   Ir ir;
-  std::vector<Place> place;          ///< by value
+  std::vector<Place> place;  ///< by value
   std::vector<Layout> layouts;
-  std::vector<Id> output_root;       ///< by output: the root that is written into the output's own memory
-  std::vector<Id> value;             ///< value of the merged form -> value here
+  std::vector<Id> output_root;  ///< by output: the root that is written into the output's own memory
+  std::vector<Id> value;        ///< value of the merged form -> value here
   size_t views = 0, copies = 0;
 
-  View view(Id value) const;         ///< data is a pretended address: only offsets from kPretend mean anything
+  View view(Id value) const;  ///< data is a pretended address: only offsets from kPretend mean anything
   int64_t offset(Id value) const { return place[value].layout == kNone ? 0 : layouts[place[value].layout].offset; }
   bool whole(Id value) const { return place[value].layout == kNone; }
 };
 
 /// One thing the executor does: a kernel, or a fused group of nodes.
 struct Unit {
-  Id begin = 0, end = 0;             ///< range in Schedule::members (nodes, in order)
+  Id begin = 0, end = 0;  ///< range in Schedule::members (nodes, in order)
   bool tile = false;
 };
 /// Steps [begin, middle) and [middle, end) run on two threads.
@@ -101,7 +102,7 @@ struct Fork {
   bool second(Id step) const { return step >= middle && step < end; }
 };
 struct Schedule {
-  std::vector<Unit> units;           ///< in execution order
+  std::vector<Unit> units;  ///< in execution order
   std::vector<Id> members;
   Fork fork{};
 };
@@ -119,7 +120,7 @@ struct Block {
   size_t bytes = 0;
   Id first = 0, last = 0;
   size_t offset = 0;
-  bool second = false;               ///< belongs to the second branch of a fork, which has a part of the arena to itself
+  bool second = false;  ///< belongs to the second branch of a fork, which has a part of the arena to itself
 };
 inline constexpr size_t kAlign = 256;
 /// Sets offsets by best fit in order of time; returns the arena's size. \p reuse false: every block has its own place.
@@ -130,32 +131,32 @@ std::string find_overlap(std::span<const Block> blocks);
 // ---- the program -----------------------------------------------------------------------------------------------
 
 struct Ref {
-  Id base = 0;                       ///< index in Instance::base; 0 is the arena
+  Id base = 0;  ///< index in Instance::base; 0 is the arena
   int64_t offset = 0;
 };
 
 struct Step {
-  const OpDef* op = nullptr;         ///< nullptr: a fused group
+  const OpDef* op = nullptr;  ///< nullptr: a fused group
   const Attrs* attrs = nullptr;
-  Id views = 0, n_in = 0, n_out = 0; ///< kernels: range in Program::views
-  Id tile = kNone;                   ///< fused groups: index in Program::tiles
-  Id members = 0, n_members = 0;     ///< fused groups: range in Program::members
-  int64_t workspace = -1;            ///< arena offset
+  Id views = 0, n_in = 0, n_out = 0;  ///< kernels: range in Program::views
+  Id tile = kNone;                    ///< fused groups: index in Program::tiles
+  Id members = 0, n_members = 0;      ///< fused groups: range in Program::members
+  int64_t workspace = -1;             ///< arena offset
   Id where = kNone;
 };
 
 /// Where a value of the key lies. The memory of a block may have gone to others by the end of the run.
 struct Kept {
-  Id value = kNone;                  ///< of the key
+  Id value = kNone;  ///< of the key
   Ref at{};
-  Id block = kNone;                  ///< kNone: not in the arena
+  Id block = kNone;  ///< kNone: not in the arena
   Shape strides;
 };
 
 struct OutputSlot {
   TensorType type;
   Id base = 0;
-  bool bound = false;                ///< CompileOptions::bind gave the memory
+  bool bound = false;  ///< CompileOptions::bind gave the memory
 };
 
 /// Options that change the program; part of the cache key.
@@ -184,31 +185,32 @@ struct Program {
   std::vector<Ref> view_refs;
   std::deque<TileProgram> tiles;
   std::vector<OutputSlot> outputs;
-  std::vector<Id> inputs;            ///< leaves that are fed, in order of their bases
-  Id n_bases = 1;                    ///< arena, leaves, outputs
+  std::vector<Id> inputs;  ///< leaves that are fed, in order of their bases
+  Id n_bases = 1;          ///< arena, leaves, outputs
   size_t arena_bytes = 0;
 
   // What can be said about it.
   std::vector<Block> blocks;
-  std::vector<Id> block_where;       ///< by block: what it was made for
-  std::vector<Id> members;           ///< provenance of the nodes of fused groups, Step::members
-  std::vector<Id> key_value;         ///< value of the key -> value of the merged form
-  std::vector<Kept> kept;            ///< the values that are stored at all, in order
+  std::vector<Id> block_where;  ///< by block: what it was made for
+  std::vector<Id> members;      ///< provenance of the nodes of fused groups, Step::members
+  std::vector<Id> key_value;    ///< value of the key -> value of the merged form
+  std::vector<Kept> kept;       ///< the values that are stored at all, in order
   PlanStats stats;
 
   std::string describe(Id where) const;
   const std::string& scope(Id where) const { return scopes[wheres[where].scope]; }
 };
 
-// ---- snapshot: the live part of a graph, numbered in recording order ------------------------------------------------
+// ---- snapshot: the live part of a graph, numbered in recording order ----------------------------------------------
 
 struct Snapshot {
   Graph* graph = nullptr;
   std::vector<NodeId> live;
-  std::vector<std::pair<ValueId, Id>> retained;  ///< extensions: graph values that the base program keeps, and their number there
+  std::vector<std::pair<ValueId, Id>>
+      retained;  ///< extensions: graph values that the base program keeps, and their number there
   std::shared_ptr<Program> base;
-  std::vector<Id> value;             ///< graph value -> canonical value, kNone when dead; retained ones come first
-  std::vector<Id> outputs;           ///< canonical values
+  std::vector<Id> value;    ///< graph value -> canonical value, kNone when dead; retained ones come first
+  std::vector<Id> outputs;  ///< canonical values
 };
 Snapshot take_snapshot(const std::vector<Var>& outputs);
 /// The part that is left when the values `base` retains need no computing.
@@ -228,25 +230,29 @@ std::vector<Tensor> leaf_tensors(const Snapshot&);
 /// What changes from run to run. One instance serves one plan at a time.
 struct Instance {
   explicit Instance(const Program&);
-  std::shared_ptr<Buffer> arena;               ///< allocated by the first run
-  std::vector<std::byte*> base;                ///< arena, leaves, outputs
-  std::vector<View> views;                     ///< Program::views with this run's addresses
-  std::vector<std::vector<Tensor>> results;    ///< by output: buffers that the caller may have given up
-  std::vector<Tensor> copies;                  ///< row-major copies of strided feeds
-  std::vector<uint64_t> fed;                   ///< by input: the run that fed it last
+  std::shared_ptr<Buffer> arena;             ///< allocated by the first run
+  std::vector<std::byte*> base;              ///< arena, leaves, outputs
+  std::vector<View> views;                   ///< Program::views with this run's addresses
+  std::vector<std::vector<Tensor>> results;  ///< by output: buffers that the caller may have given up
+  std::vector<Tensor> copies;                ///< row-major copies of strided feeds
+  std::vector<uint64_t> fed;                 ///< by input: the run that fed it last
   uint64_t runs = 0;
-  struct Span { double start = 0, last = 0, total = 0; int thread = 0; };  ///< microseconds
-  std::vector<Span> times;                     ///< by step, when profiled
-  size_t profiled = 0;                         ///< runs in `times`
-  std::vector<Tensor> inputs;                  ///< what was fed, by input; kept for extensions only
+  struct Span {
+    double start = 0, last = 0, total = 0;
+    int thread = 0;
+  };                           ///< microseconds
+  std::vector<Span> times;     ///< by step, when profiled
+  size_t profiled = 0;         ///< runs in `times`
+  std::vector<Tensor> inputs;  ///< what was fed, by input; kept for extensions only
 };
 
 /// Binds feeds and outputs, runs every step; results in `out`.
-void execute(const Program&, Instance&, const Feeds&, std::span<const std::string> ignored, RunOptions, bool profile, std::vector<Tensor>& out);
+void execute(const Program&, Instance&, const Feeds&, std::span<const std::string> ignored, RunOptions, bool profile,
+             std::vector<Tensor>& out);
 /// Extensions: points the retained leaves at the memory of the base plan's last run.
 void bind_retained(const Program&, Instance&, const Instance& base);
-/// Runs the two halves of a fork on two threads, each with half the cores, and waits for both. When the second thread is
-/// busy with another plan, one half follows the other.
+/// Runs the two halves of a fork on two threads, each with half the cores, and waits for both. When the second thread
+/// is busy with another plan, one half follows the other.
 void run_forked(const std::function<void()>& first, const std::function<void()>& second);
 int cores();
 /// Checks one fed tensor against its input. \throws ShapeError, DTypeError
@@ -266,14 +272,15 @@ void return_instance(const Program*, std::unique_ptr<Instance>);
 
 // ---- passes ----------------------------------------------------------------------------------------------------
 
-/// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own. \p value: value of the key ->
-/// value of the result, kNone when it has gone.
+/// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own. \p value: value of the
+/// key -> value of the result, kNone when it has gone.
 Ir merge(Program& program, bool merge_equal, std::vector<Id>* value);
 /// By node: runs in a sweep, or needs something from one.
 std::vector<char> late_nodes(const Ir& ir, const Program& program);
 /// Values of `dropped` nodes are computed again, just before the first late node that reads them.
 /// \p value: composed with old value -> new value.
-Ir recompute(const Ir& ir, const std::vector<char>& late, const std::vector<char>& dropped, size_t* count, std::vector<Id>* value);
+Ir recompute(const Ir& ir, const std::vector<char>& late, const std::vector<char>& dropped, size_t* count,
+             std::vector<Id>* value);
 /// Removes what no output needs; composes `value` likewise.
 Ir without_dead(const Ir& ir, std::vector<Id>* value);
 /// Chooses what to drop until the arena fits the budget. \throws Error with the smallest feasible number.
@@ -308,12 +315,12 @@ struct Plan::State {
   std::shared_ptr<planner::Program> program;
   std::unique_ptr<planner::Instance> instance;
   std::shared_ptr<const std::vector<Var>> outputs;
-  std::vector<Tensor> held;              ///< parameters and large constants, by leaf: alive while the plan is
-  std::vector<Tensor> bound;             ///< memory that outputs are written to
-  std::vector<std::string> ignored;      ///< inputs of the graph that no output needs: may be fed, are not read
-  PlanStats stats;                       ///< the program's, and the promises of an extension
+  std::vector<Tensor> held;          ///< parameters and large constants, by leaf: alive while the plan is
+  std::vector<Tensor> bound;         ///< memory that outputs are written to
+  std::vector<std::string> ignored;  ///< inputs of the graph that no output needs: may be fed, are not read
+  PlanStats stats;                   ///< the program's, and the promises of an extension
   bool profile = false, ran = false;
-  std::shared_ptr<State> base;           ///< extensions: the plan whose values are read
+  std::shared_ptr<State> base;  ///< extensions: the plan whose values are read
   std::mutex mutex;
   Feeds with_base(const Feeds& feeds) const;
   std::vector<Tensor> leaves_to_replay() const;

@@ -1,6 +1,7 @@
-// Extensions. A plan that has run still holds some forward values; a relevance sweep recorded later reads those, and each
-// of its reads that is not held is a promise, kept by recomputing the chain from values that are. A value has one producer,
-// so that chain is determined: it stops at the first held value in every direction, and chains share their nodes.
+// Extensions. A plan that has run still holds some forward values; a relevance sweep recorded later reads those, and
+// each of its reads that is not held is a promise, kept by recomputing the chain from values that are. A value has one
+// producer, so that chain is determined: it stops at the first held value in every direction, and chains share their
+// nodes.
 #include <algorithm>
 #include <map>
 
@@ -39,7 +40,8 @@ std::vector<char> surviving(const std::vector<Block>& blocks) {
 
 }  // namespace
 
-Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base, const std::shared_ptr<Program>& program) {
+Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base,
+                        const std::shared_ptr<Program>& program) {
   Snapshot s;
   s.graph = base.graph;
   s.base = program;
@@ -76,7 +78,8 @@ Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base, c
 
 void count_promises(const Snapshot& s, const Snapshot& base, PlanStats& stats) {
   const Graph& g = *s.graph;
-  std::vector<Id> depth(g.value_count());  // recomputed nodes on the longest chain; 0: held, or a view of something held
+  std::vector<Id> depth(
+      g.value_count());  // recomputed nodes on the longest chain; 0: held, or a view of something held
   std::vector<char> promised(g.value_count()), forward(g.node_count());
   for (NodeId id : base.live) forward[id] = g.node(id).pass == 0;
   size_t recomputed = 0, nodes = 0, direct = 0;
@@ -111,7 +114,8 @@ void count_promises(const Snapshot& s, const Snapshot& base, PlanStats& stats) {
 void bind_retained(const Program& p, Instance& x, const Instance& base) {
   for (size_t l = 0; l < p.leaves.size(); ++l) {
     if (p.leaves[l].kind != Leaf::retained) continue;
-    const Kept& k = *std::lower_bound(p.base->kept.begin(), p.base->kept.end(), p.leaves[l].slot, [](const Kept& a, Id v) { return a.value < v; });
+    const Kept& k = *std::lower_bound(p.base->kept.begin(), p.base->kept.end(), p.leaves[l].slot,
+                                      [](const Kept& a, Id v) { return a.value < v; });
     x.base[1 + l] = base.base[k.at.base] + k.at.offset;
   }
 }

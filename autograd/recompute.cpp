@@ -1,6 +1,6 @@
 // Rematerialisation: a dropped forward value is computed again just before the first late node (one that belongs to a
-// sweep) that reads it, by the shortest chain from values that are kept. The same kernels run on the same operands, so the
-// bits are the same.
+// sweep) that reads it, by the shortest chain from values that are kept. The same kernels run on the same operands, so
+// the bits are the same.
 #include <algorithm>
 
 #include "autograd/planner.h"
@@ -22,7 +22,8 @@ namespace {
 
 class Recomputer {
  public:
-  Recomputer(const Ir& from, const std::vector<char>& late, const std::vector<char>& dropped) : from_(from), late_(late), dropped_(dropped) {
+  Recomputer(const Ir& from, const std::vector<char>& late, const std::vector<char>& dropped)
+      : from_(from), late_(late), dropped_(dropped) {
     value_.assign(from.producer.size(), kNone);
     again_ = value_;
   }
@@ -102,7 +103,8 @@ class Recomputer {
 
 }  // namespace
 
-Ir recompute(const Ir& ir, const std::vector<char>& late, const std::vector<char>& dropped, size_t* count, std::vector<Id>* value) {
+Ir recompute(const Ir& ir, const std::vector<char>& late, const std::vector<char>& dropped, size_t* count,
+             std::vector<Id>* value) {
   return Recomputer(ir, late, dropped).run(count, value);
 }
 

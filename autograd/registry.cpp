@@ -73,14 +73,17 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
   if (op.doc.empty()) defect("no doc line");
   if (!op.infer) defect("no shape inference");
   if (t.leaf) return;
-  if (op.operands.empty() && (op.vjp || op.relevance || op.body)) defect("operands are not named");  // sources (random, arange) have none
+  if (op.operands.empty() && (op.vjp || op.relevance || op.body))
+    defect("operands are not named");  // sources (random, arange) have none
   if (!op.cpu && !op.view && !op.body) defect("no cpu kernel, view or body");
   if (op.body && op.relevance) defect("a fused op has a body and no relevance rule of its own");
   if (!op.body && op.fast_relevance) defect("fast_relevance belongs to fused ops");
   if (!op.relevance && !op.variants.empty()) defect("variants belong to a relevance rule");
   bool stops = t.nondifferentiable;
-  if (!op.vjp && !op.body && !stops && !t.blocks_gradient) defect("no vjp and no body; set nondifferentiable if cotangents stop here by definition");
-  if (!op.relevance && !op.body && !stops && !t.backward && !t.blocks_relevance) defect("no relevance rule and no body");
+  if (!op.vjp && !op.body && !stops && !t.blocks_gradient)
+    defect("no vjp and no body; set nondifferentiable if cotangents stop here by definition");
+  if (!op.relevance && !op.body && !stops && !t.backward && !t.blocks_relevance)
+    defect("no relevance rule and no body");
   if (!op.samples) defect("no samples");
   if (t.elementwise && op.loop.empty()) defect("an elementwise op needs a scalar loop");
 }

@@ -21,7 +21,9 @@ std::string bytes_text(size_t n) {
   return k ? fmt::format("{:.1f} {}", x, unit[k]) : fmt::format("{} B", n);
 }
 
-std::string place_text(const Program& p, Id where) { return where == kNone || p.scope(where).empty() ? "(no scope)" : p.scope(where); }
+std::string place_text(const Program& p, Id where) {
+  return where == kNone || p.scope(where).empty() ? "(no scope)" : p.scope(where);
+}
 std::string op_text(const Program& p, Id where) { return where == kNone ? "copy" : p.wheres[where].op->name; }
 
 // "mul+add+tanh x3": the ops of a fused group in order, repeats counted.
@@ -53,13 +55,15 @@ void largest_buffers(const Program& p, std::string& text) {
   text += "largest buffers (steps in use):\n";
   for (size_t i = 0; i < std::min<size_t>(order.size(), 10); ++i) {
     const Block& b = p.blocks[order[i]];
-    text += fmt::format("  {:>10}  {:<16} {} [{}, {}]\n", bytes_text(b.bytes), op_text(p, p.block_where[order[i]]), place_text(p, p.block_where[order[i]]), b.first, b.last);
+    text += fmt::format("  {:>10}  {:<16} {} [{}, {}]\n", bytes_text(b.bytes), op_text(p, p.block_where[order[i]]),
+                        place_text(p, p.block_where[order[i]]), b.first, b.last);
   }
   std::vector<std::pair<size_t, std::string>> by_scope;
   for (auto& [name, n] : scopes) by_scope.emplace_back(n, name);
   std::sort(by_scope.rbegin(), by_scope.rend());
   text += "buffers by scope (before reuse):\n";
-  for (size_t i = 0; i < std::min<size_t>(by_scope.size(), 10); ++i) text += fmt::format("  {:>10}  {}\n", bytes_text(by_scope[i].first), by_scope[i].second);
+  for (size_t i = 0; i < std::min<size_t>(by_scope.size(), 10); ++i)
+    text += fmt::format("  {:>10}  {}\n", bytes_text(by_scope[i].first), by_scope[i].second);
 }
 
 void groups(const Program& p, std::string& text) {
@@ -71,12 +75,16 @@ void groups(const Program& p, std::string& text) {
   text += "fused groups:\n";
   for (size_t i = 0; i < std::min<size_t>(fused.size(), 10); ++i) {
     const TileProgram& t = p.tiles[fused[i]->tile];
-    text += fmt::format("  {:>3} nodes, {} elements, tile {}: {}\n", fused[i]->n_members, t.numel, t.tile, group_text(p, *fused[i]));
+    text += fmt::format("  {:>3} nodes, {} elements, tile {}: {}\n", fused[i]->n_members, t.numel, t.tile,
+                        group_text(p, *fused[i]));
   }
 }
 
 void times(const Program& p, const Instance& x, std::string& text) {
-  struct Row { double total = 0; size_t count = 0; };
+  struct Row {
+    double total = 0;
+    size_t count = 0;
+  };
   std::map<std::string, Row> rows;
   double sum = 0;
   for (size_t i = 0; i < x.times.size(); ++i) {
@@ -91,7 +99,8 @@ void times(const Program& p, const Instance& x, std::string& text) {
   std::sort(order.rbegin(), order.rend());
   text += fmt::format("time per op, {} profiled run{}:\n", x.profiled, x.profiled == 1 ? "" : "s");
   for (size_t i = 0; i < std::min<size_t>(order.size(), 20); ++i)
-    text += fmt::format("  {:>10.1f} us  {:>5.1f}%  {:>4} x {}\n", order[i].first / double(x.profiled), sum > 0 ? 100 * order[i].first / sum : 0, rows[order[i].second].count, order[i].second);
+    text += fmt::format("  {:>10.1f} us  {:>5.1f}%  {:>4} x {}\n", order[i].first / double(x.profiled),
+                        sum > 0 ? 100 * order[i].first / sum : 0, rows[order[i].second].count, order[i].second);
 }
 
 std::string quoted(const std::string& s) {
@@ -109,12 +118,17 @@ std::string Plan::report() const {
   const Program& p = *state_->program;
   const PlanStats& s = state_->stats;
   std::lock_guard lock(state_->mutex);
-  std::string text = fmt::format("{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} in place, {} recomputed\n", s.steps, s.fused_nodes, s.fused_groups, s.views,
-                                 s.merged, s.dead, s.in_place, s.recomputed);
-  text += fmt::format("memory: arena {}, without reuse {}, results {}\n", bytes_text(s.arena_bytes), bytes_text(s.unplanned_bytes), bytes_text(s.output_bytes));
-  if (p.fork.exists()) text += fmt::format("steps {} to {} and {} to {} run on two threads\n", p.fork.begin, p.fork.middle - 1, p.fork.middle, p.fork.end - 1);
+  std::string text =
+      fmt::format("{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} in place, {} recomputed\n",
+                  s.steps, s.fused_nodes, s.fused_groups, s.views, s.merged, s.dead, s.in_place, s.recomputed);
+  text += fmt::format("memory: arena {}, without reuse {}, results {}\n", bytes_text(s.arena_bytes),
+                      bytes_text(s.unplanned_bytes), bytes_text(s.output_bytes));
+  if (p.fork.exists())
+    text += fmt::format("steps {} to {} and {} to {} run on two threads\n", p.fork.begin, p.fork.middle - 1,
+                        p.fork.middle, p.fork.end - 1);
   if (p.base)
-    text += fmt::format("promises: {}, nodes recomputed {}, total depth {}, density {:.3f}\n", s.promises, s.promise_nodes, s.promise_depth, s.promise_density);
+    text += fmt::format("promises: {}, nodes recomputed {}, total depth {}, density {:.3f}\n", s.promises,
+                        s.promise_nodes, s.promise_depth, s.promise_density);
   largest_buffers(p, text);
   groups(p, text);
   if (state_->instance->profiled) times(p, *state_->instance, text);
@@ -130,8 +144,10 @@ void Plan::trace(const std::string& path) const {
   file << "{\"traceEvents\":[\n";
   for (size_t i = 0; i < x.times.size(); ++i) {
     const Step& s = p.steps[i];
-    file << fmt::format("{}{{\"name\":{},\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"args\":{{\"where\":{}}}}}", i ? ",\n" : "", quoted(step_text(p, s)), 1 + x.times[i].thread,
-                        x.times[i].start, x.times[i].last, quoted(p.describe(s.where)));
+    file << fmt::format(
+        "{}{{\"name\":{},\"ph\":\"X\",\"pid\":1,\"tid\":{},\"ts\":{:.3f},\"dur\":{:.3f},\"args\":{{\"where\":{}}}}}",
+        i ? ",\n" : "", quoted(step_text(p, s)), 1 + x.times[i].thread, x.times[i].start, x.times[i].last,
+        quoted(p.describe(s.where)));
   }
   file << "\n]}\n";
   file.close();

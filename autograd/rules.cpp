@@ -16,7 +16,8 @@ std::string Rule::describe() const {
   if (variant == "gamma") s += "(" + brief(gamma) + ")" + (keep_zero ? ", z = 0 counts as negative" : "");
   if (variant == "alphabeta") s += "(" + brief(alpha) + ", " + brief(beta) + ")";
   if (variant == "zbox" && low.defined() && high.defined())
-    s += low.numel() == 1 && high.numel() == 1 ? "(" + brief(low.item()) + ", " + brief(high.item()) + ")" : "(bounds " + low.shape().str() + ")";
+    s += low.numel() == 1 && high.numel() == 1 ? "(" + brief(low.item()) + ", " + brief(high.item()) + ")"
+                                               : "(bounds " + low.shape().str() + ")";
   if (variant == "identity" || variant == "detach" || variant == "abs" || variant == "pass") return s;
   s += ", eps " + brief(eps) + " " + forms[size_t(stab)];
   if (bias_abs) s += ", bias by absolute ratio";
@@ -27,7 +28,8 @@ std::string Rule::describe() const {
 
 std::string RuleSet::describe() const {
   std::string s = name_;
-  for (const Entry& e : entries_) s += "\n  " + e.op + (e.scope == "*" ? "" : " in " + e.scope) + ": " + e.rule.describe();
+  for (const Entry& e : entries_)
+    s += "\n  " + e.op + (e.scope == "*" ? "" : " in " + e.scope) + ": " + e.rule.describe();
   return s + "\n  everything else: " + fallback_.describe() + "\n";
 }
 
@@ -40,10 +42,16 @@ bool RuleSet::names_variants() const {
 bool glob(std::string_view pattern, std::string_view text) {
   size_t p = 0, t = 0, star = pattern.npos, mark = 0;
   while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') { star = p++; mark = t; }
-    else if (p < pattern.size() && pattern[p] == text[t]) { ++p; ++t; }
-    else if (star != pattern.npos) { p = star + 1; t = ++mark; }
-    else return false;
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = t;
+    } else if (p < pattern.size() && pattern[p] == text[t]) {
+      ++p;
+      ++t;
+    } else if (star != pattern.npos) {
+      p = star + 1;
+      t = ++mark;
+    } else return false;
   }
   while (p < pattern.size() && pattern[p] == '*') ++p;
   return p == pattern.size();

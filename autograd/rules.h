@@ -16,7 +16,8 @@ namespace lrp {
 
 /// How a denominator z is kept away from zero. sigma(z) is the sign with sigma(0) = +1.
 enum class Stab : uint8_t {
-  relative,    ///< z + sigma(z) eps max(1, rms of z over its last axis; |z| for a vector): scale-free, independent of other rows
+  relative,    ///< z + sigma(z) eps max(1, rms of z over its last axis; |z| for a vector): scale-free, independent of
+               ///< other rows
   sign,        ///< z + sigma(z) eps
   plain,       ///< z + eps (LXT; not safe near z = -eps)
   clip,        ///< sigma(z) max(|z|, eps)
@@ -24,28 +25,30 @@ enum class Stab : uint8_t {
   rms_tensor,  ///< z + sigma(z) eps max(1, rms of the whole tensor)
 };
 
-/// Parameters of one rule. `variant` selects among the formulas an op offers (OpDef::variants; another name is an error when the
-/// sweep is recorded); "" is the op's default (the vjp form). Every op also understands "identity" (all relevance to its first
-/// carrying operand, which must have the result's shape or broadcast to it) and "detach" (its result counts as a constant: nothing
-/// passes, and other operands of its readers take what would have come this way).
+/// Parameters of one rule. `variant` selects among the formulas an op offers (OpDef::variants; another name is an error
+/// when the sweep is recorded); "" is the op's default (the vjp form). Every op also understands "identity" (all
+/// relevance to its first carrying operand, which must have the result's shape or broadcast to it) and "detach" (its
+/// result counts as a constant: nothing passes, and other operands of its readers take what would have come this way).
 struct Rule {
   std::string variant{};
   double eps = 1e-6;
   Stab stab = Stab::relative;
   double gamma = 0.25;
-  double alpha = 2, beta = 1;   ///< alphabeta: alpha - beta must be 1
-  Tensor low{}, high{};         ///< zbox: bounds, broadcastable to the input
-  bool bias = true;             ///< false: the bias takes no part in the denominator (zennit's zero_params)
-  bool bias_abs = false;        ///< the bias takes |b| / (|z| + |b|) of R first and the rule runs without it (DynamicLRP)
+  double alpha = 2, beta = 1;  ///< alphabeta: alpha - beta must be 1
+  Tensor low{}, high{};        ///< zbox: bounds, broadcastable to the input
+  bool bias = true;            ///< false: the bias takes no part in the denominator (zennit's zero_params)
+  bool bias_abs = false;  ///< the bias takes |b| / (|z| + |b|) of R first and the rule runs without it (DynamicLRP)
   bool stab_of_double = false;  ///< bilinear: t = R / stab(2 y) instead of R / (2 stab(y))
-  bool keep_zero = false;  ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)
+  bool keep_zero =
+      false;  ///< gamma: z == 0 goes to the negative branch (DynamicLRP) instead of passing nothing (zennit)
   std::string describe() const;  ///< "gamma(0.25), eps 1e-06 relative, bias excluded"
 };
 
 /// An ordered list of (op pattern, scope pattern) -> Rule; the last match wins. '*' matches any run of characters.
 class RuleSet {
  public:
-  explicit RuleSet(std::string name = "custom", Rule fallback = {}) : name_(std::move(name)), fallback_(std::move(fallback)) {}
+  explicit RuleSet(std::string name = "custom", Rule fallback = {})
+      : name_(std::move(name)), fallback_(std::move(fallback)) {}
   RuleSet& set(std::string op_pattern, Rule rule) { return set(std::move(op_pattern), "*", std::move(rule)); }
   RuleSet& set(std::string op_pattern, std::string scope_pattern, Rule rule);
   const Rule& match(std::string_view op, std::string_view scope) const;
@@ -58,7 +61,10 @@ class RuleSet {
   std::string describe() const;
 
  private:
-  struct Entry { std::string op, scope; Rule rule; };
+  struct Entry {
+    std::string op, scope;
+    Rule rule;
+  };
   std::string name_;
   Rule fallback_;
   std::vector<Entry> entries_;

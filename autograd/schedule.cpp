@@ -1,6 +1,6 @@
 // Fourth pass: the order of execution. Recording order is always valid; a second order that prefers steps which free at
-// least as much as they allocate (weight gradients as soon as their inputs are there, sums of contributions early) is taken
-// when its peak is lower. Both are deterministic.
+// least as much as they allocate (weight gradients as soon as their inputs are there, sums of contributions early) is
+// taken when its peak is lower. Both are deterministic.
 #include <algorithm>
 #include <queue>
 
@@ -18,7 +18,8 @@ struct Lists {
 
 class Scheduler {
  public:
-  Scheduler(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites) : low_(low), ir_(low.ir) {
+  Scheduler(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites)
+      : low_(low), ir_(low.ir) {
     make_units(group);
     make_edges();
     possible_ = make_waits(overwrites);
@@ -86,7 +87,8 @@ class Scheduler {
 
     bytes_.assign(ir_.producer.size(), 0);
     for (Id v = 0; v < ir_.producer.size(); ++v)
-      if (low_.place[v].root == v && unit_of_[ir_.producer[v]] != kNone && outlives(v)) bytes_[v] = int64_t(ir_.types[v].shape.numel()) * int64_t(size_of(ir_.types[v].dtype));
+      if (low_.place[v].root == v && unit_of_[ir_.producer[v]] != kNone && outlives(v))
+        bytes_[v] = int64_t(ir_.types[v].shape.numel()) * int64_t(size_of(ir_.types[v].dtype));
     for (Id v : low_.output_root) bytes_[v] = 0;
   }
   // Order without data: readers of a leaf run before the unit that writes over it, nodes with `after` after that node.
@@ -94,13 +96,15 @@ class Scheduler {
     std::vector<std::pair<Id, Id>> waits;  // first, then
     for (const Overwrite& o : overwrites) {
       Id writer = unit_of_[ir_.producer[o.root]];
-      if (!may_overwrite(low_, o, {members_.data() + units_[writer].begin, units_[writer].end - units_[writer].begin})) return false;
+      if (!may_overwrite(low_, o, {members_.data() + units_[writer].begin, units_[writer].end - units_[writer].begin}))
+        return false;
       for (Id i = 0; i < ir_.nodes.size(); ++i)
         for (Id v : ir_.in(ir_.nodes[i]))
           if (low_.place[v].root == o.leaf && unit_of_[i] != writer) waits.emplace_back(unit_of_[i], writer);
     }
     for (Id i = 0; i < ir_.nodes.size(); ++i)
-      if (Id a = ir_.nodes[i].after; a != kNone && unit_of_[i] != unit_of_[a] && unit_of_[a] != kNone) waits.emplace_back(unit_of_[a], unit_of_[i]);
+      if (Id a = ir_.nodes[i].after; a != kNone && unit_of_[i] != unit_of_[a] && unit_of_[a] != kNone)
+        waits.emplace_back(unit_of_[a], unit_of_[i]);
     std::sort(waits.begin(), waits.end());
     waits.erase(std::unique(waits.begin(), waits.end()), waits.end());
     waiting_.assign(units_.size(), 0);
@@ -127,7 +131,8 @@ class Scheduler {
   std::vector<Id> order(bool save) const {
     const Id n = Id(units_.size());
     std::vector<Id> waiting = waiting_, left(ir_.producer.size()), result;
-    std::vector<uint64_t> reader_sum(ir_.producer.size());  // the sum of those still to read: the last one's number, at the end
+    std::vector<uint64_t> reader_sum(
+        ir_.producer.size());  // the sum of those still to read: the last one's number, at the end
     std::vector<char> ready(n), done(n);
     std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<>> queue;  // class, then recording order
     auto frees = [&](Id u) {
@@ -179,7 +184,9 @@ class Scheduler {
       top = std::max(top, now);
       for (Id r : reads_[u])
         if (--left[r] == 0) now -= bytes_[r];
-      written(u, [&](Id v) { if (readers_[v].empty()) now -= bytes_[v]; });
+      written(u, [&](Id v) {
+        if (readers_[v].empty()) now -= bytes_[v];
+      });
     }
     return top;
   }

@@ -25,8 +25,8 @@ bool same_content(const Tensor& a, const Tensor& b) {
 }
 
 bool same_memory(const Leaf& leaf, const Tensor& t) {
-  return leaf.raw == t.raw() && leaf.type.dtype == t.dtype() && leaf.type.shape == t.shape() && leaf.strides == t.strides() &&
-         !leaf.buffer.expired();
+  return leaf.raw == t.raw() && leaf.type.dtype == t.dtype() && leaf.type.shape == t.shape() &&
+         leaf.strides == t.strides() && !leaf.buffer.expired();
 }
 
 size_t hash_shape(size_t h, const Shape& s) {
@@ -35,7 +35,9 @@ size_t hash_shape(size_t h, const Shape& s) {
 }
 
 size_t hash_leaf(size_t h, const Node& n, const Attrs& a) {
-  if (is_input(n, a)) return hash_shape(mix(mix(h, std::hash<std::string_view>()(a.text("name"))), size_t(a.dtype("dtype"))), a.shape("shape"));
+  if (is_input(n, a))
+    return hash_shape(mix(mix(h, std::hash<std::string_view>()(a.text("name"))), size_t(a.dtype("dtype"))),
+                      a.shape("shape"));
   const Tensor& t = a.tensor("tensor");
   h = hash_shape(mix(h, size_t(t.dtype())), t.shape());
   if (!is_constant(n) || !is_small(t)) return mix(h, std::hash<const void*>()(t.raw()));
@@ -87,7 +89,8 @@ Snapshot take_snapshot(const std::vector<Var>& outputs) {
 
 size_t hash_of(const Snapshot& s, const Options& o) {
   const Graph& g = *s.graph;
-  size_t h = mix(s.live.size(), o.budget * 32 + o.fuse + o.merge * 2 + o.reuse_memory * 4 + o.concurrent * 8 + o.keep * 16);
+  size_t h =
+      mix(s.live.size(), o.budget * 32 + o.fuse + o.merge * 2 + o.reuse_memory * 4 + o.concurrent * 8 + o.keep * 16);
   for (auto& [k, raw] : o.bind) h = mix(mix(h, k), std::hash<const void*>()(raw));
   h = mix(h, std::hash<const void*>()(s.base.get()));
   for (auto& [v, slot] : s.retained) h = mix(h, slot);
@@ -108,9 +111,13 @@ size_t hash_of(const Snapshot& s, const Options& o) {
 bool matches(const Snapshot& s, const Options& o, const Program& p) {
   const Graph& g = *s.graph;
   const size_t first = s.retained.size();
-  if (s.base != p.base || first + s.live.size() != p.key.nodes.size() || s.outputs != p.key.outputs || !(o == p.options)) return false;
+  if (s.base != p.base || first + s.live.size() != p.key.nodes.size() || s.outputs != p.key.outputs ||
+      !(o == p.options))
+    return false;
   for (size_t i = 0; i < first; ++i)
-    if (const Leaf* l = p.key.nodes[i].leaf == kNone ? nullptr : &p.leaves[p.key.nodes[i].leaf]; !l || l->kind != Leaf::retained || l->slot != s.retained[i].second) return false;
+    if (const Leaf* l = p.key.nodes[i].leaf == kNone ? nullptr : &p.leaves[p.key.nodes[i].leaf];
+        !l || l->kind != Leaf::retained || l->slot != s.retained[i].second)
+      return false;
   for (size_t i = 0; i < s.live.size(); ++i) {
     const Node& n = g.node(s.live[i]);
     const INode& k = p.key.nodes[first + i];
@@ -179,7 +186,8 @@ void store(const Snapshot& s, Program& p) {
   p.key.nodes.reserve(s.retained.size() + s.live.size());
   p.base = s.base;
   for (auto& [v, slot] : s.retained) {
-    auto kept = std::lower_bound(p.base->kept.begin(), p.base->kept.end(), slot, [](const Kept& a, Id x) { return a.value < x; });
+    auto kept = std::lower_bound(p.base->kept.begin(), p.base->kept.end(), slot,
+                                 [](const Kept& a, Id x) { return a.value < x; });
     p.key.add({.op = &op_named("input"), .attrs = &none, .n_out = 1, .leaf = Id(p.leaves.size())}, {});
     p.key.types.push_back(g.type(v));
     p.leaves.push_back({.kind = Leaf::retained, .type = g.type(v), .strides = kept->strides, .slot = slot});

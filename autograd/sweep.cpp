@@ -27,7 +27,8 @@ template <class Mask> bool any_input(const Graph& g, const Node& n, const Mask& 
 
 // ---- SweepCtx -------------------------------------------------------------------------------------------------
 
-SweepCtx::SweepCtx(Graph& g, NodeId id, PassKind kind) : graph(g), op(*g.node(id).op), attrs(g.attrs(g.node(id))), node_id(id), kind_(kind) {
+SweepCtx::SweepCtx(Graph& g, NodeId id, PassKind kind)
+    : graph(g), op(*g.node(id).op), attrs(g.attrs(g.node(id))), node_id(id), kind_(kind) {
   Node n = g.node(id);
   for (ValueId v : g.inputs(n)) in_.push_back(g.var(v));
   for (uint32_t k = 0; k < n.out_count; ++k) out_.push_back(g.var(n.out_begin + k));
@@ -57,7 +58,8 @@ Shape SweepCtx::out_shape(int k) const {
 void SweepCtx::give(int i, Var c) {
   if (!needs(i)) return;
   if (!(c.shape() == shape_of(i)))
-    throw ShapeError("[" + op.name + "] " + (is_relevance() ? "relevance" : "gradient") + " of " + op.operand_name(i) + " has shape " + c.shape().str() + ", the operand " + shape_of(i).str());
+    throw ShapeError("[" + op.name + "] " + (is_relevance() ? "relevance" : "gradient") + " of " + op.operand_name(i) +
+                     " has shape " + c.shape().str() + ", the operand " + shape_of(i).str());
   Var& have = give_[size_t(i)];
   have = have.defined() ? call("add", {have, c}) : c;
 }
@@ -96,7 +98,9 @@ Var SweepCtx::stabilised_share(Var r, Var y, double share) const {
 
 // ---- masks ----------------------------------------------------------------------------------------------------
 
-static bool starts_relevance(const Graph& g, const Node& n) { return n.op->name == "input" && g.attrs(n).flag("carries"); }
+static bool starts_relevance(const Graph& g, const Node& n) {
+  return n.op->name == "input" && g.attrs(n).flag("carries");
+}
 
 std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) {
   std::vector<char> carry(g.value_count());
@@ -104,7 +108,8 @@ std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) 
     if (g.producer(v.id()).op->name != "parameter") carry[v.id()] = 1;
   for (size_t i = 0; i < g.node_count(); ++i) {
     const Node& n = g.node(NodeId(i));
-    bool c = starts_relevance(g, n) || (!n.op->traits.blocks_relevance && !n.op->traits.nondifferentiable && any_input(g, n, carry));
+    bool c = starts_relevance(g, n) ||
+             (!n.op->traits.blocks_relevance && !n.op->traits.nondifferentiable && any_input(g, n, carry));
     for (uint32_t k = 0; k < n.out_count; ++k) carry[n.out_begin + k] |= c;
   }
   return carry;
@@ -114,7 +119,8 @@ std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) 
 
 class Sweeper {
  public:
-  Sweeper(Graph& g, std::span<const Var> wrt, const Pass& pass) : g_(g), pass_(pass), relevance_(pass.kind == PassKind::relevance) {
+  Sweeper(Graph& g, std::span<const Var> wrt, const Pass& pass)
+      : g_(g), pass_(pass), relevance_(pass.kind == PassKind::relevance) {
     needs_.resize(g.value_count());
     carry_.resize(g.value_count());
     for (const Var& v : wrt) {
@@ -139,7 +145,8 @@ class Sweeper {
     for (NodeId id = end; id-- > begin;) visit(id);
   }
 
-  /// Throws when an op between the roots and wrt has neither rule nor body, or its rule asks for a variant that it has not.
+  /// Throws when an op between the roots and wrt has neither rule nor body, or its rule asks for a variant that it has
+  /// not.
   void check_rules(std::span<const Var> roots) const {
     Defects found;
     look_for_defects(roots, "", found);
@@ -147,8 +154,10 @@ class Sweeper {
       for (const std::string& s : list) text += "\n  " + s;
       return text;
     };
-    if (!found.missing.empty()) throw MissingRule(lines(relevance_ ? "no relevance rule for:" : "no vjp for:", found.missing));
-    if (!found.variants.empty()) throw ValueError(lines("rule set '" + pass_.rules->name() + "' does not fit:", found.variants));
+    if (!found.missing.empty())
+      throw MissingRule(lines(relevance_ ? "no relevance rule for:" : "no vjp for:", found.missing));
+    if (!found.variants.empty())
+      throw ValueError(lines("rule set '" + pass_.rules->name() + "' does not fit:", found.variants));
   }
 
   Var result(Var w) {
@@ -170,7 +179,8 @@ class Sweeper {
     for (size_t i = g_.node_count(); i-- > 0;) {
       const Node& n = g_.node(NodeId(i));
       auto results = std::span(live).subspan(n.out_begin, n.out_count);
-      if (std::none_of(results.begin(), results.end(), [](char c) { return c; }) || n.op->traits.leaf || !wanted(n)) continue;
+      if (std::none_of(results.begin(), results.end(), [](char c) { return c; }) || n.op->traits.leaf || !wanted(n))
+        continue;
       for (ValueId v : g_.inputs(n)) live[v] = 1;
       std::string where = within.empty() ? g_.describe(NodeId(i)) : n.op->name + within;
       bool has = relevance_ ? n.op->relevance || n.op->body : n.op->vjp || n.op->body;
@@ -179,8 +189,10 @@ class Sweeper {
       if (!relevance_ || !pass_.rules->names_variants()) continue;
       std::string bad = misfit(n);
       if (!bad.empty()) bad = where + ": " + bad;
-      if (!bad.empty() && std::find(found.variants.begin(), found.variants.end(), bad) == found.variants.end()) found.variants.push_back(bad);
-      if (bad.empty() && n.op->body && !overridden(n)) look_into_body(n, results, within.empty() ? " in the body of " + where : within, found);
+      if (!bad.empty() && std::find(found.variants.begin(), found.variants.end(), bad) == found.variants.end())
+        found.variants.push_back(bad);
+      if (bad.empty() && n.op->body && !overridden(n))
+        look_into_body(n, results, within.empty() ? " in the body of " + where : within, found);
     }
   }
 
@@ -214,12 +226,16 @@ class Sweeper {
     for (size_t i = 0; i < in.size(); ++i)
       if (carry_[in[i]] && !sink(*n.op, int(i))) {
         const Shape &x = g_.type(in[i]).shape, &y = g_.type(n.out_begin).shape;
-        return broadcastable_to(x, y) ? "" : "variant identity passes " + y.str() + " to " + n.op->operand_name(int(i)) + " " + x.str() + ", which is of another shape";
+        return broadcastable_to(x, y) ? ""
+                                      : "variant identity passes " + y.str() + " to " + n.op->operand_name(int(i)) +
+                                            " " + x.str() + ", which is of another shape";
       }
     return "";
   }
 
-  bool blocks(const OpDef& op) const { return op.traits.nondifferentiable || (relevance_ ? op.traits.blocks_relevance : op.traits.blocks_gradient); }
+  bool blocks(const OpDef& op) const {
+    return op.traits.nondifferentiable || (relevance_ ? op.traits.blocks_relevance : op.traits.blocks_gradient);
+  }
 
   bool wanted(const Node& n) const {
     for (uint32_t k = 0; k < n.out_count; ++k)
@@ -234,7 +250,8 @@ class Sweeper {
 
   // Under the rule "detach" a result is a constant, as under stop_relevance.
   bool detached(const Node& n) const {
-    return relevance_ && !n.op->traits.leaf && pass_.rules->has_overrides() && pass_.rules->match(n.op->name, g_.scope_name(n)).variant == "detach";
+    return relevance_ && !n.op->traits.leaf && pass_.rules->has_overrides() &&
+           pass_.rules->match(n.op->name, g_.scope_name(n)).variant == "detach";
   }
 
   void extend_masks(NodeId begin, NodeId end) {
@@ -282,7 +299,8 @@ class Sweeper {
     if (relevance_) c.rule_ = &pass_.rules->match(n.op->name, g_.scope_name(n));
     SweepFn rule = choose(c);
     if (!rule) through_body(c);
-    else if (pass_.targets && !n.op->traits.batched_sweep && rule != &lrp::identity && rule != &to_first) per_target(c, rule);
+    else if (pass_.targets && !n.op->traits.batched_sweep && rule != &lrp::identity && rule != &to_first)
+      per_target(c, rule);
     else rule(c);
     if (pass_.observe) pass_.observe(c);
     for (int i = 0; i < c.n_in(); ++i)
@@ -312,10 +330,12 @@ class Sweeper {
     if (fresh) {
       Graph scratch;
       std::vector<Var> in;
-      for (int i = 0; i < c.n_in(); ++i) in.push_back(scratch.input(std::to_string(i), c.in(i).shape(), c.in(i).dtype()));
+      for (int i = 0; i < c.n_in(); ++i)
+        in.push_back(scratch.input(std::to_string(i), c.in(i).shape(), c.in(i).dtype()));
       collect(c.op, in, c.attrs, it->second);
     }
-    return std::all_of(it->second.begin(), it->second.end(), [&](const std::string& name) { return pass_.rules->plain(name, scope); });
+    return std::all_of(it->second.begin(), it->second.end(),
+                       [&](const std::string& name) { return pass_.rules->plain(name, scope); });
   }
   static void collect(const OpDef& op, std::span<const Var> in, const Attrs& attrs, std::set<std::string>& names) {
     Graph& g = in[0].graph();
@@ -367,7 +387,8 @@ class Sweeper {
       one.targets_ = 0;
       for (int k = 0; k < c.n_out(); ++k) {
         if (!c.has(k)) continue;
-        Var row = call("slice", {c.d_[size_t(k)]}, {{"axis", int64_t(0)}, {"begin", t}, {"end", t + 1}, {"step", int64_t(1)}});
+        Var row = call("slice", {c.d_[size_t(k)]},
+                       {{"axis", int64_t(0)}, {"begin", t}, {"end", t + 1}, {"step", int64_t(1)}});
         one.d_[size_t(k)] = call("reshape", {row}, {{"shape", c.out(k).shape()}});
       }
       rule(one);
@@ -390,7 +411,8 @@ class Sweeper {
   std::map<const OpDef*, std::set<std::string>> body_ops_;
 };
 
-std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt, const Pass& pass) {
+std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
+                       const Pass& pass) {
   if (roots.empty()) throw ValueError("a sweep needs at least one root");
   if (seeds.size() != roots.size()) throw ValueError("a sweep needs one seed per root");
   Graph& g = roots[0].graph();
@@ -402,7 +424,8 @@ std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, s
   for (size_t i = 0; i < roots.size(); ++i) {
     Shape want = roots[i].shape();
     if (pass.targets) want.insert(0, pass.targets);
-    if (!(seeds[i].shape() == want)) throw ShapeError("the seed has shape " + seeds[i].shape().str() + ", the root needs " + want.str());
+    if (!(seeds[i].shape() == want))
+      throw ShapeError("the seed has shape " + seeds[i].shape().str() + ", the root needs " + want.str());
     s.seed(roots[i].id(), seeds[i]);
   }
   s.reverse(0, end);
@@ -424,12 +447,18 @@ std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed) {
 
 Var grad(Var loss, Var wrt, Var seed) { return grad(loss, std::span<const Var>(&wrt, 1), seed)[0]; }
 
-std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed, const RelevanceOptions& o) {
+std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed,
+                           const RelevanceOptions& o) {
   if (!seed.defined()) {
     seed = y;
     if (o.targets) throw ValueError("several targets need a seed with a leading target axis");
   }
-  return sweep({&y, 1}, {&seed, 1}, wrt, {.kind = PassKind::relevance, .rules = &rules, .targets = o.targets, .inline_fused = o.inline_fused, .observe = o.observe});
+  return sweep({&y, 1}, {&seed, 1}, wrt,
+               {.kind = PassKind::relevance,
+                .rules = &rules,
+                .targets = o.targets,
+                .inline_fused = o.inline_fused,
+                .observe = o.observe});
 }
 
 Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed, const RelevanceOptions& o) {

@@ -26,9 +26,11 @@ struct Pass {
 /// \param wrt    values to report
 /// \returns one Var per wrt, of its shape; zeros where nothing arrives. For an integer wrt (token ids) in a
 ///          relevance pass: relevance of the looked-up rows, summed over the features.
-/// \throws MissingRule naming every op on the way that has no rule, ValueError naming every node whose rule asks for a variant that its
+/// \throws MissingRule naming every op on the way that has no rule, ValueError naming every node whose rule asks for a
+/// variant that its
 ///         op has not, ShapeError when a seed does not fit. Nothing is recorded then.
-std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt, const Pass& pass);
+std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
+                       const Pass& pass);
 
 /// Which values carry relevance: data inputs and what depends on them; never parameters, constants, masks.
 std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra);
@@ -68,8 +70,8 @@ class SweepCtx {
   // ---- relevance passes
   bool is_relevance() const { return kind_ == PassKind::relevance; }
   const lrp::Rule& rule() const { return *rule_; }
-  /// For observers: false when no rule of this op ran, because its body was swept instead or because nothing carries here. Relevance
-  /// at d() then ended here, as absorbed() says, or went to an operand that the body returns.
+  /// For observers: false when no rule of this op ran, because its body was swept instead or because nothing carries
+  /// here. Relevance at d() then ended here, as absorbed() says, or went to an operand that the body returns.
   bool by_rule() const { return rule_ != nullptr; }
   bool carries(int i) const { return carries_[size_t(i)]; }
   int carriers() const;
@@ -115,7 +117,8 @@ struct RelevanceOptions {
 
 /// Relevance of `y` with respect to each of `wrt` under `rules`. The seed defaults to y itself (logit value).
 /// \throws MissingRule with the complete list of ops that have no rule.
-std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed = {}, const RelevanceOptions& options = {});
+std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed = {},
+                           const RelevanceOptions& options = {});
 Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed = {}, const RelevanceOptions& options = {});
 
 }  // namespace whence

@@ -44,7 +44,10 @@ struct Scratch {
       std::free(data);
       bytes = (need + 4095) / 4096 * 4096;
       data = static_cast<std::byte*>(std::aligned_alloc(64, bytes));
-      if (!data) { bytes = 0; throw std::bad_alloc(); }
+      if (!data) {
+        bytes = 0;
+        throw std::bad_alloc();
+      }
     }
     return data;
   }
@@ -74,7 +77,8 @@ template <class T> void gather_as(const TileMap& m, const std::byte* source, std
     int64_t run = std::min(inner - index[last], n);
     if (s == 1) std::memcpy(q, p, size_t(run) * sizeof(T));
     else if (s == 0) std::fill_n(q, run, *p);
-    else for (int64_t i = 0; i < run; ++i) q[i] = p[i * s];
+    else
+      for (int64_t i = 0; i < run; ++i) q[i] = p[i * s];
     if ((n -= run) == 0) return;
     q += run;
     p -= index[last] * s;
@@ -166,11 +170,17 @@ void TileProgram::run(std::byte* const* bases) const {
   if (numel == 0) return;
   const int64_t tiles = (numel + tile - 1) / tile;
   if (tiles <= grain_tiles) return run_tiles(bases, 0, tiles);
-  struct Context { const TileProgram* self; std::byte* const* bases; } context{this, bases};
-  provider().parallel(tiles, grain_tiles, [](void* c, int64_t begin, int64_t end) {
-    auto* x = static_cast<Context*>(c);
-    x->self->run_tiles(x->bases, begin, end);
-  }, &context);
+  struct Context {
+    const TileProgram* self;
+    std::byte* const* bases;
+  } context{this, bases};
+  provider().parallel(
+      tiles, grain_tiles,
+      [](void* c, int64_t begin, int64_t end) {
+        auto* x = static_cast<Context*>(c);
+        x->self->run_tiles(x->bases, begin, end);
+      },
+      &context);
 }
 
 }  // namespace planner

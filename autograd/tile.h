@@ -1,5 +1,6 @@
 // A fused group: a small program of scalar loops that runs tile by tile in the first-level cache. Every value of the
-// group is an operand: a pointer that moves with the tile, a scalar, a gathered (broadcast or strided) tile, or a register.
+// group is an operand: a pointer that moves with the tile, a scalar, a gathered (broadcast or strided) tile, or a
+// register.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -12,25 +13,25 @@ namespace whence::planner {
 
 struct TileOperand {
   enum Kind : uint8_t { memory, scalar, gather, reg } kind = reg;
-  uint8_t size = 4;          ///< bytes per element
-  bool steps = true;         ///< every reader accepts step 0 (one element for the whole tile)
-  uint32_t base = 0;         ///< memory, scalar, gather: index in the table of base pointers
-  int64_t offset = 0;        ///< bytes from the base; reg and gather's buffer: see slot
-  uint32_t slot = 0;         ///< reg, gather: register number
-  uint32_t map = 0;          ///< gather: index in TileProgram::maps
+  uint8_t size = 4;    ///< bytes per element
+  bool steps = true;   ///< every reader accepts step 0 (one element for the whole tile)
+  uint32_t base = 0;   ///< memory, scalar, gather: index in the table of base pointers
+  int64_t offset = 0;  ///< bytes from the base; reg and gather's buffer: see slot
+  uint32_t slot = 0;   ///< reg, gather: register number
+  uint32_t map = 0;    ///< gather: index in TileProgram::maps
 };
 
 /// Index map of a gathered operand: extents and strides of the iteration, adjacent axes merged.
 struct TileMap {
   int rank = 0;
-  bool periodic = false;     ///< every tile sees the same elements: gathered once per piece
+  bool periodic = false;  ///< every tile sees the same elements: gathered once per piece
   std::array<int64_t, Shape::kMaxRank> extent{}, stride{};  ///< strides in elements
 };
 
 struct TileInstr {
   enum Kind : uint8_t { unary, binary, where, copy, gather } kind = unary;
   uint32_t a = 0, b = 0, c = 0, dst = 0;  ///< operands; where: c ? a : b
-  uint32_t params = 0;       ///< index in TileProgram::params
+  uint32_t params = 0;                    ///< index in TileProgram::params
   union {
     UnaryLoop unary_loop;
     BinaryLoop binary_loop;

@@ -44,11 +44,12 @@ double time_of(const std::function<void()>& f, double seconds, int least) {
   f();
   std::vector<double> times;
   auto begin = Clock::now();
-  while (int(times.size()) < least || std::chrono::duration<double>(Clock::now() - begin).count() < seconds) times.push_back(seconds_of(f));
+  while (int(times.size()) < least || std::chrono::duration<double>(Clock::now() - begin).count() < seconds)
+    times.push_back(seconds_of(f));
   return median(times);
 }
 
-// ---- the peer, a coprocess that answers one line per request ---------------------------------------------------------
+// ---- the peer, a coprocess that answers one line per request ------------------------------------------------------
 
 class Peer {
  public:
@@ -102,7 +103,7 @@ class Peer {
   std::string version_;
 };
 
-// ---- floors ---------------------------------------------------------------------------------------------------------------
+// ---- floors -------------------------------------------------------------------------------------------------------
 
 // Multiply-adds on registers only, all threads: FLOP/s that no matrix product can exceed.
 double fma_peak() {
@@ -128,7 +129,7 @@ double fma_peak() {
   return best;
 }
 
-// ---- workloads ----------------------------------------------------------------------------------------------------------------
+// ---- workloads ----------------------------------------------------------------------------------------------------
 
 Tensor noise(const Shape& s, float scale = 1) {
   Tensor t = Tensor::empty(s);
@@ -141,7 +142,8 @@ Tensor noise(const Shape& s, float scale = 1) {
 }
 Tensor ints(const Shape& s, int low, int high) {
   Tensor t = Tensor::empty(s, i32);
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<int32_t>()[i] = low + int32_t((i * 2654435761u) % uint32_t(high - low));
+  for (int64_t i = 0; i < t.numel(); ++i)
+    t.data<int32_t>()[i] = low + int32_t((i * 2654435761u) % uint32_t(high - low));
   return t;
 }
 
@@ -164,7 +166,8 @@ struct LinearGelu {
   Feeds feeds;
   LinearGelu(int64_t rows, int64_t out, int64_t in) {
     Var x = g.input("x", {rows, in}), d = g.input("d", {rows, out});
-    // Weights as after initialisation: with unit weights a fifth of GELU's derivatives are subnormal, and those are timed then.
+    // Weights as after initialisation: with unit weights a fifth of GELU's derivatives are subnormal, and those are
+    // timed then.
     Var w = g.parameter("w", noise({out, in}, 1 / std::sqrt(float(in)))), b = g.parameter("b", noise({out}));
     Var y = gelu(linear(x, w, b));
     plan = compile({y, grad(y, std::vector<Var>{x, w, b}, d)});
@@ -178,8 +181,16 @@ struct Bert : nn::Module {
   models::BertModel encoder;
   nn::Linear head;
   Bert(int64_t tokens, int64_t width, int64_t layers)
-      : config{.vocab_size = 258, .hidden_size = width, .layers = layers, .heads = 4, .intermediate_size = 4 * width, .max_positions = tokens, .dropout = 0, .padding_idx = -1},
-        encoder(*this, "encoder", config), head(*this, "head", width, 256) {}
+      : config{.vocab_size = 258,
+               .hidden_size = width,
+               .layers = layers,
+               .heads = 4,
+               .intermediate_size = 4 * width,
+               .max_positions = tokens,
+               .dropout = 0,
+               .padding_idx = -1},
+        encoder(*this, "encoder", config),
+        head(*this, "head", width, 256) {}
 };
 
 struct BertStep {
@@ -187,9 +198,13 @@ struct BertStep {
   nn::TrainStep step;
   Batch batch;
   BertStep(int64_t B, int64_t T, int64_t width, int64_t layers, size_t memory_budget = 0)
-      : model(T, width, layers), step(model, nn::AdamW{.lr = 1e-4}, [this](Graph& g, const Batch& x) {
-          return cross_entropy(model.head(model.encoder(g.input("ids", x["ids"]))), g.input("labels", x["labels"]));
-        }, {.compile = {.memory_budget = memory_budget}}) {
+      : model(T, width, layers),
+        step(model, nn::AdamW{.lr = 1e-4},
+             [this](Graph& g, const Batch& x) {
+               return cross_entropy(model.head(model.encoder(g.input("ids", x["ids"]))),
+                                    g.input("labels", x["labels"]));
+             },
+             {.compile = {.memory_budget = memory_budget}}) {
     batch.tensors = {{"ids", ints({B, T}, 2, 258)}, {"labels", ints({B, T}, 0, 256)}};
   }
   void operator()() { step(batch); }
@@ -211,7 +226,7 @@ struct Sweeps {
   }
 };
 
-// ---- the table ----------------------------------------------------------------------------------------------------------------
+// ---- the table ----------------------------------------------------------------------------------------------------
 
 struct Row {
   std::string name, unit;
@@ -245,7 +260,8 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (!strcmp(argv[i], "--memory")) {  // a fresh process: growth over what is there before the model
       int64_t before = resident();
-      BertStep step(atoi(argv[i + 1]), atoi(argv[i + 2]), atoi(argv[i + 3]), atoi(argv[i + 4]), size_t(atoll(argv[i + 5])));
+      BertStep step(atoi(argv[i + 1]), atoi(argv[i + 2]), atoi(argv[i + 3]), atoi(argv[i + 4]),
+                    size_t(atoll(argv[i + 5])));
       for (int k = 0; k < 3; ++k) step();
       rusage use;
       getrusage(RUSAGE_SELF, &use);
@@ -261,7 +277,8 @@ int main(int argc, char** argv) {
   };
   Peer peer;
   double peak = fma_peak();
-  fmt::print("threads {}, multiply-add peak {:.0f} GFLOP/s, peer {}\n\n", omp_get_max_threads(), peak * 1e-9, peer.version().empty() ? "none" : "PyTorch " + peer.version());
+  fmt::print("threads {}, multiply-add peak {:.0f} GFLOP/s, peer {}\n\n", omp_get_max_threads(), peak * 1e-9,
+             peer.version().empty() ? "none" : "PyTorch " + peer.version());
 
   std::vector<Row> rows;
   // Ours and the peer take turns; the median of the rounds counts.
@@ -284,15 +301,29 @@ int main(int argc, char** argv) {
     std::string name = fmt::format("tiny ops, {} element(s), per op and way", n);
     if (!wanted(name)) continue;
     auto w = std::make_shared<Tiny>(n, kOps);
-    measure({name, "ns", 0, {}, 0, "5x", "15x"}, [w] { return time_of([&] { for (int i = 0; i < 100; ++i) (*w)(); }, 0.3, 20) / 100; },
-            fmt::format("tiny {} {}", n, kOps), 1e9 / double(2 * kOps));
+    measure(
+        {name, "ns", 0, {}, 0, "5x", "15x"},
+        [w] {
+          return time_of(
+                     [&] {
+                       for (int i = 0; i < 100; ++i) (*w)();
+                     },
+                     0.3, 20) /
+                 100;
+        },
+        fmt::format("tiny {} {}", n, kOps), 1e9 / double(2 * kOps));
   }
-  for (auto [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{256, 2304, 768}, {2048, 768, 768}, {2048, 3072, 768}, {5280, 1024, 256}}) {
+  for (auto [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{256, 2304, 768},
+                         {2048, 768, 768},
+                         {2048, 3072, 768},
+                         {5280, 1024, 256}}) {
     std::string name = fmt::format("linear+bias+gelu fwd+bwd {}x{}x{}", m, n, k);
     if (!wanted(name)) continue;
     auto w = std::make_shared<LinearGelu>(m, n, k);
     double flops = 6.0 * double(m) * double(n) * double(k);
-    measure({name, "ms", 0, {}, flops / peak * 1e3, "1.0x", "1.25x"}, [w] { return time_of([&] { (*w)(); }, 1, 3); }, fmt::format("linear_gelu {} {} {}", m, n, k), 1e3);
+    measure(
+        {name, "ms", 0, {}, flops / peak * 1e3, "1.0x", "1.25x"}, [w] { return time_of([&] { (*w)(); }, 1, 3); },
+        fmt::format("linear_gelu {} {} {}", m, n, k), 1e3);
   }
   constexpr int64_t B = 32, T = 165, W = 256, L = 4;
   std::string args = fmt::format("{} {} {} {}", B, T, W, L);
@@ -302,7 +333,9 @@ int main(int argc, char** argv) {
     std::string name = budget ? "the same, memory_budget 270 MiB" : "BERT-like training step (4x256, 165, 32)";
     if (!wanted("BERT-like training step")) continue;
     auto w = std::make_shared<BertStep>(B, T, W, L, budget);
-    measure({name, "ms", 0, {}, 6.0 * double(B * T) * (matrix + attention) / peak * 1e3, "1.0x", "1.3x"}, [w] { return time_of([&] { (*w)(); }, 2, 3); }, "bert_step " + args, 1e3);
+    measure(
+        {name, "ms", 0, {}, 6.0 * double(B * T) * (matrix + attention) / peak * 1e3, "1.0x", "1.3x"},
+        [w] { return time_of([&] { (*w)(); }, 2, 3); }, "bert_step " + args, 1e3);
   }
   if (wanted("relevance sweep")) {
     Sweeps s(B, T, W, L);
@@ -313,7 +346,8 @@ int main(int argc, char** argv) {
       r.push_back(time_of([&] { s.relevance.run(s.feeds); }, 1, 3) - f);
     }
     double floor = 2.0 * double(B * T) * (matrix + 2 * attention) / peak * 1e3;
-    rows.push_back({"relevance sweep (peer: our data gradient)", "ms", median(r) * 1e3, median(g) * 1e3, floor, "0.77x", "0.91x"});
+    rows.push_back(
+        {"relevance sweep (peer: our data gradient)", "ms", median(r) * 1e3, median(g) * 1e3, floor, "0.77x", "0.91x"});
     fmt::print("  {:<44} {:>10.3f} ms\n", rows.back().name, rows.back().ours);
   }
   if (wanted("peak memory")) {
@@ -324,16 +358,27 @@ int main(int argc, char** argv) {
     }
     for (size_t budget : {size_t(0), kBudget}) {
       double mine = std::atof(bytes_peak_child(argv[0], fmt::format("{} {}", args, budget)).c_str());
-      rows.push_back({budget ? "the same, memory_budget 270 MiB" : "peak memory of the training step", "MiB", mine / 1048576, theirs, 0, "1.0x", "2x"});
+      rows.push_back({budget ? "the same, memory_budget 270 MiB" : "peak memory of the training step", "MiB",
+                      mine / 1048576, theirs, 0, "1.0x", "2x"});
     }
   }
 
-  fmt::print("\n{:<44} {:>10} {:>10}      {:>7} {:>9}  {:>6} {:>6}\n{}\n", "", "ours", "peer", "ratio", "of floor", "gate", "goal", std::string(106, '-'));
-  nlohmann::json out{{"threads", omp_get_max_threads()}, {"peak_gflops", peak * 1e-9}, {"peer", peer.version()}, {"rows", nlohmann::json::array()}};
+  fmt::print("\n{:<44} {:>10} {:>10}      {:>7} {:>9}  {:>6} {:>6}\n{}\n", "", "ours", "peer", "ratio", "of floor",
+             "gate", "goal", std::string(106, '-'));
+  nlohmann::json out{{"threads", omp_get_max_threads()},
+                     {"peak_gflops", peak * 1e-9},
+                     {"peer", peer.version()},
+                     {"rows", nlohmann::json::array()}};
   for (const Row& r : rows) {
-    fmt::print("{:<44} {:>10.3f} {:>10} {:<4} {:>7} {:>9}  {:>6} {:>6}\n", r.name, r.ours, r.peer ? fmt::format("{:.3f}", *r.peer) : "-", r.unit,
-               r.peer ? fmt::format("{:.2f}x", *r.peer / r.ours) : "-", r.floor > 0 ? fmt::format("{:.0f} %", 100 * r.floor / r.ours) : "-", r.gate, r.goal);
-    out["rows"].push_back({{"name", r.name}, {"unit", r.unit}, {"ours", r.ours}, {"peer", r.peer ? nlohmann::json(*r.peer) : nlohmann::json()}, {"floor", r.floor}});
+    fmt::print("{:<44} {:>10.3f} {:>10} {:<4} {:>7} {:>9}  {:>6} {:>6}\n", r.name, r.ours,
+               r.peer ? fmt::format("{:.3f}", *r.peer) : "-", r.unit,
+               r.peer ? fmt::format("{:.2f}x", *r.peer / r.ours) : "-",
+               r.floor > 0 ? fmt::format("{:.0f} %", 100 * r.floor / r.ours) : "-", r.gate, r.goal);
+    out["rows"].push_back({{"name", r.name},
+                           {"unit", r.unit},
+                           {"ours", r.ours},
+                           {"peer", r.peer ? nlohmann::json(*r.peer) : nlohmann::json()},
+                           {"floor", r.floor}});
   }
   if (!json_path.empty()) std::ofstream(json_path) << out.dump(2) << "\n";
 }

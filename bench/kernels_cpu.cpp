@@ -1,5 +1,5 @@
-// CPU kernels against their floors. GF/s and GB/s are per second of wall time; `floor_%` compares with the fused multiply-add peak or
-// the streaming bandwidth that this program measures at its start.
+// CPU kernels against their floors. GF/s and GB/s are per second of wall time; `floor_%` compares with the fused
+// multiply-add peak or the streaming bandwidth that this program measures at its start.
 //
 //   bench_kernels_cpu [--benchmark_filter=gemm]
 #include <benchmark/benchmark.h>
@@ -50,23 +50,27 @@ double seconds_of(auto&& f) {
 void measure_floors() {
   std::vector<float> a(1 << 25, 1.0f), b(1 << 25);
   copy_bandwidth = 2.0 * 4 * double(a.size()) / seconds_of([&] {
-    parallel_for(int64_t(a.size()), 1, [&](int64_t lo, int64_t hi) { std::memcpy(b.data() + lo, a.data() + lo, size_t(hi - lo) * 4); });
-  });
+                     parallel_for(int64_t(a.size()), 1, [&](int64_t lo, int64_t hi) {
+                       std::memcpy(b.data() + lo, a.data() + lo, size_t(hi - lo) * 4);
+                     });
+                   });
   const int64_t rounds = 1 << 20;
   fma_peak = double(rounds) * 16 * 16 * 2 * num_threads() / seconds_of([&] {
-    parallel_for(num_threads(), 1, [&](int64_t, int64_t) {
-      using V [[gnu::vector_size(64)]] = float;  // sixteen independent chains hide the latency; unrolled, or they live in memory
-      V c[16], m = V{} + 0.999f;
+               parallel_for(num_threads(), 1, [&](int64_t, int64_t) {
+                 using V [[gnu::vector_size(64)]] =
+                     float;  // sixteen independent chains hide the latency; unrolled, or they live in memory
+                 V c[16], m = V{} + 0.999f;
 #pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) c[i] = V{} + float(i);
-      for (int64_t r = 0; r < rounds; ++r) {
+                 for (int i = 0; i < 16; ++i) c[i] = V{} + float(i);
+                 for (int64_t r = 0; r < rounds; ++r) {
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; ++i) c[i] = c[i] * m + m;
-      }
-      for (V& v : c) benchmark::DoNotOptimize(v);
-    });
-  });
-  std::printf("threads %d   copy %.1f GB/s   fused multiply-add %.0f GF/s\n", num_threads(), copy_bandwidth * 1e-9, fma_peak * 1e-9);
+                   for (int i = 0; i < 16; ++i) c[i] = c[i] * m + m;
+                 }
+                 for (V& v : c) benchmark::DoNotOptimize(v);
+               });
+             });
+  std::printf("threads %d   copy %.1f GB/s   fused multiply-add %.0f GF/s\n", num_threads(), copy_bandwidth * 1e-9,
+              fma_peak * 1e-9);
 }
 
 std::vector<float> randoms(int64_t n) {
@@ -77,10 +81,9 @@ std::vector<float> randoms(int64_t n) {
   return v;
 }
 
-// Times every iteration and reports the best: on a shared machine the mean measures the neighbours. `per_call` is the number of calls of
-// f in one timed interval (small kernels need many).
-template <class F>
-void timed(State& s, double elements, double bytes, double flops, int per_call, F&& f) {
+// Times every iteration and reports the best: on a shared machine the mean measures the neighbours. `per_call` is the
+// number of calls of f in one timed interval (small kernels need many).
+template <class F> void timed(State& s, double elements, double bytes, double flops, int per_call, F&& f) {
   double best = 1e9;
   for (auto _ : s) {
     double t = now();
@@ -140,9 +143,8 @@ void gemm_case(State& s) {
   auto a = randoms(m * k), b = randoms(n * k), c = randoms(m * n);
   set_gemm_backend(s.range(4) ? GemmBackend::blas : GemmBackend::own);
   double flops = 2.0 * double(m) * double(n) * double(k);
-  timed(s, 0, 0, flops, flops < 1e7 ? 20 : 1, [&] {
-    gemm<float>(ta, tb, m, n, k, 1, a.data(), ta ? m : k, b.data(), tb ? k : n, 0, c.data(), n);
-  });
+  timed(s, 0, 0, flops, flops < 1e7 ? 20 : 1,
+        [&] { gemm<float>(ta, tb, m, n, k, 1, a.data(), ta ? m : k, b.data(), tb ? k : n, 0, c.data(), n); });
   set_gemm_backend(GemmBackend::own);
 }
 
@@ -152,7 +154,9 @@ void norm_rows(State& s, bool backward) {
   std::vector<float> mean(static_cast<size_t>(rows)), rstd(mean);
   layer_norm(x.data(), w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, n, 1e-5);
   timed(s, double(rows * n), (backward ? 12.0 : 8.0) * double(rows * n), 0, 1, [&] {
-    if (backward) layer_norm_backward(x.data(), mean.data(), rstd.data(), w.data(), dy.data(), y.data(), dw.data(), b.data(), rows, n, false);
+    if (backward)
+      layer_norm_backward(x.data(), mean.data(), rstd.data(), w.data(), dy.data(), y.data(), dw.data(), b.data(), rows,
+                          n, false);
     else layer_norm(x.data(), w.data(), b.data(), y.data(), mean.data(), rstd.data(), rows, n, 1e-5);
   });
 }
@@ -171,24 +175,29 @@ void attention_case(State& s, Way way) {
     if (way == Way::tiled) {
       attention<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data());
     } else if (way == Way::backward) {
-      attention_backward<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data(), o.data(), st, dq.data(), st, dk.data(), st, dv.data(), st);
+      attention_backward<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data(),
+                                o.data(), st, dq.data(), st, dk.data(), st, dv.data(), st);
     } else {
-      gemm_batched<float>(B * H, false, true, T, T, D, 0.125f, q.data(), D, {T * D}, k.data(), D, {T * D}, 0, p.data(), T, {T * T});
+      gemm_batched<float>(B * H, false, true, T, T, D, 0.125f, q.data(), D, {T * D}, k.data(), D, {T * D}, 0, p.data(),
+                          T, {T * T});
       softmax(p.data(), p.data(), B * H * T, T, 1);
-      gemm_batched<float>(B * H, false, false, T, D, T, 1, p.data(), T, {T * T}, v.data(), D, {T * D}, 0, o.data(), D, {T * D});
+      gemm_batched<float>(B * H, false, false, T, D, T, 1, p.data(), T, {T * T}, v.data(), D, {T * D}, 0, o.data(), D,
+                          {T * D});
     }
   });
 }
 
-template <class... A>
-auto* add(const std::string& name, A&&... a) {
-  return benchmark::RegisterBenchmark(name.c_str(), std::forward<A>(a)...)->UseManualTime()->Unit(benchmark::kMicrosecond);
+template <class... A> auto* add(const std::string& name, A&&... a) {
+  return benchmark::RegisterBenchmark(name.c_str(), std::forward<A>(a)...)
+      ->UseManualTime()
+      ->Unit(benchmark::kMicrosecond);
 }
 }  // namespace
 
 int main(int argc, char** argv) {
   measure_floors();
-  for (const char* n : {"exp", "log", "log1p", "tanh", "erf", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus", "relu", "sqrt", "square", "sin", "pow"})
+  for (const char* n : {"exp", "log", "log1p", "tanh", "erf", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus",
+                        "relu", "sqrt", "square", "sin", "pow"})
     add(std::string("unary/") + n, unary, std::string(n));
   for (const char* n : {"add", "mul", "div", "maximum", "d_gelu", "d_gelu_tanh", "d_silu", "d_tanh", "lt"})
     add(std::string("binary/") + n, binary, std::string(n));
@@ -197,15 +206,37 @@ int main(int argc, char** argv) {
   add("sum", sum_rows)->Args({5280, 256, 1})->Args({1, 5280, 256})->Args({1, 1 << 24, 1});
   add("layer_norm", norm_rows, false)->Args({5280, 256})->Args({4096, 768});
   add("layer_norm_backward", norm_rows, true)->Args({5280, 256})->Args({4096, 768});
-  for (auto [way, name] : {std::pair{Way::tiled, "attention"}, {Way::backward, "attention_backward"}, {Way::unfused, "attention_unfused"}})
-    add(name, attention_case, way)->Args({32, 4, 165, 64, 0})->Args({32, 4, 165, 64, 1})->Args({1, 12, 1024, 64, 0})->Args({1, 12, 1024, 64, 1})->Args({1, 1, 165, 64, 0})->Args({4, 4, 32, 32, 0});
+  for (auto [way, name] :
+       {std::pair{Way::tiled, "attention"}, {Way::backward, "attention_backward"}, {Way::unfused, "attention_unfused"}})
+    add(name, attention_case, way)
+        ->Args({32, 4, 165, 64, 0})
+        ->Args({32, 4, 165, 64, 1})
+        ->Args({1, 12, 1024, 64, 0})
+        ->Args({1, 12, 1024, 64, 1})
+        ->Args({1, 1, 165, 64, 0})
+        ->Args({4, 4, 32, 32, 0});
   // nn, nt (linear forward), tn (weight gradient): 0, 1, 2. The library second, so that the two stand side by side.
   auto* g = add("gemm", gemm_case);
   for (int64_t blas = 0; blas <= (gemm_has_blas() ? 1 : 0); ++blas)
     for (int64_t t : {0, 1, 2})
-      for (auto [m, n, k] : {std::array<int64_t, 3>{64, 64, 64}, {256, 256, 256}, {1024, 1024, 1024}, {256, 2304, 768}, {2048, 768, 768},
-                             {2048, 3072, 768}, {5280, 256, 256}, {5280, 768, 256}, {5280, 1024, 256}, {5280, 256, 1024}, {256, 256, 5280},
-                             {1024, 256, 5280}, {1, 32, 784}, {1, 768, 768}, {8, 768, 768}, {16, 768, 768}, {165, 64, 165}, {165, 165, 64}})
+      for (auto [m, n, k] : {std::array<int64_t, 3>{64, 64, 64},
+                             {256, 256, 256},
+                             {1024, 1024, 1024},
+                             {256, 2304, 768},
+                             {2048, 768, 768},
+                             {2048, 3072, 768},
+                             {5280, 256, 256},
+                             {5280, 768, 256},
+                             {5280, 1024, 256},
+                             {5280, 256, 1024},
+                             {256, 256, 5280},
+                             {1024, 256, 5280},
+                             {1, 32, 784},
+                             {1, 768, 768},
+                             {8, 768, 768},
+                             {16, 768, 768},
+                             {165, 64, 165},
+                             {165, 165, 64}})
         g->Args({m, n, k, t, blas});
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

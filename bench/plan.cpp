@@ -19,7 +19,8 @@ Var chain(Var x, int64_t ops) {
 }
 
 void per_op(benchmark::State& state, double ops) {
-  state.counters["s/op"] = benchmark::Counter(ops, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.counters["s/op"] =
+      benchmark::Counter(ops, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
 }
 
 // range 0: ops, range 1: elements
@@ -85,7 +86,13 @@ void fused_chain(benchmark::State& state) {
   for (auto _ : state) benchmark::DoNotOptimize(p.run(feeds));
   state.SetBytesProcessed(state.iterations() * rows * cols * 8);
 }
-BENCHMARK(fused_chain)->ArgNames({"bias", "fuse"})->Args({0, 1})->Args({1, 1})->Args({0, 0})->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(fused_chain)
+    ->ArgNames({"bias", "fuse"})
+    ->Args({0, 1})
+    ->Args({1, 1})
+    ->Args({0, 0})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 
 // Forward, gradient and relevance of a multilayer perceptron in one plan; the two sweeps on one or two threads.
 void two_sweeps(benchmark::State& state) {
@@ -106,8 +113,12 @@ void two_sweeps(benchmark::State& state) {
   state.SetLabel(p.report().find("two threads") != std::string::npos ? "forked" : "one after the other");
   for (auto _ : state) benchmark::DoNotOptimize(p.run(feeds));
 }
-BENCHMARK(two_sweeps)->ArgNames({"batch", "width", "depth", "fork"})
-    ->ArgsProduct({{8}, {64, 128}, {8, 64}, {0, 1}})->ArgsProduct({{64}, {256, 512}, {8}, {0, 1}})->Unit(benchmark::kMicrosecond)->UseRealTime()
+BENCHMARK(two_sweeps)
+    ->ArgNames({"batch", "width", "depth", "fork"})
+    ->ArgsProduct({{8}, {64, 128}, {8, 64}, {0, 1}})
+    ->ArgsProduct({{64}, {256, 512}, {8}, {0, 1}})
+    ->Unit(benchmark::kMicrosecond)
+    ->UseRealTime()
     ->ComputeStatistics("min", [](const std::vector<double>& v) { return *std::min_element(v.begin(), v.end()); });
 
 }  // namespace

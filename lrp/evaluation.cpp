@@ -38,9 +38,12 @@ Curve curve(const std::vector<int64_t>& order, const ScoreBatch& score, const Cu
     size_t end = std::min(at.size(), begin + size_t(std::max<int64_t>(1, o.batch)));
     Tensor keep = Tensor::full({int64_t(end - begin), n}, remove ? 1 : 0, u8);
     for (size_t b = begin; b < end; ++b)
-      for (int64_t k = 0; k < at[b]; ++k) keep.data<uint8_t>()[int64_t(b - begin) * n + order[size_t(k)]] = remove ? 0 : 1;
+      for (int64_t k = 0; k < at[b]; ++k)
+        keep.data<uint8_t>()[int64_t(b - begin) * n + order[size_t(k)]] = remove ? 0 : 1;
     std::vector<double> s = score(keep);
-    if (s.size() != end - begin) throw ValueError("the scoring function returned " + std::to_string(s.size()) + " scores for " + std::to_string(end - begin) + " samples");
+    if (s.size() != end - begin)
+      throw ValueError("the scoring function returned " + std::to_string(s.size()) + " scores for " +
+                       std::to_string(end - begin) + " samples");
     for (size_t b = begin; b < end; ++b) {
       c.fraction.push_back(double(at[b]) / double(n));
       c.score.push_back(s[b - begin]);
@@ -58,8 +61,12 @@ uint64_t next(uint64_t& state) {  // splitmix64: the same orders everywhere
 
 }  // namespace
 
-Curve deletion_curve(const std::vector<int64_t>& order, const ScoreBatch& score, const CurveOptions& o) { return curve(order, score, o, true); }
-Curve insertion_curve(const std::vector<int64_t>& order, const ScoreBatch& score, const CurveOptions& o) { return curve(order, score, o, false); }
+Curve deletion_curve(const std::vector<int64_t>& order, const ScoreBatch& score, const CurveOptions& o) {
+  return curve(order, score, o, true);
+}
+Curve insertion_curve(const std::vector<int64_t>& order, const ScoreBatch& score, const CurveOptions& o) {
+  return curve(order, score, o, false);
+}
 
 Curve mean_curve(const std::vector<Curve>& curves) {
   Curve m;
@@ -76,7 +83,8 @@ Curve mean_curve(const std::vector<Curve>& curves) {
 
 Faithfulness faithfulness(const std::vector<double>& relevance, const ScoreBatch& score, const CurveOptions& o) {
   std::vector<int64_t> order = by_relevance(relevance), reverse(order.rbegin(), order.rend());
-  Faithfulness f{deletion_curve(order, score, o), deletion_curve(reverse, score, o), {}, insertion_curve(order, score, o)};
+  Faithfulness f{
+      deletion_curve(order, score, o), deletion_curve(reverse, score, o), {}, insertion_curve(order, score, o)};
   std::vector<Curve> random;
   uint64_t state = o.seed;
   for (int64_t k = 0; k < std::max<int64_t>(1, o.random_orders); ++k) {

@@ -1,5 +1,6 @@
-// Does an explanation name what the model uses? Perturbation curves: units (tokens, patches) are removed in order of relevance and
-// the score of the explained class is followed. Everything is normalised to [0, 1]: x is the fraction removed, areas are means.
+// Does an explanation name what the model uses? Perturbation curves: units (tokens, patches) are removed in order of
+// relevance and the score of the explained class is followed. Everything is normalised to [0, 1]: x is the fraction
+// removed, areas are means.
 //
 //   MoRF      most relevant first: a good explanation makes the score fall at once
 //   LeRF      least relevant first: a good explanation keeps it up for long
@@ -14,8 +15,8 @@
 
 namespace whence::lrp {
 
-/// keep: u8 (B, n), 1 = the unit stays, 0 = it is removed (masked, blurred: the callback decides). Returns B scores of the
-/// explained class, probabilities preferably.
+/// keep: u8 (B, n), 1 = the unit stays, 0 = it is removed (masked, blurred: the callback decides). Returns B scores of
+/// the explained class, probabilities preferably.
 using ScoreBatch = std::function<std::vector<double>(const Tensor& keep)>;
 
 struct Curve {
@@ -24,9 +25,9 @@ struct Curve {
 };
 
 struct CurveOptions {
-  int64_t steps = 20;          ///< points besides the first; fewer when there are fewer units
-  int64_t batch = 32;          ///< perturbed samples per call
-  int64_t random_orders = 8;   ///< averaged
+  int64_t steps = 20;         ///< points besides the first; fewer when there are fewer units
+  int64_t batch = 32;         ///< perturbed samples per call
+  int64_t random_orders = 8;  ///< averaged
   uint64_t seed = 1;
 };
 
@@ -44,7 +45,8 @@ Curve insertion_curve(const std::vector<int64_t>& order, const ScoreBatch& score
 /// Indices by falling value; equal values keep their order.
 std::vector<int64_t> by_relevance(const std::vector<double>& relevance);
 /// All curves for one explanation.
-Faithfulness faithfulness(const std::vector<double>& relevance, const ScoreBatch& score, const CurveOptions& options = {});
+Faithfulness faithfulness(const std::vector<double>& relevance, const ScoreBatch& score,
+                          const CurveOptions& options = {});
 /// Point by point mean of curves with equal fractions.
 Curve mean_curve(const std::vector<Curve>& curves);
 

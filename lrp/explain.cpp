@@ -54,7 +54,8 @@ ScoreBatch token_scores(const ModelFn& model, const Tensor& sample, int64_t targ
     Tensor ids = Tensor::empty({B, T}, i64);
     std::vector<int64_t> original = sample.to_vector<int64_t>();
     for (int64_t b = 0; b < B; ++b)
-      for (int64_t i = 0; i < T; ++i) ids.data<int64_t>()[b * T + i] = keep.data<uint8_t>()[b * T + i] ? original[size_t(i)] : removed;
+      for (int64_t i = 0; i < T; ++i)
+        ids.data<int64_t>()[b * T + i] = keep.data<uint8_t>()[b * T + i] ? original[size_t(i)] : removed;
     return t->plan.run({{"sample", ids.to(sample.dtype())}})[0].to_vector<double>();
   };
 }
@@ -71,19 +72,23 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
   e.rules = o.rules.describe();
   bool tokens = !is_float(sample.dtype());
   if (!e.tokens.empty() && int64_t(e.tokens.size()) != sample.numel())
-    throw ValueError("explain: " + std::to_string(e.tokens.size()) + " token texts for a sample of " + std::to_string(sample.numel()));
+    throw ValueError("explain: " + std::to_string(e.tokens.size()) + " token texts for a sample of " +
+                     std::to_string(sample.numel()));
 
   Graph g;
   Tensor batch = batched(sample);
   Var x = g.input("sample", batch.shape(), batch.dtype());
   Var y = model(x);
-  if (y.rank() != 2 || y.shape()[0] != 1) throw ShapeError("explain: the model must give scores (1, classes) for one sample, got " + y.shape().str());
+  if (y.rank() != 2 || y.shape()[0] != 1)
+    throw ShapeError("explain: the model must give scores (1, classes) for one sample, got " + y.shape().str());
   Feeds feeds{{"sample", batch}};
   e.scores = evaluate({y}, feeds)[0].to_vector<double>();
   e.probabilities = softmax_of(e.scores);
   e.predicted = std::max_element(e.scores.begin(), e.scores.end()) - e.scores.begin();
   e.target = o.target < 0 ? e.predicted : o.target;
-  if (e.target >= int64_t(e.scores.size())) throw ValueError("explain: class " + std::to_string(e.target) + " of a model with " + std::to_string(e.scores.size()));
+  if (e.target >= int64_t(e.scores.size()))
+    throw ValueError("explain: class " + std::to_string(e.target) + " of a model with " +
+                     std::to_string(e.scores.size()));
 
   Var start = seed(y, e.target, {.form = o.form});
   Ledger ledger(o.rules);
@@ -145,18 +150,25 @@ std::string Explanation::html() const {
   s.title = "explained: " + name(target);
   s.predicted = name(predicted);
   std::vector<int64_t> order = by_relevance(probabilities);
-  for (size_t k = 0; k < std::min<size_t>(4, order.size()); ++k) s.probabilities.push_back({name(order[k]), probabilities[size_t(order[k])]});
+  for (size_t k = 0; k < std::min<size_t>(4, order.size()); ++k)
+    s.probabilities.push_back({name(order[k]), probabilities[size_t(order[k])]});
   for (size_t i = 0; i < relevance.relevance.size(); ++i) {
-    std::string text = i < tokens.size() ? tokens[i] : is_float(sample.dtype()) ? "\u25a0" : std::to_string(sample.to(i64).item(int64_t(i))) + " ";
-    s.pieces.push_back({text, relevance.relevance[i], text + " at " + std::to_string(i) + ": " + std::to_string(relevance.relevance[i])});
+    std::string text = i < tokens.size()          ? tokens[i]
+                       : is_float(sample.dtype()) ? "\u25a0"
+                                                  : std::to_string(sample.to(i64).item(int64_t(i))) + " ";
+    s.pieces.push_back({text, relevance.relevance[i],
+                        text + " at " + std::to_string(i) + ": " + std::to_string(relevance.relevance[i])});
   }
   s.layers = absorbed_by_scope(ledger);
   s.ops = absorbed_by_op(ledger, 10);
   book(ledger, s);
   page.samples.push_back(std::move(s));
   for (const Method* m : {&relevance, &baseline})
-    if (!m->curves.morf.score.empty()) page.curves.push_back({m->name, m->curves.morf, m->curves.lerf, m->curves.random});
-  if (!page.curves.empty()) page.curve_note = "Probability of the explained class while positions are replaced in the order of their relevance.";
+    if (!m->curves.morf.score.empty())
+      page.curves.push_back({m->name, m->curves.morf, m->curves.lerf, m->curves.random});
+  if (!page.curves.empty())
+    page.curve_note =
+        "Probability of the explained class while positions are replaced in the order of their relevance.";
   return whence::lrp::html(page);
 }
 

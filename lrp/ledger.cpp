@@ -81,7 +81,8 @@ std::string LedgerReport::text() const {
     std::snprintf(line, sizeof line, format, v...);
     s += line;
   };
-  put("rules %s: seed %.6g = leaves %.6g + absorbed %.6g (residual %.2g)\n", rules.c_str(), seed, leaves, all_absorbed(), residual());
+  put("rules %s: seed %.6g = leaves %.6g + absorbed %.6g (residual %.2g)\n", rules.c_str(), seed, leaves,
+      all_absorbed(), residual());
   for (const auto& [name, v] : absorbed) put("  absorbed by %-14s %12.5g\n", name.c_str(), v);
   put("  %-20s %12s %12s %12s %10s %12s\n", "op", "arrived", "passed on", "absorbed", "residual", "min|z|/eps");
   for (const auto& [name, r] : by_op()) {
@@ -89,11 +90,12 @@ std::string LedgerReport::text() const {
     if (r.min_z >= 0 && r.eps > 0) put(" %12.3g", r.min_z / r.eps);
     s += "\n";
   }
-  for (const LedgerRow* r : offenders()) put("  DOES NOT ADD UP: %.150s, residual %.3g of %.3g\n", r->where.c_str(), r->residual(), r->arrived_abs);
+  for (const LedgerRow* r : offenders())
+    put("  DOES NOT ADD UP: %.150s, residual %.3g of %.3g\n", r->where.c_str(), r->residual(), r->arrived_abs);
   return s;
 }
 
-// ---- recording ---------------------------------------------------------------------------------------------------------
+// ---- recording ----------------------------------------------------------------------------------------------------
 
 size_t Ledger::sum_of(Var v, bool absolute) {
   Var wide = cast(absolute ? abs(v) : v, f64);  // so that rounding of the sum does not look like a leak

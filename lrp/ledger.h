@@ -1,6 +1,6 @@
-// The ledger of a relevance sweep: at every node, relevance that arrived = relevance passed on + relevance absorbed, where
-// what may be absorbed (bias, stabiliser, softmax residual, constants, padding) is a closed form of the op that does not look at its rule.
-// The sum over the leaves and everything absorbed equals the seed.
+// The ledger of a relevance sweep: at every node, relevance that arrived = relevance passed on + relevance absorbed,
+// where what may be absorbed (bias, stabiliser, softmax residual, constants, padding) is a closed form of the op that
+// does not look at its rule. The sum over the leaves and everything absorbed equals the seed.
 //
 //   lrp::Ledger ledger(rules);
 //   std::vector<Var> r = ledger.relevance(y, wrt, seed);
@@ -26,14 +26,14 @@ struct LedgerRow {
   double passed = 0;             ///< sum of R given to operands that carry
   double passed_abs = 0;
   std::map<std::string, double> absorbed{};  ///< by category
-  double min_z = -1;             ///< smallest |z| under a stabiliser; negative when there is none
+  double min_z = -1;                         ///< smallest |z| under a stabiliser; negative when there is none
   double eps = 0;
   double all_absorbed() const;
   double residual() const { return arrived - passed - all_absorbed(); }  ///< what no category explains
 };
 
 struct LedgerReport {
-  std::string rules;             ///< name of the rule set
+  std::string rules;  ///< name of the rule set
   double seed = 0, leaves = 0;
   DType dtype = f32;
   std::vector<LedgerRow> nodes{};  ///< in the order of the sweep

@@ -78,10 +78,17 @@ RuleSet epsilon_gamma_box(double low, double high, std::string first, double gam
 }
 
 RuleSet preset(std::string_view name) {
-  struct Named { const char* name; RuleSet (*make)(); };
-  static const Named all[] = {{"attn", [] { return attn(); }}, {"cp", [] { return cp(); }}, {"dynamic", [] { return dynamic(); }},
-                              {"mamba", [] { return mamba(); }}, {"epsilon", [] { return epsilon(); }},
-                              {"epsilon_plus", [] { return epsilon_plus(); }}, {"epsilon_alpha2_beta1", [] { return epsilon_alpha2_beta1(); }}};
+  struct Named {
+    const char* name;
+    RuleSet (*make)();
+  };
+  static const Named all[] = {{"attn", [] { return attn(); }},
+                              {"cp", [] { return cp(); }},
+                              {"dynamic", [] { return dynamic(); }},
+                              {"mamba", [] { return mamba(); }},
+                              {"epsilon", [] { return epsilon(); }},
+                              {"epsilon_plus", [] { return epsilon_plus(); }},
+                              {"epsilon_alpha2_beta1", [] { return epsilon_alpha2_beta1(); }}};
   std::string known;
   for (const Named& n : all) {
     if (name == n.name) return n.make();

@@ -1,5 +1,5 @@
-// One self-contained HTML page that a person reads at a glance: sequences coloured by relevance, where in the network it
-// flows and is absorbed, the ledger, and the deletion curves. No scripts, no outside resources.
+// One self-contained HTML page that a person reads at a glance: sequences coloured by relevance, where in the network
+// it flows and is absorbed, the ledger, and the deletion curves. No scripts, no outside resources.
 #pragma once
 #include <string>
 #include <vector>
@@ -22,27 +22,27 @@ struct Piece {
 };
 
 struct ReportSample {
-  std::string title;                ///< identifier
-  std::string truth, predicted;     ///< class names
-  std::vector<Bar> probabilities;   ///< the leading classes
+  std::string title;               ///< identifier
+  std::string truth, predicted;    ///< class names
+  std::vector<Bar> probabilities;  ///< the leading classes
   std::vector<Piece> pieces;
-  std::vector<Bar> layers, ops;     ///< relevance by scope and by op
-  double seed = 0, inputs = 0;      ///< the ledger: seed = inputs + absorbed + residual
-  std::vector<Bar> absorbed;        ///< by category
+  std::vector<Bar> layers, ops;  ///< relevance by scope and by op
+  double seed = 0, inputs = 0;   ///< the ledger: seed = inputs + absorbed + residual
+  std::vector<Bar> absorbed;     ///< by category
   double residual = 0;
 };
 
 struct ReportCurves {
-  std::string name;                 ///< "AttnLRP", "gradient x input"
+  std::string name;  ///< "AttnLRP", "gradient x input"
   Curve morf, lerf, random;
   double area() const { return lerf.area() - morf.area(); }
 };
 
 struct Report {
   std::string title, subtitle;
-  std::vector<Bar> facts;           ///< figures at the top; values are shown as they are, names below
-  std::string method;               ///< rule set, seed, stabiliser
-  std::string curve_note;           ///< what is hidden with what, over how many samples
+  std::vector<Bar> facts;  ///< figures at the top; values are shown as they are, names below
+  std::string method;      ///< rule set, seed, stabiliser
+  std::string curve_note;  ///< what is hidden with what, over how many samples
   std::vector<ReportCurves> curves;
   std::string layers_caption = "Relevance by layer", ops_caption = "Relevance by operation";
   std::vector<ReportSample> samples;

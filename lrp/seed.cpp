@@ -24,7 +24,8 @@ Var shaped(Var y, Var mark, SeedForm form) {
 Var at_position(Var y, int64_t position) {
   if (y.rank() < 2) throw ShapeError("a seed at a position needs scores (.., T, V), got " + y.shape().str());
   int64_t steps = y.shape()[-2], p = position < 0 ? position + steps : position;
-  if (p < 0 || p >= steps) throw ValueError("position " + std::to_string(position) + " is outside a sequence of " + std::to_string(steps));
+  if (p < 0 || p >= steps)
+    throw ValueError("position " + std::to_string(position) + " is outside a sequence of " + std::to_string(steps));
   Tensor t = Tensor::zeros({steps, 1}, y.dtype());
   t.slice(0, p, p + 1).fill(1);
   return y.graph().constant(t);
@@ -40,10 +41,12 @@ Var make(Var y, Var target, const SeedOptions& o) {
   if (y.rank() < 1) throw ShapeError("a seed needs scores over a last axis, got a scalar");
   Shape positions = without_last(y.shape());
   if (!(target.shape() == positions) && y.rank() >= 2 && target.shape() == without_last(y.shape(), 2)) {
-    if (!o.position) throw ShapeError("one target per sample for scores " + y.shape().str() + " needs SeedOptions::position");
+    if (!o.position)
+      throw ShapeError("one target per sample for scores " + y.shape().str() + " needs SeedOptions::position");
     target = broadcast_to(unsqueeze(target, -1), positions);
   }
-  if (!(target.shape() == positions)) throw ShapeError("targets " + target.shape().str() + " do not fit scores " + y.shape().str());
+  if (!(target.shape() == positions))
+    throw ShapeError("targets " + target.shape().str() + " do not fit scores " + y.shape().str());
   Var s = shaped(y, marks(y, target), o.form);
   return o.position ? s * at_position(y, *o.position) : s;
 }
@@ -53,7 +56,8 @@ Var make(Var y, Var target, const SeedOptions& o) {
 Var seed(Var y, Var target, SeedOptions options) { return make(stop_gradient(y), target, options); }
 
 Var seed(Var y, int64_t target, SeedOptions options) {
-  if (y.rank() < 1 || target < 0 || target >= y.shape()[-1]) throw ValueError("class " + std::to_string(target) + " is outside scores " + y.shape().str());
+  if (y.rank() < 1 || target < 0 || target >= y.shape()[-1])
+    throw ValueError("class " + std::to_string(target) + " is outside scores " + y.shape().str());
   Var t = broadcast_to(y.graph().constant(Tensor::full({}, double(target), i64)), without_last(y.shape()));
   return seed(y, t, options);
 }

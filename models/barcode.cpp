@@ -5,28 +5,42 @@
 
 namespace whence::models {
 
-// BERT's 0.02 is made for a width of 768. In a narrow encoder it leaves attention flat and the blocks silent against their
-// skips, and masked prediction rests on the most common k-mers for long; at 1/sqrt(width) every layer keeps the scale.
+// BERT's 0.02 is made for a width of 768. In a narrow encoder it leaves attention flat and the blocks silent against
+// their skips, and masked prediction rests on the most common k-mers for long; at 1/sqrt(width) every layer keeps the
+// scale.
 static BertConfig bert(const BarcodeConfig& c, int64_t hidden, int64_t layers, int64_t heads) {
-  return {.vocab_size = c.vocab(), .hidden_size = hidden, .layers = layers, .heads = heads, .intermediate_size = 4 * hidden,
-          .max_positions = std::max<int64_t>(512, 1536 / c.k), .dropout = c.dropout, .padding_idx = -1, .dense_range = 1 / std::sqrt(double(hidden))};
+  return {.vocab_size = c.vocab(),
+          .hidden_size = hidden,
+          .layers = layers,
+          .heads = heads,
+          .intermediate_size = 4 * hidden,
+          .max_positions = std::max<int64_t>(512, 1536 / c.k),
+          .dropout = c.dropout,
+          .padding_idx = -1,
+          .dense_range = 1 / std::sqrt(double(hidden))};
 }
 BertConfig BarcodeConfig::encoder() const { return bert(*this, hidden, layers, heads); }
 BertConfig BarcodeConfig::decoder() const { return bert(*this, decoder_hidden, decoder_layers, decoder_heads); }
 
-// ---- BarcodeBERT ----------------------------------------------------------------------------------------------------
+// ---- BarcodeBERT --------------------------------------------------------------------------------------------------
 
 BarcodeBert::BarcodeBert(const BarcodeConfig& c)
-    : config(c), encoder(*this, "encoder", c.encoder()), predictor(*this, "predictor", c.hidden, c.classes(), true, nn::Init::normal(0.02)) {}
+    : config(c),
+      encoder(*this, "encoder", c.encoder()),
+      predictor(*this, "predictor", c.hidden, c.classes(), true, nn::Init::normal(0.02)) {}
 
-Var BarcodeBert::loss(Var ids, Var labels, const BertInputs& in) const { return cross_entropy(predictor(encoder(ids, in)), labels); }
+Var BarcodeBert::loss(Var ids, Var labels, const BertInputs& in) const {
+  return cross_entropy(predictor(encoder(ids, in)), labels);
+}
 
-// ---- BarcodeMAE -----------------------------------------------------------------------------------------------------
+// ---- BarcodeMAE ---------------------------------------------------------------------------------------------------
 
-PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width, bool label_visible) {
+PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width,
+                  bool label_visible) {
   int64_t B = ids.size(0), T = ids.size(1);
   if (int64_t(hidden.size()) != B * T || !(seen.shape() == ids.shape()))
-    throw ShapeError("pack: ids " + ids.shape().str() + ", attention mask " + seen.shape().str() + ", " + std::to_string(hidden.size()) + " marks");
+    throw ShapeError("pack: ids " + ids.shape().str() + ", attention mask " + seen.shape().str() + ", " +
+                     std::to_string(hidden.size()) + " marks");
   const int32_t* id = ids.data<int32_t>();
   const uint8_t* live = seen.data<uint8_t>();
   auto visible = [&](int64_t i) { return live[i] && !hidden[size_t(i)]; };
@@ -37,8 +51,10 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
     widest = std::max(widest, n);
   }
   int64_t P = width ? width : widest;
-  if (widest > P) throw ShapeError("pack: " + std::to_string(widest) + " visible tokens do not fit a width of " + std::to_string(P));
-  PackedTokens out{Tensor::full({B, P}, 1, i32), Tensor::zeros({B, P}, i32), Tensor::zeros({B, P}, u8), Tensor::empty({B * T}, i32), Tensor::full({B, T}, -100, i32)};
+  if (widest > P)
+    throw ShapeError("pack: " + std::to_string(widest) + " visible tokens do not fit a width of " + std::to_string(P));
+  PackedTokens out{Tensor::full({B, P}, 1, i32), Tensor::zeros({B, P}, i32), Tensor::zeros({B, P}, u8),
+                   Tensor::empty({B * T}, i32), Tensor::full({B, T}, -100, i32)};
   for (int64_t b = 0; b < B; ++b) {
     int64_t at = 0;
     for (int64_t t = 0; t < T; ++t) {
@@ -60,24 +76,32 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
 }
 
 BarcodeMae::BarcodeMae(const BarcodeConfig& c)
-    : config(c), encoder(*this, "encoder", c.encoder()), bridge(*this, "bridge", c.hidden, c.decoder_hidden, true, nn::Init::normal(1 / std::sqrt(double(c.hidden)))),
-      decoder(*this, "decoder", c.decoder()), predictor(*this, "predictor", c.decoder_hidden, c.classes(), true, nn::Init::normal(1 / std::sqrt(double(c.decoder_hidden)))) {}
+    : config(c),
+      encoder(*this, "encoder", c.encoder()),
+      bridge(*this, "bridge", c.hidden, c.decoder_hidden, true, nn::Init::normal(1 / std::sqrt(double(c.hidden)))),
+      decoder(*this, "decoder", c.decoder()),
+      predictor(*this, "predictor", c.decoder_hidden, c.classes(), true,
+                nn::Init::normal(1 / std::sqrt(double(c.decoder_hidden)))) {}
 
 Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, bool training) const {
   Graph& g = ids.graph();
   int64_t B = ids.size(0), P = ids.size(1), T = labels.size(1), C = config.decoder_hidden;
-  Var visible = bridge(encoder(ids, {.positions = positions, .token_types = {}, .mask = mask, .training = training}));           // (B, P, C)
-  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});   // the [MASK] row
+  Var visible = bridge(
+      encoder(ids, {.positions = positions, .token_types = {}, .mask = mask, .training = training}));  // (B, P, C)
+  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});          // the [MASK] row
   Var rows = reshape(concat({visible, hidden}, 1), {B * (P + 1), C});
-  Var all = reshape(gather(rows, restore, 0), {B, T, C});                                        // every place again
+  Var all = reshape(gather(rows, restore, 0), {B, T, C});  // every place again
   BertInputs in{.positions = {}, .token_types = {}, .mask = decoder_mask, .training = training};
   return cross_entropy(predictor(decoder.encode(decoder.embeddings.embed(all, in), in).back()), labels);
 }
 
-// ---- classifier -----------------------------------------------------------------------------------------------------
+// ---- classifier ---------------------------------------------------------------------------------------------------
 
 BarcodeClassifier::BarcodeClassifier(const BarcodeConfig& c, int64_t classes)
-    : config(c), encoder(*this, "encoder", c.encoder()), norm(*this, "norm", c.hidden), head(*this, "head", c.hidden, classes) {}
+    : config(c),
+      encoder(*this, "encoder", c.encoder()),
+      norm(*this, "norm", c.hidden),
+      head(*this, "head", c.hidden, classes) {}
 
 Var BarcodeClassifier::embed(Var ids, Var mask, bool training) const {
   return masked_mean(encoder(ids, {.positions = {}, .token_types = {}, .mask = mask, .training = training}), mask);

@@ -39,9 +39,10 @@ struct PackedTokens {
 
 /// Hides the places marked in `hidden` [B * T]. P is the largest number of visible tokens, or `width` when given (equal
 /// widths share one plan). ids [B, T] i32, seen [B, T] u8 (attention mask).
-/// label_visible: known visible tokens are predicted too (BarcodeBERT's loss), so that the encoder keeps what each token says.
-/// \throws ShapeError when a row has more visible tokens than `width`.
-PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width = 0, bool label_visible = false);
+/// label_visible: known visible tokens are predicted too (BarcodeBERT's loss), so that the encoder keeps what each
+/// token says. \throws ShapeError when a row has more visible tokens than `width`.
+PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width = 0,
+                  bool label_visible = false);
 
 /// Encoder on visible tokens only, decoder on all places; the loss counts masked places. Only the encoder is kept.
 struct BarcodeMae : nn::Module {
@@ -50,17 +51,18 @@ struct BarcodeMae : nn::Module {
   Var loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, bool training) const;
   BarcodeConfig config;
   BertModel encoder;
-  nn::Linear bridge;       ///< encoder width -> decoder width
+  nn::Linear bridge;  ///< encoder width -> decoder width
   BertModel decoder;
   nn::Linear predictor;
 };
 
-/// Encoder, mean over known tokens, batch norm (He et al. 2022, MAE: means over many tokens share a large common part), linear head.
+/// Encoder, mean over known tokens, batch norm (He et al. 2022, MAE: means over many tokens share a large common part),
+/// linear head.
 struct BarcodeClassifier : nn::Module {
   BarcodeClassifier(const BarcodeConfig& config, int64_t classes);
-  Var embed(Var ids, Var mask, bool training = false) const;                ///< [B, hidden]
-  Var classify(Var embedded, bool training = false) const;                  ///< [B, hidden] -> [B, classes]
-  Var operator()(Var ids, Var mask, bool training = false) const;           ///< [B, classes]
+  Var embed(Var ids, Var mask, bool training = false) const;       ///< [B, hidden]
+  Var classify(Var embedded, bool training = false) const;         ///< [B, hidden] -> [B, classes]
+  Var operator()(Var ids, Var mask, bool training = false) const;  ///< [B, classes]
   BarcodeConfig config;
   BertModel encoder;
   nn::BatchNorm norm;

@@ -12,7 +12,9 @@ nn::FeedForward::Activation activation_named(const std::string& name) {
   throw ValueError("no activation is named '" + name + "' (gelu, gelu_new, relu, silu)");
 }
 
-static Init dense_init(const BertConfig& c) { return Init::normal(c.dense_range > 0 ? c.dense_range : c.initializer_range); }
+static Init dense_init(const BertConfig& c) {
+  return Init::normal(c.dense_range > 0 ? c.dense_range : c.initializer_range);
+}
 
 // One random stream per place, told apart by its name.
 static nn::Dropout dropout_at(const nn::Module& m, const char* place, double p) {
@@ -26,20 +28,25 @@ BertEmbeddings::BertEmbeddings(Module& parent, const std::string& name, const Be
       word(*this, "word_embeddings", c.vocab_size, c.hidden_size, Init::normal(c.initializer_range), c.padding_idx),
       position(*this, "position_embeddings", c.max_positions, c.hidden_size, Init::normal(c.initializer_range)),
       token_type(*this, "token_type_embeddings", c.type_vocab_size, c.hidden_size, Init::normal(c.initializer_range)),
-      norm(*this, "LayerNorm", c.hidden_size, c.layer_norm_eps), dropout(dropout_at(*this, "dropout", c.dropout)) {}
+      norm(*this, "LayerNorm", c.hidden_size, c.layer_norm_eps),
+      dropout(dropout_at(*this, "dropout", c.dropout)) {}
 
 Var BertEmbeddings::embed(Var words, const BertInputs& in) const {
   Graph& g = words.graph();
   int64_t T = words.size(1);
   if (T > position.weight.shape()[0] && !in.positions.defined())
-    throw ShapeError("a sequence of " + std::to_string(T) + " tokens is longer than the " + std::to_string(position.weight.shape()[0]) + " positions of '" + name() + "'");
-  Var where = in.positions.defined() ? position(in.positions) : slice(position.weight.in(g), 0, 0, T);       // (T, C) or (B, T, C)
-  Var type = in.token_types.defined() ? token_type(in.token_types) : slice(token_type.weight.in(g), 0, 0, 1);  // (1, C) or (B, T, C)
+    throw ShapeError("a sequence of " + std::to_string(T) + " tokens is longer than the " +
+                     std::to_string(position.weight.shape()[0]) + " positions of '" + name() + "'");
+  Var where =
+      in.positions.defined() ? position(in.positions) : slice(position.weight.in(g), 0, 0, T);  // (T, C) or (B, T, C)
+  Var type = in.token_types.defined() ? token_type(in.token_types)
+                                      : slice(token_type.weight.in(g), 0, 0, 1);  // (1, C) or (B, T, C)
   return dropout(norm(words + type + where), in.training);
 }
 
 BertLayer::BertLayer(Module& parent, const std::string& name, const BertConfig& c)
-    : Module(parent, name), heads(c.heads),
+    : Module(parent, name),
+      heads(c.heads),
       query(*this, "attention.self.query", c.hidden_size, c.hidden_size, true, dense_init(c)),
       key(*this, "attention.self.key", c.hidden_size, c.hidden_size, true, dense_init(c)),
       value(*this, "attention.self.value", c.hidden_size, c.hidden_size, true, dense_init(c)),
@@ -47,9 +54,13 @@ BertLayer::BertLayer(Module& parent, const std::string& name, const BertConfig& 
       attention_norm(*this, "attention.output.LayerNorm", c.hidden_size, c.layer_norm_eps),
       up(*this, "intermediate.dense", c.hidden_size, c.intermediate_size, true, dense_init(c)),
       down(*this, "output.dense", c.intermediate_size, c.hidden_size, true, dense_init(c)),
-      output_norm(*this, "output.LayerNorm", c.hidden_size, c.layer_norm_eps), activation(activation_named(c.activation)),
-      attention_dropout(dropout_at(*this, "attention", c.dropout)), output_dropout(dropout_at(*this, "output", c.dropout)) {
-  if (c.hidden_size % c.heads) throw ValueError(this->name() + ": hidden size " + std::to_string(c.hidden_size) + " does not divide into " + std::to_string(c.heads) + " heads");
+      output_norm(*this, "output.LayerNorm", c.hidden_size, c.layer_norm_eps),
+      activation(activation_named(c.activation)),
+      attention_dropout(dropout_at(*this, "attention", c.dropout)),
+      output_dropout(dropout_at(*this, "output", c.dropout)) {
+  if (c.hidden_size % c.heads)
+    throw ValueError(this->name() + ": hidden size " + std::to_string(c.hidden_size) + " does not divide into " +
+                     std::to_string(c.heads) + " heads");
 }
 
 Var BertLayer::operator()(Var x, const BertInputs& in) const {
@@ -58,7 +69,8 @@ Var BertLayer::operator()(Var x, const BertInputs& in) const {
   Graph& g = x.graph();
   {
     Scope scope(g, "attention");
-    Var seen = attention(nn::split_heads(query(x), heads), nn::split_heads(key(x), heads), nn::split_heads(value(x), heads), options);
+    Var seen = attention(nn::split_heads(query(x), heads), nn::split_heads(key(x), heads),
+                         nn::split_heads(value(x), heads), options);
     x = attention_norm(x + attention_dropout(attention_out(nn::merge_heads(seen)), in.training));
   }
   Scope scope(g, "ffn");
@@ -87,9 +99,13 @@ Var BertModel::pool(Var hidden) const {
 }
 
 BertForMaskedLM::BertForMaskedLM(const BertConfig& c, bool is_tied)
-    : tied(is_tied), bert(*this, "bert", c), transform(*this, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, true, dense_init(c)),
+    : tied(is_tied),
+      bert(*this, "bert", c),
+      transform(*this, "cls.predictions.transform.dense", c.hidden_size, c.hidden_size, true, dense_init(c)),
       transform_norm(*this, "cls.predictions.transform.LayerNorm", c.hidden_size, c.layer_norm_eps),
-      decoder_weight(is_tied ? nullptr : &parameter("cls.predictions.decoder.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_range))),
+      decoder_weight(is_tied ? nullptr
+                             : &parameter("cls.predictions.decoder.weight", {c.vocab_size, c.hidden_size},
+                                          Init::normal(c.initializer_range))),
       bias(parameter("cls.predictions.bias", {c.vocab_size}, Init::zeros())),
       decoder_bias(is_tied ? nullptr : &parameter("cls.predictions.decoder.bias", {c.vocab_size}, Init::zeros())) {}
 
@@ -97,7 +113,8 @@ Var BertForMaskedLM::logits(Var hidden) const {
   Graph& g = hidden.graph();
   Scope scope(g, "predictions");
   Var h = transform_norm(bert.layers[0].activation(transform(hidden)));
-  return tied ? linear(h, bert.embeddings.word.weight.in(g), bias.in(g)) : linear(h, decoder_weight->in(g), decoder_bias->in(g));
+  return tied ? linear(h, bert.embeddings.word.weight.in(g), bias.in(g))
+              : linear(h, decoder_weight->in(g), decoder_bias->in(g));
 }
 
 BertForSequenceClassification::BertForSequenceClassification(const BertConfig& c, int64_t classes)

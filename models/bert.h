@@ -19,9 +19,9 @@ struct BertConfig {
 
 /// What goes into an encoder besides ids or embeddings. Undefined members take their defaults.
 struct BertInputs {
-  Var positions;    ///< [B, T] integers; default 0 .. T-1
-  Var token_types;  ///< [B, T] integers; default 0
-  Var mask;         ///< [B, T] u8 or boolean, 1 = may be seen; default all
+  Var positions;          ///< [B, T] integers; default 0 .. T-1
+  Var token_types;        ///< [B, T] integers; default 0
+  Var mask;               ///< [B, T] u8 or boolean, 1 = may be seen; default all
   bool training = false;  ///< dropout on
 };
 
@@ -73,7 +73,7 @@ struct BertForMaskedLM : nn::Module {
   nn::LayerNorm transform_norm;
   nn::Parameter* decoder_weight;  ///< null when tied
   nn::Parameter& bias;
-  nn::Parameter* decoder_bias;    ///< null when tied
+  nn::Parameter* decoder_bias;  ///< null when tied
 };
 
 /// bert.* with a pooler, and classifier.*.

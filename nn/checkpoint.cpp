@@ -75,8 +75,8 @@ CheckpointFolder::CheckpointFolder(std::string folder, int keep, std::string pre
 
 std::string CheckpointFolder::path_of(int64_t step) const {
   std::string digits = std::to_string(step);
-  return folder_ + "/" + prefix_ + "-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') +
-         digits + std::string(kEnding);
+  return folder_ + "/" + prefix_ + "-" + std::string(digits.size() < 8 ? 8 - digits.size() : 0, '0') + digits +
+         std::string(kEnding);
 }
 
 std::vector<CheckpointFolder::Found> CheckpointFolder::list() const {
@@ -86,8 +86,7 @@ std::vector<CheckpointFolder::Found> CheckpointFolder::list() const {
   while (const dirent* entry = ::readdir(dir)) {
     std::string_view name = entry->d_name;
     if (!name.starts_with(prefix_ + "-") || !name.ends_with(kEnding)) continue;
-    std::string_view digits =
-        name.substr(prefix_.size() + 1, name.size() - prefix_.size() - 1 - kEnding.size());
+    std::string_view digits = name.substr(prefix_.size() + 1, name.size() - prefix_.size() - 1 - kEnding.size());
     int64_t step = 0;
     auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
     if (digits.empty() || error != std::errc() || end != digits.data() + digits.size() || step < 0) continue;

@@ -12,22 +12,16 @@ namespace whence {
 namespace {
 
 // Distinguishable with the common colour blindnesses (Okabe and Ito), dark enough on white.
-constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                    "#b8860b", "#56b4e9", "#555555"};
+constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#555555"};
 
 std::string text_of(std::string_view s) {
   std::string out;
   for (char c : s) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else if (uint8_t(c) >= 0x20 || c == '\t')
-      out += c;
+    if (c == '&') out += "&amp;";
+    else if (c == '<') out += "&lt;";
+    else if (c == '>') out += "&gt;";
+    else if (c == '"') out += "&quot;";
+    else if (uint8_t(c) >= 0x20 || c == '\t') out += c;
   }
   return out;
 }
@@ -120,9 +114,7 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
   if (!(o.smoothing >= 0 && o.smoothing < 1))
     throw ValueError("curve_svg: smoothing must lie in [0, 1), got " + std::to_string(o.smoothing));
   if (o.width < 200 || o.height < 120) throw ValueError("curve_svg: the picture must be at least 200 by 120");
-  auto shown = [&](double x, double y) {
-    return std::isfinite(x) && std::isfinite(y) && (!o.log_y || y > 0);
-  };
+  auto shown = [&](double x, double y) { return std::isfinite(x) && std::isfinite(y) && (!o.log_y || y > 0); };
   constexpr double inf = std::numeric_limits<double>::infinity();
   double x0 = inf, x1 = -inf, y0 = inf, y1 = -inf;
   for (const auto& s : series) {
@@ -146,22 +138,22 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
   auto px = [&](double x) { return left + w * ax.at(x); };
   auto py = [&](double y) { return top + h * (1 - ay.at(y)); };
 
-  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(o.width) +
-                    "\" height=\"" + std::to_string(o.height) + "\" viewBox=\"0 0 " +
-                    std::to_string(o.width) + " " + std::to_string(o.height) +
+  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" + std::to_string(o.width) + "\" height=\"" +
+                    std::to_string(o.height) + "\" viewBox=\"0 0 " + std::to_string(o.width) + " " +
+                    std::to_string(o.height) +
                     "\" font-family=\"Helvetica, Arial, sans-serif\" font-size=\"12\" "
                     "fill=\"#333333\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
   if (!o.title.empty())
-    out += "<text x=\"" + number(left) + "\" y=\"24\" font-size=\"15\" font-weight=\"600\">" +
-           text_of(o.title) + "</text>\n";
+    out += "<text x=\"" + number(left) + "\" y=\"24\" font-size=\"15\" font-weight=\"600\">" + text_of(o.title) +
+           "</text>\n";
   out += "<g stroke=\"#e6e6e6\" stroke-width=\"1\">\n";
   for (double t : ay.ticks)
-    out += "<line x1=\"" + number(left) + "\" x2=\"" + number(left + w) + "\" y1=\"" + number(py(t)) +
-           "\" y2=\"" + number(py(t)) + "\"/>\n";
+    out += "<line x1=\"" + number(left) + "\" x2=\"" + number(left + w) + "\" y1=\"" + number(py(t)) + "\" y2=\"" +
+           number(py(t)) + "\"/>\n";
   out += "</g>\n<g stroke=\"#888888\" stroke-width=\"1\">\n";
   for (double t : ax.ticks)
-    out += "<line x1=\"" + number(px(t)) + "\" x2=\"" + number(px(t)) + "\" y1=\"" + number(top + h) +
-           "\" y2=\"" + number(top + h + 5) + "\"/>\n";
+    out += "<line x1=\"" + number(px(t)) + "\" x2=\"" + number(px(t)) + "\" y1=\"" + number(top + h) + "\" y2=\"" +
+           number(top + h + 5) + "\"/>\n";
   out += "<path fill=\"none\" d=\"M" + number(left) + " " + number(top) + "V" + number(top + h) + "H" +
          number(left + w) + "\"/>\n</g>\n";
   for (double t : ay.ticks)
@@ -171,14 +163,13 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
     out += "<text x=\"" + number(px(t)) + "\" y=\"" + number(top + h + 19) + "\" text-anchor=\"middle\">" +
            tick_text(t, ax.thousands()) + "</text>\n";
   if (!o.x_label.empty())
-    out += "<text x=\"" + number(left + w / 2) + "\" y=\"" + number(top + h + 40) +
-           "\" text-anchor=\"middle\">" + text_of(o.x_label) + "</text>\n";
+    out += "<text x=\"" + number(left + w / 2) + "\" y=\"" + number(top + h + 40) + "\" text-anchor=\"middle\">" +
+           text_of(o.x_label) + "</text>\n";
   if (!o.y_label.empty())
-    out += "<text transform=\"translate(16 " + number(top + h / 2) +
-           ") rotate(-90)\" text-anchor=\"middle\">" + text_of(o.y_label) + "</text>\n";
+    out += "<text transform=\"translate(16 " + number(top + h / 2) + ") rotate(-90)\" text-anchor=\"middle\">" +
+           text_of(o.y_label) + "</text>\n";
 
-  auto path = [&](const std::vector<double>& x, const std::vector<double>& y, const char* colour,
-                  const char* style) {
+  auto path = [&](const std::vector<double>& x, const std::vector<double>& y, const char* colour, const char* style) {
     std::string d;
     bool pen = false;
     size_t points = 0;
@@ -194,11 +185,11 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
     if (points == 1) {
       size_t i = 0;
       while (!shown(x[i], y[i])) ++i;
-      out += "<circle cx=\"" + number(px(x[i]), 1) + "\" cy=\"" + number(py(y[i]), 1) + "\" r=\"3\" fill=\"" +
-             colour + "\"/>\n";
+      out += "<circle cx=\"" + number(px(x[i]), 1) + "\" cy=\"" + number(py(y[i]), 1) + "\" r=\"3\" fill=\"" + colour +
+             "\"/>\n";
     } else if (points > 1) {
-      out += std::string("<path fill=\"none\" stroke=\"") + colour + "\" stroke-linejoin=\"round\" " + style +
-             " d=\"" + d + "\"/>\n";
+      out += std::string("<path fill=\"none\" stroke=\"") + colour + "\" stroke-linejoin=\"round\" " + style + " d=\"" +
+             d + "\"/>\n";
     }
   };
   for (size_t s = 0; s < series.size(); ++s) {
@@ -232,11 +223,10 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
     double row = y + 14;
     for (size_t s = 0; s < series.size(); ++s) {
       if (series[s].name.empty()) continue;
-      out += "<line x1=\"" + number(x + 8) + "\" x2=\"" + number(x + 28) + "\" y1=\"" + number(row) +
-             "\" y2=\"" + number(row) + "\" stroke=\"" + kColours[s % std::size(kColours)] +
-             "\" stroke-width=\"2\"/>\n";
-      out += "<text x=\"" + number(x + 34) + "\" y=\"" + number(row + 4) + "\">" + text_of(series[s].name) +
-             "</text>\n";
+      out += "<line x1=\"" + number(x + 8) + "\" x2=\"" + number(x + 28) + "\" y1=\"" + number(row) + "\" y2=\"" +
+             number(row) + "\" stroke=\"" + kColours[s % std::size(kColours)] + "\" stroke-width=\"2\"/>\n";
+      out +=
+          "<text x=\"" + number(x + 34) + "\" y=\"" + number(row + 4) + "\">" + text_of(series[s].name) + "</text>\n";
       row += 18;
     }
   }
@@ -246,8 +236,7 @@ std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions
   return out + "</svg>\n";
 }
 
-void save_curves(const std::string& path, const std::vector<CurveSeries>& series,
-                 const CurveOptions& options) {
+void save_curves(const std::string& path, const std::vector<CurveSeries>& series, const CurveOptions& options) {
   write_file_atomically(path, curve_svg(series, options));
 }
 

@@ -10,7 +10,9 @@ Init Init::kaiming_uniform(int64_t fan_in, double slope) {
   double bound = std::sqrt(6.0 / ((1 + slope * slope) * double(fan_in)));
   return uniform(-bound, bound);
 }
-Init Init::kaiming_normal(int64_t fan_in, double slope) { return normal(std::sqrt(2.0 / ((1 + slope * slope) * double(fan_in)))); }
+Init Init::kaiming_normal(int64_t fan_in, double slope) {
+  return normal(std::sqrt(2.0 / ((1 + slope * slope) * double(fan_in))));
+}
 Init Init::xavier_uniform(int64_t fan_in, int64_t fan_out) {
   double bound = std::sqrt(6.0 / double(fan_in + fan_out));
   return uniform(-bound, bound);

@@ -10,7 +10,8 @@ namespace whence::nn {
 
 /// y = x W^T + b; weight [out, in], bias [out]. Initialised as PyTorch does: uniform(+-1/sqrt(in)).
 struct Linear : Module {
-  Linear(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias = true, std::optional<Init> init = {});
+  Linear(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias = true,
+         std::optional<Init> init = {});
   Var operator()(Var x) const;
   Parameter& weight;
   Parameter* bias;
@@ -18,7 +19,8 @@ struct Linear : Module {
 
 /// weight [rows, features]; ids of any shape -> [.., features]. padding_idx >= 0: that row gets no gradient.
 struct Embedding : Module {
-  Embedding(Module& parent, const std::string& name, int64_t rows, int64_t features, Init init = Init::normal(1), int64_t padding_idx = -1);
+  Embedding(Module& parent, const std::string& name, int64_t rows, int64_t features, Init init = Init::normal(1),
+            int64_t padding_idx = -1);
   Var operator()(Var ids) const;
   Parameter& weight;
   int64_t padding_idx;
@@ -40,8 +42,8 @@ struct RMSNorm : Module {
 };
 
 /// Per channel (axis 1) over all other axes; weight, bias, running_mean, running_var [C]. Training normalises with the
-/// batch's own statistics (biased variance) and moves the running ones, running = (1 - momentum) running + momentum batch
-/// (unbiased variance); otherwise the running ones normalise.
+/// batch's own statistics (biased variance) and moves the running ones, running = (1 - momentum) running + momentum
+/// batch (unbiased variance); otherwise the running ones normalise.
 struct BatchNorm : Module {
   BatchNorm(Module& parent, const std::string& name, int64_t channels, double eps = 1e-5, double momentum = 0.1);
   Var operator()(Var x, bool training) const;
@@ -58,7 +60,8 @@ struct Dropout {
 
 /// q, k, v, out projections around attention(). kv_heads < heads gives grouped-query attention.
 struct MultiHeadAttention : Module {
-  MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t heads, int64_t kv_heads = 0, bool bias = true);
+  MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t heads, int64_t kv_heads = 0,
+                     bool bias = true);
   /// x [B, T, C] -> [B, T, C]; memory [B, S, C] for cross attention.
   Var operator()(Var x, AttentionOptions options = {}, std::optional<Var> memory = {}) const;
   int64_t heads, kv_heads;
@@ -68,7 +71,8 @@ struct MultiHeadAttention : Module {
 /// down(act(up(x))).
 struct FeedForward : Module {
   using Activation = Var (*)(Arg);
-  FeedForward(Module& parent, const std::string& name, int64_t features, int64_t hidden, Activation act = gelu, bool bias = true);
+  FeedForward(Module& parent, const std::string& name, int64_t features, int64_t hidden, Activation act = gelu,
+              bool bias = true);
   Var operator()(Var x) const { return down(act(up(x))); }
   Linear up, down;
   Activation act;

@@ -29,18 +29,13 @@ bool parse_line(std::string_view text, Metrics* out) {
   Json line = Json::parse(text.begin(), text.end(), nullptr, false);
   if (!line.is_object()) return false;
   for (auto& [key, v] : line.items()) {
-    if (v.is_null())
-      (*out)[key] = std::numeric_limits<double>::quiet_NaN();
-    else if (v.is_boolean())
-      (*out)[key] = v.get<bool>();
+    if (v.is_null()) (*out)[key] = std::numeric_limits<double>::quiet_NaN();
+    else if (v.is_boolean()) (*out)[key] = v.get<bool>();
     else if (v.is_number_integer() && !(v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(INT64_MAX)))
       (*out)[key] = v.get<int64_t>();
-    else if (v.is_number())
-      (*out)[key] = v.get<double>();
-    else if (v.is_string())
-      (*out)[key] = v.get<std::string>();
-    else
-      (*out)[key] = v.dump();  // lists and objects come back as their text
+    else if (v.is_number()) (*out)[key] = v.get<double>();
+    else if (v.is_string()) (*out)[key] = v.get<std::string>();
+    else (*out)[key] = v.dump();  // lists and objects come back as their text
   }
   return true;
 }
@@ -48,18 +43,14 @@ bool parse_line(std::string_view text, Metrics* out) {
 bool number_in(const Metrics& m, const std::string& key, double* out) {
   auto it = m.find(key);
   if (it == m.end()) return false;
-  if (auto* d = std::get_if<double>(&it->second))
-    *out = *d;
-  else if (auto* i = std::get_if<int64_t>(&it->second))
-    *out = double(*i);
-  else
-    return false;
+  if (auto* d = std::get_if<double>(&it->second)) *out = *d;
+  else if (auto* i = std::get_if<int64_t>(&it->second)) *out = double(*i);
+  else return false;
   return true;
 }
 
 // Each whole line with its text, and what is left after the last line break.
-template <class F>
-std::string_view each_line(const std::string& text, F&& f) {
+template <class F> std::string_view each_line(const std::string& text, F&& f) {
   size_t at = 0;
   for (int64_t n = 1;; ++n) {
     size_t end = text.find('\n', at);
@@ -120,8 +111,7 @@ void MetricsWriter::write(const Metrics& values) {
 
 void MetricsWriter::append(const std::vector<std::pair<std::string_view, const MetricValue*>>& values) {
   std::string line = "{";
-  constexpr auto replace =
-      Json::error_handler_t::replace;  // a name that is no UTF-8 must not stop a training run
+  constexpr auto replace = Json::error_handler_t::replace;  // a name that is no UTF-8 must not stop a training run
   for (const auto& [k, v] : values)
     line += (line.size() > 1 ? "," : "") + Json(std::string(k)).dump(-1, ' ', false, replace) + ":" +
             to_json(*v).dump(-1, ' ', false, replace);
@@ -144,8 +134,7 @@ std::vector<Metrics> read_metrics(const std::string& path) {
   each_line(text, [&](int64_t n, std::string_view line) {
     Metrics m;
     if (!parse_line(line, &m))
-      throw IoError(path + ":" + std::to_string(n) + ": no JSON object: '" + std::string(line.substr(0, 60)) +
-                    "'");
+      throw IoError(path + ":" + std::to_string(n) + ": no JSON object: '" + std::string(line.substr(0, 60)) + "'");
     out.push_back(std::move(m));
   });
   return out;
@@ -164,8 +153,7 @@ void rewind_metrics(const std::string& path, std::string_view key, double last) 
 }
 
 std::pair<std::vector<double>, std::vector<double>> metric_series(const std::vector<Metrics>& lines,
-                                                                  const std::string& x,
-                                                                  const std::string& y) {
+                                                                  const std::string& x, const std::string& y) {
   std::pair<std::vector<double>, std::vector<double>> out;
   for (const auto& m : lines) {
     double a, b;

@@ -45,8 +45,7 @@ void rewind_metrics(const std::string& path, std::string_view key, double last);
 std::pair<std::vector<double>, std::vector<double>> metric_series(const std::vector<Metrics>& lines,
                                                                   const std::string& x, const std::string& y);
 
-// ---- pictures
-// -------------------------------------------------------------------------------------------------------
+// ---- pictures ---------------------------------------------------------------------------------------------------
 
 struct CurveSeries {
   std::string name;
@@ -65,7 +64,6 @@ struct CurveOptions {
 /// \throws ValueError when x and y of a series differ in length, or smoothing is outside [0, 1).
 std::string curve_svg(const std::vector<CurveSeries>& series, const CurveOptions& options = {});
 /// The same into a file, in one atomic step. \throws IoError.
-void save_curves(const std::string& path, const std::vector<CurveSeries>& series,
-                 const CurveOptions& options = {});
+void save_curves(const std::string& path, const std::vector<CurveSeries>& series, const CurveOptions& options = {});
 
 }  // namespace whence

@@ -9,8 +9,10 @@ Tensor Parameter::tensor() const {
   return tensor_;
 }
 
-Module::Module(Module& parent, const std::string& name) : name_(parent.name_.empty() ? name : parent.name_ + "." + name), parent_(&parent) {
-  if (parent.root().flat_.defined()) throw ValueError("module '" + name_ + "' comes too late: the model's parameters are already allocated");
+Module::Module(Module& parent, const std::string& name)
+    : name_(parent.name_.empty() ? name : parent.name_ + "." + name), parent_(&parent) {
+  if (parent.root().flat_.defined())
+    throw ValueError("module '" + name_ + "' comes too late: the model's parameters are already allocated");
   parent.members_.emplace_back(this, nullptr);
 }
 
@@ -26,7 +28,8 @@ Parameter& Module::parameter(const std::string& name, const Shape& shape, Init i
   p->name_ = name_.empty() ? name : name_ + "." + name;
   p->shape_ = shape;
   p->init_ = init;
-  if (root().flat_.defined()) throw ValueError("parameter '" + p->name_ + "' comes too late: the model's parameters are already allocated");
+  if (root().flat_.defined())
+    throw ValueError("parameter '" + p->name_ + "' comes too late: the model's parameters are already allocated");
   members_.emplace_back(nullptr, std::move(p));
   return *members_.back().second;
 }
@@ -35,7 +38,8 @@ std::vector<Parameter*> Module::parameters() const {
   std::vector<Parameter*> all;
   for (auto& [child, p] : members_) {
     if (p) all.push_back(p.get());
-    else for (Parameter* q : child->parameters()) all.push_back(q);
+    else
+      for (Parameter* q : child->parameters()) all.push_back(q);
   }
   return all;
 }
@@ -60,7 +64,8 @@ void Module::init(uint64_t seed, DType dtype) {
       at += p->tensor_.nbytes();
     }
   }
-  if (flat_.dtype() != dtype) throw DTypeError(fmt::format("the model is allocated in {}, asked for {}", name_of(flat_.dtype()), name_of(dtype)));
+  if (flat_.dtype() != dtype)
+    throw DTypeError(fmt::format("the model is allocated in {}, asked for {}", name_of(flat_.dtype()), name_of(dtype)));
   for (Parameter* p : all) p->init_.fill(p->tensor_, seed, p->name_);
 }
 
@@ -111,7 +116,8 @@ static thread_local UpdateListener* listener = nullptr;
 UpdateListener::UpdateListener() : before_(listener) { listener = this; }
 UpdateListener::~UpdateListener() { listener = before_; }
 void update(Parameter& p, Var value) {
-  if (!(value.shape() == p.shape())) throw ShapeError("update of '" + p.name() + "' " + p.shape().str() + " by " + value.shape().str());
+  if (!(value.shape() == p.shape()))
+    throw ShapeError("update of '" + p.name() + "' " + p.shape().str() + " by " + value.shape().str());
   if (listener) listener->heard.emplace_back(&p, value);
 }
 

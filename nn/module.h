@@ -1,4 +1,5 @@
-// Module: named parameters in a tree, in one flat arena per model. No virtual forward: a model is a struct with operator().
+// Module: named parameters in a tree, in one flat arena per model. No virtual forward: a model is a struct with
+// operator().
 #pragma once
 #include <map>
 #include <memory>
@@ -18,7 +19,7 @@ class Parameter {
  public:
   const std::string& name() const { return name_; }  ///< full, "encoder/layer.0/weight" written with dots
   const Shape& shape() const { return shape_; }
-  Tensor tensor() const;                             ///< initialises the model on first use
+  Tensor tensor() const;  ///< initialises the model on first use
   /// The parameter in g.
   Var in(Graph& g) const { return g.parameter(name_, tensor()); }
   bool trainable() const { return trainable_; }
@@ -36,8 +37,8 @@ class Parameter {
 
 class Module {
  public:
-  Module() = default;                              ///< a root
-  Module(Module& parent, const std::string& name); ///< a child, named inside its parent
+  Module() = default;                               ///< a root
+  Module(Module& parent, const std::string& name);  ///< a child, named inside its parent
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
   virtual ~Module() = default;
@@ -74,9 +75,9 @@ class Module {
   Tensor flat_;
 };
 
-/// What a forward pass moves besides the gradients' parameters, such as running statistics. A module that is training says
-/// update(p, value) while it records; TrainStep listens, computes `value` with the loss and writes it after the batch. Without
-/// a listener nothing happens.
+/// What a forward pass moves besides the gradients' parameters, such as running statistics. A module that is training
+/// says update(p, value) while it records; TrainStep listens, computes `value` with the loss and writes it after the
+/// batch. Without a listener nothing happens.
 void update(Parameter& p, Var value);
 class UpdateListener {
  public:

@@ -14,7 +14,7 @@ template <class F> void typed(const Tensor& t, F&& f) {
   else throw DTypeError("optimisers work on f32 and f64, got " + std::string(name_of(t.dtype())));
 }
 
-// ---- the rules ----------------------------------------------------------------------------------------------------------
+// ---- the rules ----------------------------------------------------------------------------------------------------
 // slots() says what a rule remembers of each parameter, update() computes its coefficients and makes one pass.
 
 struct Slot {
@@ -40,7 +40,11 @@ template <class T> struct Piece {
 double seen(double beta, int64_t t) { return 1 - std::pow(beta, double(t)); }
 
 template <class C, class T> cpu::AdamStep adam(const C& c, const Piece<T>& x) {
-  return {.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .rate = x.lr / seen(c.beta1, x.t), .root = 1 / std::sqrt(seen(c.beta2, x.t))};
+  return {.beta1 = c.beta1,
+          .beta2 = c.beta2,
+          .eps = c.eps,
+          .rate = x.lr / seen(c.beta1, x.t),
+          .root = 1 / std::sqrt(seen(c.beta2, x.t))};
 }
 template <class T> void adam_pass(const Piece<T>& x, const cpu::Intake& in, const cpu::AdamStep& a) {
   cpu::adam_step(x.p, x.g, x.slot[0], x.slot[1], x.slot[2], x.n, in, a);
@@ -65,10 +69,12 @@ template <class T> void update(const NAdam& c, const Piece<T>& x) {
 
 Slots slots(const RAdam&) { return {Slot("exp_avg"), Slot("exp_avg_sq")}; }
 template <class T> void update(const RAdam& c, const Piece<T>& x) {
-  double longest = 2 / (1 - c.beta2) - 1, left = seen(c.beta2, x.t), length = longest - 2 * double(x.t) * (1 - left) / left;
+  double longest = 2 / (1 - c.beta2) - 1, left = seen(c.beta2, x.t),
+         length = longest - 2 * double(x.t) * (1 - left) / left;
   cpu::AdamStep a = adam(c, x);
   if (length > 5) {
-    a.rate *= std::sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) * std::sqrt(left);
+    a.rate *=
+        std::sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) * std::sqrt(left);
     a.root = 1;
   } else {
     a.root = 0, a.eps = 1;
@@ -78,16 +84,20 @@ template <class T> void update(const RAdam& c, const Piece<T>& x) {
 
 Slots slots(const Adamax&) { return {Slot("exp_avg"), Slot("exp_inf")}; }
 template <class T> void update(const Adamax& c, const Piece<T>& x) {
-  cpu::adamax_step(x.p, x.g, x.slot[0], x.slot[1], x.n, x.coupled(), {.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .rate = x.lr / seen(c.beta1, x.t)});
+  cpu::adamax_step(x.p, x.g, x.slot[0], x.slot[1], x.n, x.coupled(),
+                   {.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .rate = x.lr / seen(c.beta1, x.t)});
 }
 
 Slots slots(const Adagrad& c) { return {Slot("sum", true, c.initial_accumulator_value)}; }
 template <class T> void update(const Adagrad& c, const Piece<T>& x) {
   double rate = x.lr / (1 + double(x.t - 1) * c.lr_decay);
-  cpu::rms_step<T>(x.p, x.g, x.slot[0], nullptr, nullptr, x.n, x.coupled(), {.alpha = 1, .gain = 1, .eps = c.eps, .rate = rate});
+  cpu::rms_step<T>(x.p, x.g, x.slot[0], nullptr, nullptr, x.n, x.coupled(),
+                   {.alpha = 1, .gain = 1, .eps = c.eps, .rate = rate});
 }
 
-Slots slots(const RMSprop& c) { return {Slot("square_avg"), Slot("grad_avg", c.centered), Slot("momentum_buffer", c.momentum != 0)}; }
+Slots slots(const RMSprop& c) {
+  return {Slot("square_avg"), Slot("grad_avg", c.centered), Slot("momentum_buffer", c.momentum != 0)};
+}
 template <class T> void update(const RMSprop& c, const Piece<T>& x) {
   cpu::RmsStep r{.alpha = c.alpha, .gain = 1 - c.alpha, .eps = c.eps, .rate = x.lr, .momentum = c.momentum};
   cpu::rms_step(x.p, x.g, x.slot[0], x.slot[1], x.slot[2], x.n, x.coupled(), r);
@@ -100,7 +110,8 @@ template <class T> void update(const Adadelta& c, const Piece<T>& x) {
 
 Slots slots(const SGD& c) { return {Slot("momentum_buffer", c.momentum != 0)}; }
 template <class T> void update(const SGD& c, const Piece<T>& x) {
-  cpu::SgdStep s{.rate = x.lr, .momentum = c.momentum, .dampening = c.dampening, .nesterov = c.nesterov, .first = x.t == 1};
+  cpu::SgdStep s{
+      .rate = x.lr, .momentum = c.momentum, .dampening = c.dampening, .nesterov = c.nesterov, .first = x.t == 1};
   cpu::sgd_step(x.p, x.g, x.slot[0], x.n, x.coupled(), s);
 }
 
@@ -111,7 +122,7 @@ template <class T> void update(const Lion& c, const Piece<T>& x) {
 
 }  // namespace
 
-// ---- groups and clipping ------------------------------------------------------------------------------------------------
+// ---- groups and clipping ------------------------------------------------------------------------------------------
 
 std::vector<ParameterGroup> no_decay_on_vectors(const Module& m) {
   std::vector<ParameterGroup> groups;
@@ -131,9 +142,10 @@ double clip_factor(double norm, double max_norm) {
   return max_norm <= 0 || factor >= 1 ? 1 : factor;
 }
 
-// ---- the optimiser ------------------------------------------------------------------------------------------------------
+// ---- the optimiser ------------------------------------------------------------------------------------------------
 
-Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<ParameterGroup> groups) : model_(model), config_(config) {
+Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<ParameterGroup> groups)
+    : model_(model), config_(config) {
   double decay = std::visit([](auto& c) { return c.weight_decay; }, config_);
   int64_t at = 0;
   for (Parameter* p : model.parameters()) {
@@ -145,7 +157,8 @@ Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<Paramete
         r.weight_decay = g.weight_decay < 0 ? decay : g.weight_decay;
       }
     if (!p->trainable()) continue;
-    bool joins = !runs_.empty() && runs_.back().end == r.begin && runs_.back().lr_scale == r.lr_scale && runs_.back().weight_decay == r.weight_decay;
+    bool joins = !runs_.empty() && runs_.back().end == r.begin && runs_.back().lr_scale == r.lr_scale &&
+                 runs_.back().weight_decay == r.weight_decay;
     if (joins) runs_.back().end = r.end;
     else runs_.push_back(r);
   }
@@ -162,12 +175,20 @@ double Optimizer::base_lr() const {
 void Optimizer::step(const Tensor& gradients, double factor, double gradient_scale) {
   Tensor flat = model_.flat();
   if (!(gradients.shape() == flat.shape()) || gradients.dtype() != flat.dtype())
-    throw ShapeError("gradients are " + gradients.shape().str() + " " + std::string(name_of(gradients.dtype())) + ", the parameters " + flat.shape().str() + " " + std::string(name_of(flat.dtype())));
+    throw ShapeError("gradients are " + gradients.shape().str() + " " + std::string(name_of(gradients.dtype())) +
+                     ", the parameters " + flat.shape().str() + " " + std::string(name_of(flat.dtype())));
   ++steps_;
   typed(flat, [&](auto zero) {
     using T = decltype(zero);
     for (const Run& r : runs_) {
-      Piece<T> x{flat.data<T>() + r.begin, gradients.data<T>() + r.begin, {}, r.end - r.begin, steps_, base_lr() * factor * r.lr_scale, r.weight_decay, gradient_scale};
+      Piece<T> x{flat.data<T>() + r.begin,
+                 gradients.data<T>() + r.begin,
+                 {},
+                 r.end - r.begin,
+                 steps_,
+                 base_lr() * factor * r.lr_scale,
+                 r.weight_decay,
+                 gradient_scale};
       for (size_t i = 0; i < slots_.size(); ++i)
         if (slots_[i].second.defined()) x.slot[i] = slots_[i].second.data<T>() + r.begin;
       std::visit([&](auto& c) { update(c, x); }, config_);
@@ -185,7 +206,8 @@ std::map<std::string, Tensor> Optimizer::state() const {
 void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
   std::map<std::string, Tensor> given = state;
   // SGD's buffer was once written under the name of Adam's.
-  if (std::holds_alternative<SGD>(config_) && given.contains("exp_avg")) given["momentum_buffer"] = given.extract("exp_avg").mapped();
+  if (std::holds_alternative<SGD>(config_) && given.contains("exp_avg"))
+    given["momentum_buffer"] = given.extract("exp_avg").mapped();
   auto own = this->state();
   for (auto& [name, t] : own)
     if (!given.contains(name) || !(given.at(name).shape() == t.shape()))
@@ -196,7 +218,7 @@ void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
     if (t.defined()) t.copy_from(given.at(name));
 }
 
-// ---- moving averages ----------------------------------------------------------------------------------------------------
+// ---- moving averages ----------------------------------------------------------------------------------------------
 
 Ema::Ema(Module& model, double decay) : model_(model), decay_(decay), shadow_(model.flat().contiguous_copy()) {}
 

@@ -13,10 +13,11 @@
 
 namespace whence::nn {
 
-// In the rules: g the gradient with its decay, t the step from 1, m and v running means of g and g^2 with beta1 and beta2,
-// M = m / (1 - beta1^t) and V = v / (1 - beta2^t).
+// In the rules: g the gradient with its decay, t the step from 1, m and v running means of g and g^2 with beta1 and
+// beta2, M = m / (1 - beta1^t) and V = v / (1 - beta2^t).
 
-/// Loshchilov and Hutter 2019, decoupled: p -= lr M / (sqrt(V) + eps). amsgrad (Reddi et al. 2018): the largest v so far.
+/// Loshchilov and Hutter 2019, decoupled: p -= lr M / (sqrt(V) + eps). amsgrad (Reddi et al. 2018): the largest v so
+/// far.
 struct AdamW {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
   bool amsgrad = false;
@@ -53,7 +54,8 @@ struct RMSprop {
   double lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0;
   bool centered = false;
 };
-/// Sutskever et al. 2013: b = momentum b + (1 - dampening) g (b = g at t = 1), p -= lr b; nesterov: lr (g + momentum b).
+/// Sutskever et al. 2013: b = momentum b + (1 - dampening) g (b = g at t = 1), p -= lr b; nesterov: lr (g + momentum
+/// b).
 struct SGD {
   double lr = 1e-2, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
@@ -82,8 +84,8 @@ double clip_factor(double norm, double max_norm);
 class Optimizer {
  public:
   Optimizer(Module& model, OptimizerConfig config, std::vector<ParameterGroup> groups = {});
-  /// One update from the gradients of the trainable parameters, laid out like model.flat(). `factor` scales the learning
-  /// rate (schedules), `gradient_scale` the gradients on their way in (clipping).
+  /// One update from the gradients of the trainable parameters, laid out like model.flat(). `factor` scales the
+  /// learning rate (schedules), `gradient_scale` the gradients on their way in (clipping).
   void step(const Tensor& gradients, double factor = 1, double gradient_scale = 1);
   double base_lr() const;
   int64_t steps() const { return steps_; }

@@ -14,12 +14,9 @@ std::string format_duration(double seconds) {
   if (!(seconds >= 0) || seconds > 1e9) return "?";
   long s = std::lround(seconds);
   char text[48];
-  if (s >= 86400)
-    std::snprintf(text, sizeof text, "%ldd %02ldh", s / 86400, s / 3600 % 24);
-  else if (s >= 3600)
-    std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
-  else
-    std::snprintf(text, sizeof text, "%ld:%02ld", s / 60, s % 60);
+  if (s >= 86400) std::snprintf(text, sizeof text, "%ldd %02ldh", s / 86400, s / 3600 % 24);
+  else if (s >= 3600) std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+  else std::snprintf(text, sizeof text, "%ld:%02ld", s / 60, s % 60);
   return text;
 }
 
@@ -114,8 +111,7 @@ struct Progress::Impl {
   }
 };
 
-Progress::Progress(int64_t total, std::string label, ProgressOptions options)
-    : impl_(std::make_unique<Impl>()) {
+Progress::Progress(int64_t total, std::string label, ProgressOptions options) : impl_(std::make_unique<Impl>()) {
   impl_->options = options;
   impl_->total = std::max<int64_t>(total, 0);
   impl_->label = std::move(label);

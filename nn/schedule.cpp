@@ -24,8 +24,11 @@ Schedule cosine_schedule(int64_t total, int64_t warmup, double floor) {
 Schedule one_cycle(int64_t total, double pct_start, double div, double final_div, bool cosine) {
   return [=](int64_t s) {
     double up = pct_start * double(total) - 1, down = double(total) - 1, x = double(std::min(s, total - 1));
-    auto between = [&](double a, double b, double t) { return cosine ? b + (a - b) / 2 * (1 + std::cos(kPi * t)) : a + (b - a) * t; };
-    return x <= up ? between(1 / div, 1, up > 0 ? x / up : 1) : between(1, 1 / (div * final_div), (x - up) / (down - up));
+    auto between = [&](double a, double b, double t) {
+      return cosine ? b + (a - b) / 2 * (1 + std::cos(kPi * t)) : a + (b - a) * t;
+    };
+    return x <= up ? between(1 / div, 1, up > 0 ? x / up : 1)
+                   : between(1, 1 / (div * final_div), (x - up) / (down - up));
   };
 }
 Schedule exponential_schedule(double gamma) {
@@ -36,7 +39,9 @@ Schedule step_schedule(int64_t size, double gamma) {
 }
 Schedule multistep_schedule(std::vector<int64_t> milestones, double gamma) {
   std::sort(milestones.begin(), milestones.end());
-  return [=](int64_t s) { return std::pow(gamma, double(std::upper_bound(milestones.begin(), milestones.end(), s) - milestones.begin())); };
+  return [=](int64_t s) {
+    return std::pow(gamma, double(std::upper_bound(milestones.begin(), milestones.end(), s) - milestones.begin()));
+  };
 }
 Schedule polynomial_schedule(int64_t total, double power) {
   return [=](int64_t s) { return s < total ? std::pow(1 - double(s) / double(total), power) : 0.0; };

@@ -17,8 +17,12 @@ struct TrainStep::Traced {
 };
 
 TrainStep::TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options)
-    : model_(model), loss_(std::move(loss)), options_(std::move(options)), optimizer_(model, optimizer, options_.groups) {
-  if (options_.accumulate < 1) throw ValueError("TrainStep: accumulate must be at least 1, got " + std::to_string(options_.accumulate));
+    : model_(model),
+      loss_(std::move(loss)),
+      options_(std::move(options)),
+      optimizer_(model, optimizer, options_.groups) {
+  if (options_.accumulate < 1)
+    throw ValueError("TrainStep: accumulate must be at least 1, got " + std::to_string(options_.accumulate));
   Tensor flat = model.flat();
   gradients_ = Tensor::zeros(flat.shape(), flat.dtype());
   if (options_.accumulate > 1) sum_ = Tensor::zeros(flat.shape(), flat.dtype());
@@ -28,7 +32,8 @@ TrainStep::~TrainStep() = default;
 
 TrainStep::Traced& TrainStep::trace(const Batch& batch) {
   std::string signature;
-  for (auto& [name, t] : batch.tensors) signature += fmt::format("{} {} {};", name, name_of(t.dtype()), t.shape().str());
+  for (auto& [name, t] : batch.tensors)
+    signature += fmt::format("{} {} {};", name, name_of(t.dtype()), t.shape().str());
   auto& slot = traced_[signature];
   if (slot) return *slot;
   auto fresh = std::make_unique<Traced>();
@@ -48,7 +53,8 @@ TrainStep::Traced& TrainStep::trace(const Batch& batch) {
   for (Parameter* p : model_.parameters()) {
     if (p->trainable()) {
       outputs.push_back(d[i]);
-      compile_options.bind.emplace_back(d[i++], Tensor::wrap(gradients_.buffer(), size_t(at) * item, p->shape(), gradients_.dtype()));
+      compile_options.bind.emplace_back(
+          d[i++], Tensor::wrap(gradients_.buffer(), size_t(at) * item, p->shape(), gradients_.dtype()));
     }
     at += p->shape().numel();
   }
@@ -76,7 +82,9 @@ float TrainStep::operator()(const Batch& batch) {
   RunOptions run{.seed = mix64(options_.seed * 0x9e3779b97f4a7c15ull + uint64_t(batches_))};
   Results results = t.plan.run(feeds, run);
   double loss = results[0].item();
-  if (!std::isfinite(loss)) throw NumericError(fmt::format("the loss is {} at step {}: {}", loss, optimizer_.steps(), t.plan.diagnose(feeds, run)));
+  if (!std::isfinite(loss))
+    throw NumericError(
+        fmt::format("the loss is {} at step {}: {}", loss, optimizer_.steps(), t.plan.diagnose(feeds, run)));
   for (size_t i = 0; i < t.moved.size(); ++i) t.moved[i]->tensor().copy_from(results[i + 1]);
   ++batches_;
   const Tensor* g = &gradients_;
@@ -123,7 +131,8 @@ void TrainStep::load_state(const std::map<std::string, Tensor>& state) {
   std::string wrong;
   auto apart = [](const std::string& name) { return name.starts_with("optimizer."); };  // the optimiser checks its own
   for (auto& [name, t] : own)
-    if (!apart(name) && (!state.contains(name) || !(state.at(name).shape() == t.shape()))) wrong += "\n  " + name + " " + t.shape().str();
+    if (!apart(name) && (!state.contains(name) || !(state.at(name).shape() == t.shape())))
+      wrong += "\n  " + name + " " + t.shape().str();
   for (auto& [name, t] : state)
     if (!apart(name) && !own.contains(name)) wrong += "\n  unexpected " + name;
   if (!wrong.empty()) throw ValueError("this training state does not fit:" + wrong);

@@ -16,15 +16,16 @@
 namespace whence {
 namespace {
 
-// The result and the gradients are [B, T, H, E]: a token's heads lie together, as the projections before and after want them, so that
-// splitting and merging heads are views. attention() shows the result as [B, H, T, E].
+// The result and the gradients are [B, T, H, E]: a token's heads lie together, as the projections before and after want
+// them, so that splitting and merging heads are views. attention() shows the result as [B, H, T, E].
 //
-// Operands: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], mask [B or 1, S or 1], bias [.. broadcast to B, H, T, S]. A bias
-// has a mask before it. Head h reads k and v of head h / (H / G).
+// Operands: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], mask [B or 1, S or 1], bias [.. broadcast to B, H, T, S]. A
+// bias has a mask before it. Head h reads k and v of head h / (H / G).
 
 struct Extents {
   int64_t B, H, T, D, G, S, E;
-  Extents(const Shape& q, const Shape& k, const Shape& v) : B(q[0]), H(q[1]), T(q[2]), D(q[3]), G(k[1]), S(k[2]), E(v[3]) {}
+  Extents(const Shape& q, const Shape& k, const Shape& v)
+      : B(q[0]), H(q[1]), T(q[2]), D(q[3]), G(k[1]), S(k[2]), E(v[3]) {}
 };
 
 // [.., H, T, D] <-> [.., T, H, D].
@@ -47,20 +48,27 @@ void check_operands(InferCtx& c, int mask) {
   }
   Extents e(c.shape(0), c.shape(1), c.shape(2));
   if (c.shape(1)[3] != e.D) {
-    c.shape_error("q and k have different widths: " + std::to_string(e.D) + " vs " + std::to_string(c.shape(1)[3]), "attention takes q [B, H, T, D], k and v [B, Hkv, S, D]");
+    c.shape_error("q and k have different widths: " + std::to_string(e.D) + " vs " + std::to_string(c.shape(1)[3]),
+                  "attention takes q [B, H, T, D], k and v [B, Hkv, S, D]");
   }
   if (c.shape(1)[0] != e.B || c.shape(2)[0] != e.B || c.shape(2)[1] != e.G || c.shape(2)[2] != e.S)
-    c.shape_error("k and v must agree with each other and with q's batch", "attention takes q [B, H, T, D], k and v [B, Hkv, S, D]");
-  if (e.G < 1 || e.H % e.G) c.shape_error("the " + std::to_string(e.H) + " heads of q are no multiple of the " + std::to_string(e.G) + " heads of k and v");
+    c.shape_error("k and v must agree with each other and with q's batch",
+                  "attention takes q [B, H, T, D], k and v [B, Hkv, S, D]");
+  if (e.G < 1 || e.H % e.G)
+    c.shape_error("the " + std::to_string(e.H) + " heads of q are no multiple of the " + std::to_string(e.G) +
+                  " heads of k and v");
   if (c.n() > mask) {
-    if (c.dtype(mask) != boolean && c.dtype(mask) != u8) c.dtype_error("mask must be bool or u8, got " + std::string(name_of(c.dtype(mask))), "1 = may be seen");
+    if (c.dtype(mask) != boolean && c.dtype(mask) != u8)
+      c.dtype_error("mask must be bool or u8, got " + std::string(name_of(c.dtype(mask))), "1 = may be seen");
     c.need_rank(mask, 2);
-    if (!broadcastable_to(c.shape(mask), {e.B, e.S})) c.shape_error("mask must be [B, S] = " + Shape({e.B, e.S}).str() + ", got " + c.shape(mask).str());
+    if (!broadcastable_to(c.shape(mask), {e.B, e.S}))
+      c.shape_error("mask must be [B, S] = " + Shape({e.B, e.S}).str() + ", got " + c.shape(mask).str());
   }
   if (c.n() > mask + 1) {
     c.need_same_dtype(0, mask + 1);
     Shape full{e.B, e.H, e.T, e.S};
-    if (!broadcastable_to(c.shape(mask + 1), full)) c.shape_error("bias must broadcast to [B, H, T, S] = " + full.str() + ", got " + c.shape(mask + 1).str());
+    if (!broadcastable_to(c.shape(mask + 1), full))
+      c.shape_error("bias must broadcast to [B, H, T, S] = " + full.str() + ", got " + c.shape(mask + 1).str());
   }
 }
 
@@ -92,7 +100,7 @@ void infer_attention_backward(InferCtx& c) {
   c.out(led(lead, c.shape(7)), c.dtype(0));
 }
 
-// ---- the definition ---------------------------------------------------------------------------------------------------
+// ---- the definition -----------------------------------------------------------------------------------------------
 
 // k or v with each head repeated for its group of query heads: [B, G, S, D] -> [B, H, S, D].
 Var repeat_heads(Var v, int64_t heads) {
@@ -138,10 +146,12 @@ Var scores_of(Var q, Var k, Var bias, const Attrs& attrs) {
 std::vector<Var> attention_body(std::span<const Var> in, const Attrs& attrs) {
   Var q = in[0], k = in[1], v = in[2];
   Graph& g = q.graph();
-  Var s = scores_of(q, k, in.size() > 4 ? in[4] : Var(), attrs), seen = visible_keys(q, k, in.size() > 3 ? in[3] : Var(), attrs);
+  Var s = scores_of(q, k, in.size() > 4 ? in[4] : Var(), attrs),
+      seen = visible_keys(q, k, in.size() > 3 ? in[3] : Var(), attrs);
   if (!seen.defined()) return {swapped(matmul(softmax(s), repeat_heads(v, q.shape()[1]))), logsumexp(s, {-1})};
   // A query that sees nothing attends to nothing: scores 0, weights 0, and lse -inf.
-  Var none = g.constant(-std::numeric_limits<double>::infinity(), q.dtype()), zero = g.constant(0.0, q.dtype()), some = any(seen, {-1}, true);
+  Var none = g.constant(-std::numeric_limits<double>::infinity(), q.dtype()), zero = g.constant(0.0, q.dtype()),
+      some = any(seen, {-1}, true);
   s = where(seen, s, where(some, none, zero));
   Var p = where(some, softmax(s), zero), lse = where(some, logsumexp(s, {-1}, true), none);
   return {swapped(matmul(p, repeat_heads(v, q.shape()[1]))), squeeze(lse, -1)};
@@ -164,7 +174,8 @@ std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& a
   Var p = weights_of(s, visible_keys(q, k, in.size() > 6 ? in[6] : Var(), attrs), lse);
   Var dp = matmul(d, transpose(repeat_heads(v, H)));
   Var db = p * (dp - sum(d * o, {-1}, true)), ds = db * attrs.real("scale");
-  std::vector<Var> out{swapped(matmul(ds, repeat_heads(k, H))), swapped(sum_heads(matmul(transpose(ds), q), G)), swapped(sum_heads(matmul(transpose(p), d), G))};
+  std::vector<Var> out{swapped(matmul(ds, repeat_heads(k, H))), swapped(sum_heads(matmul(transpose(ds), q), G)),
+                       swapped(sum_heads(matmul(transpose(p), d), G))};
   if (attrs.flag("bias_gradient")) {
     Shape lead = d.rank() == 5 ? Shape{d.shape()[0]} : Shape{}, full = in[7].shape();
     while (full.rank() < 4) full.insert(0, 1);
@@ -173,7 +184,7 @@ std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& a
   return out;
 }
 
-// ---- kernels: operands of any strides but along the last axis; the others are copied --------------------------------------
+// ---- kernels: operands of any strides but along the last axis; the others are copied ------------------------------
 
 // Of [B, H, T, D], or of [targets, B, H, T, D].
 cpu::HeadStrides heads_of(const View& v) {
@@ -217,7 +228,8 @@ struct Scene {  // what forward and backward have in common
       Shape strides = broadcast_strides(m.shape, m.strides, {e.B, e.S});
       if (!all) seen.resize(size_t(std::max<int64_t>(1, e.B * e.S)));
       for (int64_t b = 0; b < e.B && !all; ++b)
-        for (int64_t s = 0; s < e.S; ++s) seen[size_t(b * e.S + s)] = m.as<uint8_t>()[b * strides[0] + s * strides[1]] != 0;
+        for (int64_t s = 0; s < e.S; ++s)
+          seen[size_t(b * e.S + s)] = m.as<uint8_t>()[b * strides[0] + s * strides[1]] != 0;
     }
     if (c.in.size() > mask + 1) {
       bias.emplace(whole_held(c.in[mask + 1]));
@@ -235,8 +247,8 @@ void attention_kernel(const KernelCall& c) {
   Scene s(c, 3);
   over_floats("attention", c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), tokens_of(c.out[0]),
-                      c.out[1].as<T>());
+    cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(),
+                      s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), tokens_of(c.out[0]), c.out[1].as<T>());
   });
 }
 
@@ -246,13 +258,15 @@ void attention_backward_kernel(const KernelCall& c) {
   if (d.view.shape.rank() == 5) s.dims.targets = d.view.shape[0];
   over_floats("attention_backward", c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(), s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), tokens_of(o.view),
-                               lse.view.as<T>(), d.view.as<T>(), tokens_of(d.view), c.out[0].as<T>(), tokens_of(c.out[0]), c.out[1].as<T>(), tokens_of(c.out[1]), c.out[2].as<T>(),
+    cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(),
+                               s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), tokens_of(o.view),
+                               lse.view.as<T>(), d.view.as<T>(), tokens_of(d.view), c.out[0].as<T>(),
+                               tokens_of(c.out[0]), c.out[1].as<T>(), tokens_of(c.out[1]), c.out[2].as<T>(),
                                tokens_of(c.out[2]), c.out.size() > 3 ? c.out[3].as<T>() : nullptr);
   });
 }
 
-// ---- sweeps -----------------------------------------------------------------------------------------------------------
+// ---- sweeps -------------------------------------------------------------------------------------------------------
 
 void attention_vjp(SweepCtx& c) {
   if (c.has(1)) return vjp_through_body(c);
@@ -271,27 +285,32 @@ struct Shares {
   bool weights, values;
   double output, scores;
   explicit Shares(const SweepCtx& c)
-      : weights(c.carries(0) || c.carries(1) || (c.n_in() > 4 && c.carries(4))), values(c.carries(2)), output(weights && values ? 0.5 : 1), scores(c.carries(0) && c.carries(1) ? 0.5 : 1) {}
+      : weights(c.carries(0) || c.carries(1) || (c.n_in() > 4 && c.carries(4))),
+        values(c.carries(2)),
+        output(weights && values ? 0.5 : 1),
+        scores(c.carries(0) && c.carries(1) ? 0.5 : 1) {}
 };
 
 // Linear maps telescope: R_q = q dq / 2, R_k = k dk / 2, R_v = v dv with (dq, dk, dv) = vjp(R_O / (2 stab(O))).
 void attention_relevance(SweepCtx& c) {
   Shares share(c);
   bool doubled = c.rule().stab_of_double && share.output == 0.5;
-  std::vector<Var> g = c.frozen_vjp(doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share.output));
+  std::vector<Var> g = c.frozen_vjp(doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0)
+                                            : c.stabilised_share(c.d(), c.out(), share.output));
   for (int i = 0; i < c.n_in(); ++i) {
     if (!g[size_t(i)].defined()) continue;
-    if (i >= 3) c.give(i, c.in(i) * g[size_t(i)]);
+    if (i >= 3) c.give(i, c.in(i)*g[size_t(i)]);
     else c.give(i, swapped(swapped(c.in(i)) * swapped(g[size_t(i)]) * (i < 2 ? share.scores : 1.0)));
   }
 }
 
-// The softmax residual, by the definition (T x S values: ledgers only): what reaches the weights, sum G O, less what the
-// Taylor rule passes on, sum S P (G V^T - G O).
+// The softmax residual, by the definition (T x S values: ledgers only): what reaches the weights, sum G O, less what
+// the Taylor rule passes on, sum S P (G V^T - G O).
 void attention_absorbed(SweepCtx& c) {
   Shares share(c);
   bool doubled = c.rule().stab_of_double && share.output == 0.5;
-  Var g = doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share.output), arrived = g * c.out();
+  Var g = doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share.output),
+      arrived = g * c.out();
   c.absorb("stabiliser", c.d() - arrived * ((share.weights ? 1.0 : 0.0) + (share.values ? 1.0 : 0.0)));
   if (!share.weights) return;
   Var q = c.in(0), k = c.in(1), bias = c.n_in() > 4 ? c.in(4) : Var();
@@ -303,7 +322,7 @@ void attention_absorbed(SweepCtx& c) {
   if (!c.carries(0) && !c.carries(1)) c.absorb("constant", raw * ds);
 }
 
-// ---- samples ------------------------------------------------------------------------------------------------------------
+// ---- samples ------------------------------------------------------------------------------------------------------
 
 struct Case {
   int64_t B = 2, H = 2, T = 3, D = 4, G = 2, S = 3, E = 4;
@@ -311,13 +330,20 @@ struct Case {
   int64_t targets = 0;  // of the backward op
 };
 std::vector<SampleInput> inputs(const Case& n, bool backward) {
-  std::vector<SampleInput> in{{.shape = {n.B, n.H, n.T, n.D}}, {.shape = {n.B, n.G, n.S, n.D}}, {.shape = {n.B, n.G, n.S, n.E}}};
+  std::vector<SampleInput> in{
+      {.shape = {n.B, n.H, n.T, n.D}}, {.shape = {n.B, n.G, n.S, n.D}}, {.shape = {n.B, n.G, n.S, n.E}}};
   if (backward) {
     in.push_back({.shape = {n.B, n.T, n.H, n.E}});
     in.push_back({.shape = {n.B, n.H, n.T}, .low = 0.5, .high = 2});
     in.push_back({.shape = n.targets ? Shape{n.targets, n.B, n.T, n.H, n.E} : Shape{n.B, n.T, n.H, n.E}});
   }
-  if (n.mask || n.bias || n.blind) in.push_back({.shape = n.mask ? Shape{n.B, n.S} : Shape{1, 1}, .dtype = boolean, .low = n.blind ? 0.0 : n.mask ? 0.0 : 1.0, .high = n.blind ? 1.0 : 2.0});
+  if (n.mask || n.bias || n.blind)
+    in.push_back({.shape = n.mask ? Shape{n.B, n.S} : Shape{1, 1},
+                  .dtype = boolean,
+                  .low = n.blind  ? 0.0
+                         : n.mask ? 0.0
+                                  : 1.0,
+                  .high = n.blind ? 1.0 : 2.0});
   if (n.bias) in.push_back({.shape = {1, n.H, n.T, n.S}, .parameter = true});
   return in;
 }
@@ -327,20 +353,19 @@ std::vector<Sample> attention_samples(bool backward) {
     if (backward) attrs.set({"bias_gradient", n.bias});
     return Sample{inputs(n, backward), attrs, name};
   };
-  std::vector<Sample> all{
-          one({}, "plain"),
-          one({.T = 5, .S = 5, .causal = true}, "causal"),
-          one({.T = 2, .S = 5, .causal = true}, "causal, keys before"),
-          one({.T = 5, .S = 3, .causal = true}, "causal, blind queries"),
-          one({.H = 4, .G = 2, .E = 3}, "grouped"),
-          one({.H = 3, .G = 1, .S = 7, .mask = true}, "masked"),
-          one({.B = 1, .mask = true, .blind = true}, "nothing to see"),
-          one({.T = 4, .S = 4, .causal = true, .bias = true}, "bias"),
-          one({.H = 4, .G = 2, .S = 5, .mask = true, .bias = true}, "bias and mask"),
-          one({.B = 1, .H = 1, .T = 1, .D = 1, .G = 1, .S = 1, .E = 1}, "tiny"),
-          one({.B = 1, .H = 1, .T = 33, .D = 5, .G = 1, .S = 67, .E = 5}, "odd"),
-          one({.T = 0}, "no queries"),
-          one({.S = 0}, "no keys")};
+  std::vector<Sample> all{one({}, "plain"),
+                          one({.T = 5, .S = 5, .causal = true}, "causal"),
+                          one({.T = 2, .S = 5, .causal = true}, "causal, keys before"),
+                          one({.T = 5, .S = 3, .causal = true}, "causal, blind queries"),
+                          one({.H = 4, .G = 2, .E = 3}, "grouped"),
+                          one({.H = 3, .G = 1, .S = 7, .mask = true}, "masked"),
+                          one({.B = 1, .mask = true, .blind = true}, "nothing to see"),
+                          one({.T = 4, .S = 4, .causal = true, .bias = true}, "bias"),
+                          one({.H = 4, .G = 2, .S = 5, .mask = true, .bias = true}, "bias and mask"),
+                          one({.B = 1, .H = 1, .T = 1, .D = 1, .G = 1, .S = 1, .E = 1}, "tiny"),
+                          one({.B = 1, .H = 1, .T = 33, .D = 5, .G = 1, .S = 67, .E = 5}, "odd"),
+                          one({.T = 0}, "no queries"),
+                          one({.S = 0}, "no keys")};
   if (backward) {
     all.push_back(one({.H = 4, .G = 2, .S = 5, .mask = true, .bias = true, .targets = 3}, "targets"));
     all.push_back(one({.T = 5, .S = 3, .causal = true, .targets = 2}, "targets, blind queries"));
@@ -361,16 +386,34 @@ std::vector<ErrorSample> attention_errors() {
 
 }  // namespace
 
-REGISTER_OP(attention) = {.doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]", .operands = {"q", "k", "v", "mask", "bias"},
-                        .infer = infer_attention, .cpu = cpu::for_halves<attention_kernel>, .vjp = attention_vjp, .body = attention_body, .fast_relevance = attention_relevance, .absorbed = attention_absorbed,
-                        .samples = [] { return attention_samples(false); }, .errors = attention_errors, .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3},};
-REGISTER_OP(attention_backward) = {.doc = "dq, dk, dv of attention from its output, lse and d", .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
-                                 .infer = infer_attention_backward, .cpu = cpu::for_halves<attention_backward_kernel>, .body = attention_backward_body, .samples = [] { return attention_samples(true); },
-                                 .errors = [] {
-                                   TensorType q{{2, 4, 3, 8}, f32}, o{{2, 3, 4, 8}, f32};
-                                   return std::vector<ErrorSample>{{{q, q, q, o, q, o}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
-                                 },
-                                 .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true},};
+REGISTER_OP(attention) = {
+    .doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]",
+    .operands = {"q", "k", "v", "mask", "bias"},
+    .infer = infer_attention,
+    .cpu = cpu::for_halves<attention_kernel>,
+    .vjp = attention_vjp,
+    .body = attention_body,
+    .fast_relevance = attention_relevance,
+    .absorbed = attention_absorbed,
+    .samples = [] { return attention_samples(false); },
+    .errors = attention_errors,
+    .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3},
+};
+REGISTER_OP(attention_backward) = {
+    .doc = "dq, dk, dv of attention from its output, lse and d",
+    .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
+    .infer = infer_attention_backward,
+    .cpu = cpu::for_halves<attention_backward_kernel>,
+    .body = attention_backward_body,
+    .samples = [] { return attention_samples(true); },
+    .errors =
+        [] {
+          TensorType q{{2, 4, 3, 8}, f32}, o{{2, 3, 4, 8}, f32};
+          return std::vector<ErrorSample>{
+              {{q, q, q, o, q, o}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
+        },
+    .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true},
+};
 
 Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
   LocationGuard at(q);

@@ -9,7 +9,8 @@
 
 namespace whence {
 
-/// {} means all axes; negative axes count from the end; sorted. Axes out of range stay as they are: inference names them.
+/// {} means all axes; negative axes count from the end; sorted. Axes out of range stay as they are: inference names
+/// them.
 inline Ints canonical_axes(Ints axes, int rank) {
   if (axes.empty()) {
     axes.resize(size_t(rank));
@@ -49,7 +50,8 @@ template <class F> void reduce_axes(const KernelCall& k, F&& f) {
   View x = k.in[0];
   const Ints& axes = k.attrs.ints("axes");
   std::vector<int> kept, cut;
-  for (int a = 0; a < x.shape.rank(); ++a) (std::binary_search(axes.begin(), axes.end(), int64_t(a)) ? cut : kept).push_back(a);
+  for (int a = 0; a < x.shape.rank(); ++a)
+    (std::binary_search(axes.begin(), axes.end(), int64_t(a)) ? cut : kept).push_back(a);
   int64_t outer = 1, n = 1, inner = 1;
   for (int a : cut) n *= x.shape[a];
   bool adjacent = true;

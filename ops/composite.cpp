@@ -19,7 +19,8 @@ template <class F> void map(const KernelCall& call, F f) {
       for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
     });
   };
-  cpu::widened(call, [&](const KernelCall& k) { k.out[0].dtype == f64 ? run(k, (double*)nullptr) : run(k, (float*)nullptr); });
+  cpu::widened(
+      call, [&](const KernelCall& k) { k.out[0].dtype == f64 ? run(k, (double*)nullptr) : run(k, (float*)nullptr); });
 }
 
 void infer_real(InferCtx& c) {
@@ -36,26 +37,42 @@ constexpr Traits kUnary{.in_place = true, .batched_sweep = true};
 
 }  // namespace
 
-REGISTER_OP(atan) = {.doc = "inverse tangent", .operands = {"x"}, .infer = infer_real,
-                   .cpu = [](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); },
-                   .vjp = [](SweepCtx& c) { c.give(0, c.d() / (square(c.in()) + 1.0)); },
-                   .relevance = lrp::identity, .samples = [] { return samples(-3, 3); }, .errors = not_float, .traits = kUnary,};
+REGISTER_OP(atan) = {
+    .doc = "inverse tangent",
+    .operands = {"x"},
+    .infer = infer_real,
+    .cpu = [](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); },
+    .vjp = [](SweepCtx& c) { c.give(0, c.d() / (square(c.in()) + 1.0)); },
+    .relevance = lrp::identity,
+    .samples = [] { return samples(-3, 3); },
+    .errors = not_float,
+    .traits = kUnary,
+};
 
 // A primitive because of its relevance: the bias 1/2 of the written-out form would take a share of it.
-REGISTER_OP(hardsigmoid) = {.doc = "x / 6 + 1/2 held to [0, 1]", .operands = {"x"}, .infer = infer_real,
-                          .cpu = [](const KernelCall& k) {
-                            map(k, [](auto x) {
-                              using T = decltype(x);
-                              return x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x * (T(1) / T(6)) + T(0.5);
-                            });
-                          },
-                          .vjp = [](SweepCtx& c) {
-                            Var inside = logical_and(greater(c.in(), -3.0), less(c.in(), 3.0));
-                            c.give(0, where(inside, c.d() * (1.0 / 6.0), 0.0));
-                          },
-                          .relevance = lrp::identity, .samples = [] { return samples(-2.9, 2.9); }, .errors = not_float, .traits = kUnary,};
+REGISTER_OP(hardsigmoid) = {
+    .doc = "x / 6 + 1/2 held to [0, 1]",
+    .operands = {"x"},
+    .infer = infer_real,
+    .cpu =
+        [](const KernelCall& k) {
+          map(k, [](auto x) {
+            using T = decltype(x);
+            return x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x * (T(1) / T(6)) + T(0.5);
+          });
+        },
+    .vjp =
+        [](SweepCtx& c) {
+          Var inside = logical_and(greater(c.in(), -3.0), less(c.in(), 3.0));
+          c.give(0, where(inside, c.d() * (1.0 / 6.0), 0.0));
+        },
+    .relevance = lrp::identity,
+    .samples = [] { return samples(-2.9, 2.9); },
+    .errors = not_float,
+    .traits = kUnary,
+};
 
-// ---- elementwise ----------------------------------------------------------------------------------------------------
+// ---- elementwise --------------------------------------------------------------------------------------------------
 
 Var atan(Arg x) { return record(atan_op, {x}); }
 Var hardsigmoid(Arg x) { return record(hardsigmoid_op, {x}); }
@@ -63,7 +80,9 @@ Var hardsigmoid(Arg x) { return record(hardsigmoid_op, {x}); }
 namespace {
 
 // The other operand of a binary composite: a number becomes a constant.
-Var as_var(const Arg& a, const Arg& other) { return a.is_number() ? other.var.graph().constant(a.number, other.dtype()) : a.var; }
+Var as_var(const Arg& a, const Arg& other) {
+  return a.is_number() ? other.var.graph().constant(a.number, other.dtype()) : a.var;
+}
 
 }  // namespace
 
@@ -145,7 +164,8 @@ Var prelu(Arg x, Arg weight, int64_t axis) {
 
 namespace {
 std::vector<Var> halves(const Arg& x, int64_t axis) {
-  if (x.var.size(axis) % 2) throw ShapeError("[glu] axis " + std::to_string(axis) + " of " + x.shape().str() + " has no two halves");
+  if (x.var.size(axis) % 2)
+    throw ShapeError("[glu] axis " + std::to_string(axis) + " of " + x.shape().str() + " has no two halves");
   return chunk(x, 2, axis);
 }
 }  // namespace
@@ -170,7 +190,7 @@ Var masked_fill(Arg x, Arg mask, double value) {
   return where(mask, x.var.graph().constant(value, x.dtype()), x);
 }
 
-// ---- creation -------------------------------------------------------------------------------------------------------
+// ---- creation -----------------------------------------------------------------------------------------------------
 
 Var full(Graph& g, Shape shape, double value, DType dtype) { return broadcast_to(g.constant(value, dtype), shape); }
 Var zeros_like(Arg x) {
@@ -182,7 +202,7 @@ Var ones_like(Arg x) {
   return full(x.var.graph(), x.shape(), 1, x.dtype());
 }
 
-// ---- reductions, norms ------------------------------------------------------------------------------------------------
+// ---- reductions, norms --------------------------------------------------------------------------------------------
 
 Var prod(Arg x, int64_t axis, bool keepdim) {
   LocationGuard at(x);
@@ -213,7 +233,7 @@ Var l2_normalize(Arg x, int64_t axis, double eps) {
   return x / maximum(norm2(x, {axis}, true), eps);
 }
 
-// ---- scans ------------------------------------------------------------------------------------------------------------
+// ---- scans --------------------------------------------------------------------------------------------------------
 
 // y_t = x_t y_{t-1}, started by b_first = x_first: a linear recurrence, exact for zeros.
 Var cumprod(Arg x, int64_t axis, bool reverse) {
@@ -232,7 +252,7 @@ Var diff(Arg x, int64_t axis) {
   return slice(x, axis, 1) - slice(x, axis, 0, -1);
 }
 
-// ---- order --------------------------------------------------------------------------------------------------------------
+// ---- order --------------------------------------------------------------------------------------------------------
 
 TopK sort(Arg x, int64_t axis, bool descending) {
   LocationGuard at(x);
@@ -240,7 +260,7 @@ TopK sort(Arg x, int64_t axis, bool descending) {
   return {take_along_axis(x, order, axis), order};
 }
 
-// ---- indexing -------------------------------------------------------------------------------------------------------------
+// ---- indexing -----------------------------------------------------------------------------------------------------
 
 Var segment_mean(Arg x, Arg index, int64_t axis, int64_t count) {
   LocationGuard at(x);
@@ -263,7 +283,7 @@ Var put_along_axis(Arg base, Arg index, Arg src, int64_t axis) {
   return scatter_add(where(greater(hits, 0.0), 0.0, base), index, src, axis);
 }
 
-// ---- matrices, windows, images ------------------------------------------------------------------------------------------------
+// ---- matrices, windows, images ------------------------------------------------------------------------------------
 
 namespace {
 
@@ -277,8 +297,11 @@ Var window_index(Graph& g, int64_t windows, int64_t stride, int64_t size, int64_
 
 int64_t window_count(const char* op, int64_t extent, int64_t size, int64_t stride, int64_t dilation) {
   int64_t span = (size - 1) * dilation + 1;
-  if (size < 1 || stride < 1 || dilation < 1) throw ValueError(std::string("[") + op + "] window size, stride and dilation must be positive");
-  if (span > extent) throw ShapeError(std::string("[") + op + "] a window spans " + std::to_string(span) + " elements, the axis has " + std::to_string(extent));
+  if (size < 1 || stride < 1 || dilation < 1)
+    throw ValueError(std::string("[") + op + "] window size, stride and dilation must be positive");
+  if (span > extent)
+    throw ShapeError(std::string("[") + op + "] a window spans " + std::to_string(span) + " elements, the axis has " +
+                     std::to_string(extent));
   return (extent - span) / stride + 1;
 }
 
@@ -311,7 +334,8 @@ Var diagonal(Arg x, int64_t offset, int64_t a, int64_t b) {
   axes.push_back(v);
   Var y = permute(x, axes);
   int64_t rows = y.shape()[-2], columns = y.shape()[-1];
-  int64_t i0 = offset < 0 ? -offset : 0, j0 = offset > 0 ? offset : 0, n = std::max<int64_t>(0, std::min(rows - i0, columns - j0));
+  int64_t i0 = offset < 0 ? -offset : 0, j0 = offset > 0 ? offset : 0,
+          n = std::max<int64_t>(0, std::min(rows - i0, columns - j0));
   Shape flat = y.shape();
   flat.erase(rank - 1);
   flat[-1] = rows * columns;
@@ -352,16 +376,21 @@ Var col2im(Arg x, int64_t height, int64_t width, const Window& w) {
   int64_t ow = window_count("col2im", v, w.kernel[1], w.stride[1], w.dilation[1]);
   int64_t taps = w.kernel[0] * w.kernel[1];
   if (x.rank() != 3 || x.shape()[1] % taps || x.shape()[2] != oh * ow)
-    throw ShapeError("[col2im] x must be [B, C * " + std::to_string(taps) + ", " + std::to_string(oh * ow) + "], got " + x.shape().str());
+    throw ShapeError("[col2im] x must be [B, C * " + std::to_string(taps) + ", " + std::to_string(oh * ow) + "], got " +
+                     x.shape().str());
   Graph& g = x.var.graph();
-  Var y = permute(reshape(x, {x.shape()[0], x.shape()[1] / taps, w.kernel[0], w.kernel[1], oh, ow}), {0, 1, 4, 2, 5, 3});
+  Var y =
+      permute(reshape(x, {x.shape()[0], x.shape()[1] / taps, w.kernel[0], w.kernel[1], oh, ow}), {0, 1, 4, 2, 5, 3});
   y = segment_sum(y, window_index(g, ow, w.stride[1], w.kernel[1], w.dilation[1]), 4, v);  // [B, C, oh, kh, W]
   y = segment_sum(y, window_index(g, oh, w.stride[0], w.kernel[0], w.dilation[0]), 2, h);
   return pad(y, {0, 0, 0, 0, -w.padding[0], -w.padding[0], -w.padding[1], -w.padding[1]});
 }
 
 namespace {
-struct Image { Shape lead; int64_t c, h, w; };
+struct Image {
+  Shape lead;
+  int64_t c, h, w;
+};
 Image image(const char* op, const Arg& x, int64_t r) {
   if (x.rank() < 3) throw ShapeError(std::string("[") + op + "] x needs [.., C, H, W], got " + x.shape().str());
   if (r < 1) throw ValueError(std::string("[") + op + "] factor must be positive");
@@ -369,7 +398,8 @@ Image image(const char* op, const Arg& x, int64_t r) {
   for (int k = 0; k < 3; ++k) i.lead.erase(i.lead.rank() - 1);
   return i;
 }
-Var regroup(const Arg& x, const Image& i, std::initializer_list<int64_t> split, std::initializer_list<int64_t> order, std::initializer_list<int64_t> joined) {
+Var regroup(const Arg& x, const Image& i, std::initializer_list<int64_t> split, std::initializer_list<int64_t> order,
+            std::initializer_list<int64_t> joined) {
   Shape s = i.lead, t = i.lead;
   for (int64_t n : split) s.push_back(n);
   for (int64_t n : joined) t.push_back(n);
@@ -383,13 +413,16 @@ Var regroup(const Arg& x, const Image& i, std::initializer_list<int64_t> split, 
 Var pixel_shuffle(Arg x, int64_t r) {
   LocationGuard at(x);
   Image i = image("pixel_shuffle", x, r);
-  if (i.c % (r * r)) throw ShapeError("[pixel_shuffle] " + std::to_string(i.c) + " channels are no multiple of " + std::to_string(r * r));
+  if (i.c % (r * r))
+    throw ShapeError("[pixel_shuffle] " + std::to_string(i.c) + " channels are no multiple of " +
+                     std::to_string(r * r));
   return regroup(x, i, {i.c / (r * r), r, r, i.h, i.w}, {0, 3, 1, 4, 2}, {i.c / (r * r), i.h * r, i.w * r});
 }
 Var pixel_unshuffle(Arg x, int64_t r) {
   LocationGuard at(x);
   Image i = image("pixel_unshuffle", x, r);
-  if (i.h % r || i.w % r) throw ShapeError("[pixel_unshuffle] " + x.shape().str() + " is no multiple of " + std::to_string(r));
+  if (i.h % r || i.w % r)
+    throw ShapeError("[pixel_unshuffle] " + x.shape().str() + " is no multiple of " + std::to_string(r));
   return regroup(x, i, {i.c, i.h / r, r, i.w / r, r}, {0, 2, 4, 1, 3}, {i.c * r * r, i.h / r, i.w / r});
 }
 

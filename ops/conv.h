@@ -6,7 +6,8 @@
 
 namespace whence {
 
-/// Each list has one value per axis of space, or one for all; empty means stride 1, padding 0, dilation 1, output padding 0.
+/// Each list has one value per axis of space, or one for all; empty means stride 1, padding 0, dilation 1, output
+/// padding 0.
 struct ConvOptions {
   Ints stride{}, padding{}, dilation{};
   int64_t groups = 1;
@@ -24,7 +25,8 @@ struct PoolOptions {
   bool ceil = false;                   ///< keep a last window that reaches beyond the far padding (PyTorch's ceil_mode)
   double divisor = 0;                  ///< averages: divide by this instead of counting
 };
-/// Mean of each window. Relevance: epsilon rule on the means; variants "sum" (on the sums), "abs", "uniform"; padding takes nothing.
+/// Mean of each window. Relevance: epsilon rule on the means; variants "sum" (on the sums), "abs", "uniform"; padding
+/// takes nothing.
 Var avg_pool(Arg x, const PoolOptions& options);
 /// Means of out[i] windows per axis: window j covers floor(j n / out) .. ceil((j + 1) n / out).
 Var adaptive_avg_pool(Arg x, const Ints& out);

@@ -18,8 +18,9 @@ void infer_conv(InferCtx& c) {
   for (int i = 1; i < c.n(); ++i) c.need_same_dtype(0, i);
   int64_t channels = c.shape(0)[2];
   if (c.shape(1)[0] != channels)
-    c.shape_error("x [B, T, C] has " + std::to_string(channels) + " channels, weight [C, K] has " + std::to_string(c.shape(1)[0]),
-                  c.shape(0)[1] == c.shape(1)[0] ? "x looks like [B, C, T]: transpose it" : "");
+    c.shape_error(
+        "x [B, T, C] has " + std::to_string(channels) + " channels, weight [C, K] has " + std::to_string(c.shape(1)[0]),
+        c.shape(0)[1] == c.shape(1)[0] ? "x looks like [B, C, T]: transpose it" : "");
   if (c.shape(1)[1] < 1) c.shape_error("weight [C, K] needs at least one tap");
   if (c.n() > 2) c.need_shape(2, {channels});
   c.out(c.shape(0), c.dtype(0));
@@ -32,11 +33,12 @@ void conv_kernel(const KernelCall& k) {
   const Shape &x = k.in[0].shape, &w = k.in[1].shape;
   over_floats("causal_conv1d", k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu::conv1d(k.in[0].as<T>(), k.in[1].as<T>(), k.in.size() > 2 ? k.in[2].as<T>() : nullptr, k.out[0].as<T>(), x[0], x[1], x[2], w[1], k.attrs.flag("reverse"));
+    cpu::conv1d(k.in[0].as<T>(), k.in[1].as<T>(), k.in.size() > 2 ? k.in[2].as<T>() : nullptr, k.out[0].as<T>(), x[0],
+                x[1], x[2], w[1], k.attrs.flag("reverse"));
   });
 }
 
-// ---- gradient of the taps: dw[c, k] = sum over b and t of d[b, t, c] x[b, t + offset(k), c] -------------------------------
+// ---- gradient of the taps: dw[c, k] = sum over b and t of d[b, t, c] x[b, t + offset(k), c] -----------------------
 
 void infer_taps(InferCtx& c) {
   c.need_float(0);
@@ -59,7 +61,8 @@ void taps_kernel(const KernelCall& k) {
   over_floats("causal_conv1d_taps", k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t l = 0; l < leads; ++l)
-      cpu::conv1d_taps(k.in[0].as<T>(), k.in[1].as<T>() + l * size, k.out[0].as<T>() + l * one, static_cast<T*>(nullptr), x[0], x[1], x[2], taps, k.attrs.flag("reverse"));
+      cpu::conv1d_taps(k.in[0].as<T>(), k.in[1].as<T>() + l * size, k.out[0].as<T>() + l * one,
+                       static_cast<T*>(nullptr), x[0], x[1], x[2], taps, k.attrs.flag("reverse"));
   });
 }
 
@@ -69,14 +72,15 @@ std::vector<Var> taps_body(std::span<const Var> in, const Attrs& attrs) {
   int lead = d.rank() - 3;
   std::vector<Var> columns;
   for (int64_t k = 0; k < taps; ++k) {
-    int64_t at = offset_of(k, taps, attrs.flag("reverse")), back = std::min(len, std::max<int64_t>(0, -at)), ahead = std::min(len, std::max<int64_t>(0, at));
+    int64_t at = offset_of(k, taps, attrs.flag("reverse")), back = std::min(len, std::max<int64_t>(0, -at)),
+            ahead = std::min(len, std::max<int64_t>(0, at));
     Var pairs = slice(d, lead + 1, back, len - ahead) * slice(x, 1, ahead, len - back);
     columns.push_back(sum(pairs, {lead, lead + 1}));
   }
   return {stack(columns, lead + 1)};
 }
 
-// ---- sweeps -----------------------------------------------------------------------------------------------------------
+// ---- sweeps -------------------------------------------------------------------------------------------------------
 
 void conv_vjp(SweepCtx& c) {
   Var x = c.in(0), w = c.in(1), d = c.d();
@@ -86,7 +90,8 @@ void conv_vjp(SweepCtx& c) {
     if (c.lead()) flat[0] *= s[0];  // targets are a longer batch
     c.give(0, reshape(record(op_named("causal_conv1d"), {reshape(d, flat), w}, {{"reverse", !reverse}}), s));
   }
-  if (c.needs(1)) c.give(1, record(op_named("causal_conv1d_taps"), {x, d}, {{"taps", w.shape()[1]}, {"reverse", reverse}}));
+  if (c.needs(1))
+    c.give(1, record(op_named("causal_conv1d_taps"), {x, d}, {{"taps", w.shape()[1]}, {"reverse", reverse}}));
   if (c.n_in() > 2 && c.needs(2)) c.give(2, sum(d, {c.lead(), c.lead() + 1}));
 }
 
@@ -97,42 +102,71 @@ std::vector<Sample> conv_samples() {
     if (bias) s.in.push_back({.shape = {x[2]}, .parameter = true});
     return s;
   };
-  std::vector<Sample> all{one({2, 9, 5}, 4, true, false, "mamba"), one({2, 5, 3}, 3, false, false, "no bias"), one({1, 7, 4}, 4, true, true, "reverse"),
-                          one({1, 2, 3}, 4, true, false, "short"), one({2, 3, 67}, 1, true, false, "one tap, odd"), one({1, 1, 1}, 1, false, false, "tiny"), one({0, 4, 3}, 2, true, false, "empty"),
-                          one({2, 0, 3}, 2, true, false, "no steps")};
+  std::vector<Sample> all{one({2, 9, 5}, 4, true, false, "mamba"),         one({2, 5, 3}, 3, false, false, "no bias"),
+                          one({1, 7, 4}, 4, true, true, "reverse"),        one({1, 2, 3}, 4, true, false, "short"),
+                          one({2, 3, 67}, 1, true, false, "one tap, odd"), one({1, 1, 1}, 1, false, false, "tiny"),
+                          one({0, 4, 3}, 2, true, false, "empty"),         one({2, 0, 3}, 2, true, false, "no steps")};
   all.push_back({{{.shape = {2, 5, 3}}, {.shape = {3, 2}}}, direction(false), "both data"});
   return all;
 }
 std::vector<Sample> taps_samples() {
-  auto one = [](Shape x, Shape d, int64_t taps, bool reverse, const char* name) { return Sample{{{.shape = x}, {.shape = d}}, {{"taps", taps}, {"reverse", reverse}}, name}; };
-  return {one({2, 9, 5}, {2, 9, 5}, 4, false, "mamba"), one({1, 7, 4}, {1, 7, 4}, 3, true, "reverse"), one({1, 2, 3}, {1, 2, 3}, 4, false, "short"),
-          one({2, 5, 3}, {2, 2, 5, 3}, 2, false, "targets"), one({1, 3, 67}, {1, 3, 67}, 2, false, "odd"), one({2, 0, 3}, {2, 0, 3}, 2, false, "no steps")};
+  auto one = [](Shape x, Shape d, int64_t taps, bool reverse, const char* name) {
+    return Sample{{{.shape = x}, {.shape = d}}, {{"taps", taps}, {"reverse", reverse}}, name};
+  };
+  return {one({2, 9, 5}, {2, 9, 5}, 4, false, "mamba"), one({1, 7, 4}, {1, 7, 4}, 3, true, "reverse"),
+          one({1, 2, 3}, {1, 2, 3}, 4, false, "short"), one({2, 5, 3}, {2, 2, 5, 3}, 2, false, "targets"),
+          one({1, 3, 67}, {1, 3, 67}, 2, false, "odd"), one({2, 0, 3}, {2, 0, 3}, 2, false, "no steps")};
 }
 
 }  // namespace
 
-REGISTER_OP(causal_conv1d) = {.doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}", .operands = {"x", "weight", "bias"},
-                            .infer = infer_conv, .cpu = cpu::for_halves<conv_kernel>,
-                            .vjp = conv_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = conv_samples,
-                            .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
-                                                                            {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
-                                                                            {{{{9, 5}, f32}, {{5, 4}, f32}}, direction(false), "x must have rank 3"},
-                                                                            {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}}, direction(false), "bias must have shape [5]"}}; },
-                            .traits = {.batched_sweep = true},};
-REGISTER_OP(causal_conv1d_taps) = {.doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]", .operands = {"x", "d"}, .infer = infer_taps,
-                                 .cpu = cpu::for_halves<taps_kernel>, .body = taps_body, .samples = taps_samples,
-                                 .errors = [] { return std::vector<ErrorSample>{{{{{2, 9, 5}, f32}, {{2, 8, 5}, f32}}, {{"taps", 4}, {"reverse", 0}}, "d must end in"}}; },
-                                 .traits = {.backward = true},};
+REGISTER_OP(causal_conv1d) = {
+    .doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}",
+    .operands = {"x", "weight", "bias"},
+    .infer = infer_conv,
+    .cpu = cpu::for_halves<conv_kernel>,
+    .vjp = conv_vjp,
+    .relevance = lrp::linear_rule,
+    .absorbed = lrp::linear_absorbed,
+    .samples = conv_samples,
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
+              {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
+              {{{{9, 5}, f32}, {{5, 4}, f32}}, direction(false), "x must have rank 3"},
+              {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}}, direction(false), "bias must have shape [5]"}};
+        },
+    .traits = {.batched_sweep = true},
+};
+REGISTER_OP(causal_conv1d_taps) = {
+    .doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]",
+    .operands = {"x", "d"},
+    .infer = infer_taps,
+    .cpu = cpu::for_halves<taps_kernel>,
+    .body = taps_body,
+    .samples = taps_samples,
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{2, 9, 5}, f32}, {{2, 8, 5}, f32}}, {{"taps", 4}, {"reverse", 0}}, "d must end in"}};
+        },
+    .traits = {.backward = true},
+};
 
 Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias, std::optional<Arg> state) {
   LocationGuard at(x);
-  auto conv = [&](Var v) { return bias ? record(causal_conv1d_op, {v, weight, *bias}, direction(false)) : record(causal_conv1d_op, {v, weight}, direction(false)); };
+  auto conv = [&](Var v) {
+    return bias ? record(causal_conv1d_op, {v, weight, *bias}, direction(false))
+                : record(causal_conv1d_op, {v, weight}, direction(false));
+  };
   if (!state) return conv(x);
   // What came before is convolved along, and its own results dropped.
   int64_t before = weight.rank() == 2 ? weight.shape()[1] - 1 : 0;
   Shape want = x.shape();
   if (want.rank() == 3) want[1] = before;
-  if (!(state->shape() == want)) throw ShapeError("[causal_conv1d] state must be [B, K-1, C] = " + want.str() + ", got " + state->shape().str());
+  if (!(state->shape() == want))
+    throw ShapeError("[causal_conv1d] state must be [B, K-1, C] = " + want.str() + ", got " + state->shape().str());
   return slice(conv(concat({*state, x}, 1)), 1, before);
 }
 

@@ -10,8 +10,8 @@ struct CtcOptions {
   Reduction reduction = Reduction::mean;  ///< mean: over the batch, each loss divided by its target's length
 };
 /// -log of the probability that the rows of logits [T, B, classes] spell the targets [B, S], over all alignments. Of
-/// sequence b count the first input_lengths[b] rows (at least one) and target_lengths[b] labels. A target that does not fit has no
-/// gradient.
+/// sequence b count the first input_lengths[b] rows (at least one) and target_lengths[b] labels. A target that does not
+/// fit has no gradient.
 Var ctc_loss(Arg logits, Arg targets, Arg input_lengths, Arg target_lengths, const CtcOptions& options = {});
 
 }  // namespace whence

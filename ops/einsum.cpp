@@ -13,7 +13,9 @@ struct Term {
   std::string labels;
 };
 
-[[noreturn]] void bad(const std::string& equation, const std::string& what) { throw ShapeError("[einsum] '" + equation + "': " + what); }
+[[noreturn]] void bad(const std::string& equation, const std::string& what) {
+  throw ShapeError("[einsum] '" + equation + "': " + what);
+}
 
 bool has(const std::string& labels, char l) { return labels.find(l) != labels.npos; }
 int axis_of(const Term& t, char l) { return int(t.labels.find(l)); }
@@ -32,7 +34,9 @@ Term diagonal(Term t, const std::string& equation) {
     size_t j = t.labels.find(t.labels[i], i + 1);
     if (j == t.labels.npos) continue;
     int64_t n = t.value.shape()[int(i)];
-    if (t.value.shape()[int(j)] != n) bad(equation, std::string("'") + t.labels[i] + "' has extents " + std::to_string(n) + " and " + std::to_string(t.value.shape()[int(j)]));
+    if (t.value.shape()[int(j)] != n)
+      bad(equation, std::string("'") + t.labels[i] + "' has extents " + std::to_string(n) + " and " +
+                        std::to_string(t.value.shape()[int(j)]));
     Ints axes;
     std::string labels;
     Shape s;
@@ -133,14 +137,17 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands, std::s
   LocationGuard at(operands[0].graph(), where);
   Equation e = parse(equation);
   if (e.operands.size() != operands.size())
-    bad(equation, "has subscripts for " + std::to_string(e.operands.size()) + " operands, got " + std::to_string(operands.size()));
+    bad(equation, "has subscripts for " + std::to_string(e.operands.size()) + " operands, got " +
+                      std::to_string(operands.size()));
 
-  // The axes under an ellipsis, aligned from the right, get the labels '0' (last), '1', ...; those of extent one broadcast.
+  // The axes under an ellipsis, aligned from the right, get the labels '0' (last), '1', ...; those of extent one
+  // broadcast.
   int wide = 0;
   for (size_t i = 0; i < operands.size(); ++i) {
     int named = int(e.operands[i].size()) - has(e.operands[i], '.'), rank = operands[i].rank();
     if (has(e.operands[i], '.') ? rank < named : rank != named)
-      bad(equation, "operand " + std::to_string(i) + " has shape " + operands[i].shape().str() + ", its subscripts '" + e.operands[i] + "' name " + std::to_string(named) + " axes");
+      bad(equation, "operand " + std::to_string(i) + " has shape " + operands[i].shape().str() + ", its subscripts '" +
+                        e.operands[i] + "' name " + std::to_string(named) + " axes");
     if (has(e.operands[i], '.')) wide = std::max(wide, rank - named);
   }
   auto dots = [](int n) {
@@ -169,7 +176,8 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands, std::s
     for (char l : t.labels) {
       auto [it, fresh] = extents.emplace(l, extent(t, l));
       if (!fresh && it->second != extent(t, l))
-        bad(equation, std::string(l <= '9' ? "an axis under '...'" : std::string("'") + l + "'") + " has extents " + std::to_string(it->second) + " and " + std::to_string(extent(t, l)));
+        bad(equation, std::string(l <= '9' ? "an axis under '...'" : std::string("'") + l + "'") + " has extents " +
+                          std::to_string(it->second) + " and " + std::to_string(extent(t, l)));
     }
     terms.push_back(t);
   }
@@ -183,8 +191,10 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands, std::s
       if (std::count(all.begin(), all.end(), char(l)) == 1) output += char(l);
   }
   for (size_t i = 0; i < output.size(); ++i) {
-    if (has(output.substr(i + 1), output[i])) bad(equation, std::string("'") + output[i] + "' occurs twice in the output");
-    if (output[i] > '9' && !extents.contains(output[i])) bad(equation, std::string("'") + output[i] + "' of the output is on no operand");
+    if (has(output.substr(i + 1), output[i]))
+      bad(equation, std::string("'") + output[i] + "' occurs twice in the output");
+    if (output[i] > '9' && !extents.contains(output[i]))
+      bad(equation, std::string("'") + output[i] + "' of the output is on no operand");
   }
 
   Term r = terms[0];

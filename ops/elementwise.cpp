@@ -36,7 +36,8 @@ Shape broadcast(InferCtx& c) {
 
 void infer_binary(InferCtx& c) {
   c.need_same_dtype(0, 1);
-  if (c.dtype(0) == boolean) c.dtype_error("operands must be numbers, got bool", "cast them, or use logical_and, logical_or");
+  if (c.dtype(0) == boolean)
+    c.dtype_error("operands must be numbers, got bool", "cast them, or use logical_and, logical_or");
   c.out(broadcast(c), c.dtype(0));
 }
 void infer_binary_float(InferCtx& c) {
@@ -50,11 +51,14 @@ void infer_compare(InferCtx& c) {
 }
 void infer_logical(InferCtx& c) {
   for (int i = 0; i < c.n(); ++i)
-    if (c.dtype(i) != boolean) c.dtype_error(c.op.operand_name(i) + " must be bool, got " + std::string(name_of(c.dtype(i))), "compare it with 0");
+    if (c.dtype(i) != boolean)
+      c.dtype_error(c.op.operand_name(i) + " must be bool, got " + std::string(name_of(c.dtype(i))),
+                    "compare it with 0");
   c.out(broadcast(c), boolean);
 }
 void infer_where(InferCtx& c) {
-  if (c.dtype(0) != boolean && c.dtype(0) != u8) c.dtype_error("condition must be bool or u8, got " + std::string(name_of(c.dtype(0))));
+  if (c.dtype(0) != boolean && c.dtype(0) != u8)
+    c.dtype_error("condition must be bool or u8, got " + std::string(name_of(c.dtype(0))));
   c.need_same_dtype(1, 2);
   c.out(broadcast(c), c.dtype(1));
 }
@@ -68,18 +72,21 @@ template <const char* NAME> void kernel(const KernelCall& call) {
 
 constexpr Traits kElementwise{.elementwise = true, .strided = true, .in_place = true, .batched_sweep = true};
 constexpr Traits kPredicate{.elementwise = true, .strided = true, .nondifferentiable = true};
-constexpr Traits kBackward{.elementwise = true, .strided = true, .in_place = true, .batched_sweep = true, .backward = true};
+constexpr Traits kBackward{
+    .elementwise = true, .strided = true, .in_place = true, .batched_sweep = true, .backward = true};
 
 // ---- samples ------------------------------------------------------------------------------------------------------
 
 template <int LOW, int HIGH, int GAP = 0> std::vector<Sample> unary_samples() {  // in tenths
   auto in = [](Shape s) { return SampleInput{.shape = s, .low = LOW / 10.0, .high = HIGH / 10.0, .gap = GAP / 10.0}; };
-  return {{{in({3, 5})}, {}, "matrix"}, {{in({})}, {}, "scalar"}, {{in({2, 0, 3})}, {}, "empty"}, {{in({67})}, {}, "odd"}};
+  return {
+      {{in({3, 5})}, {}, "matrix"}, {{in({})}, {}, "scalar"}, {{in({2, 0, 3})}, {}, "empty"}, {{in({67})}, {}, "odd"}};
 }
 template <int LOW = -20, int HIGH = 20, int GAP = 0> std::vector<Sample> binary_samples() {
   auto in = [](Shape s) { return SampleInput{.shape = s, .low = LOW / 10.0, .high = HIGH / 10.0, .gap = GAP / 10.0}; };
-  return {{{in({3, 5}), in({3, 5})}, {}, "same"}, {{in({3, 5}), in({5})}, {}, "row"}, {{in({3, 1}), in({1, 5})}, {}, "outer"},
-          {{in({}), in({2, 3})}, {}, "scalar"}, {{in({2, 0}), in({1, 1})}, {}, "empty"}, {{in({33}), in({33})}, {}, "odd"}};
+  return {{{in({3, 5}), in({3, 5})}, {}, "same"},  {{in({3, 5}), in({5})}, {}, "row"},
+          {{in({3, 1}), in({1, 5})}, {}, "outer"}, {{in({}), in({2, 3})}, {}, "scalar"},
+          {{in({2, 0}), in({1, 1})}, {}, "empty"}, {{in({33}), in({33})}, {}, "odd"}};
 }
 std::vector<ErrorSample> unary_errors() { return {{{{{2}, i32}}, {}, "must be floating point"}}; }
 std::vector<ErrorSample> binary_errors() {
@@ -88,25 +95,49 @@ std::vector<ErrorSample> binary_errors() {
 std::vector<ErrorSample> no_errors() { return {}; }
 
 #define KERNEL(NAME) static constexpr char NAME##_name[] = #NAME
-#define UNARY(NAME, DOC, SAMPLES, VJP)                                                                            \
-  KERNEL(NAME);                                                                                                   \
-  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"x"}, .infer = infer_unary, .cpu = kernel<NAME##_name>,             \
-                     .vjp = [](SweepCtx& c) { Var x = c.in(), y = c.out(), dy = c.d(); (void)x; (void)y; c.give(0, VJP); }, \
-                     .relevance = lrp::identity, .samples = SAMPLES, .errors = unary_errors, .traits = kElementwise,}
+#define UNARY(NAME, DOC, SAMPLES, VJP)               \
+  KERNEL(NAME);                                      \
+  REGISTER_OP(NAME) = {                              \
+      .doc = DOC,                                    \
+      .operands = {"x"},                             \
+      .infer = infer_unary,                          \
+      .cpu = kernel<NAME##_name>,                    \
+      .vjp =                                         \
+          [](SweepCtx& c) {                          \
+            Var x = c.in(), y = c.out(), dy = c.d(); \
+            (void)x;                                 \
+            (void)y;                                 \
+            c.give(0, VJP);                          \
+          },                                         \
+      .relevance = lrp::identity,                    \
+      .samples = SAMPLES,                            \
+      .errors = unary_errors,                        \
+      .traits = kElementwise,                        \
+  }
 
 }  // namespace
 
-// ---- derivatives that are one pass: fused with their definition --------------------------------------------------------
+// ---- derivatives that are one pass: fused with their definition ---------------------------------------------------
 
 static Var zeros_like(Var x) { return x.graph().constant(0.0, x.dtype()); }
 
-#define DERIVATIVE(NAME, FIRST, LOOP_PARAMS, SAMPLES, BODY)                                                                  \
-  KERNEL(NAME);                                                                                                           \
-  REGISTER_OP(NAME) = {.doc = "Derivative of " #NAME " (without d_) times dy, in one pass.", .operands = {FIRST, "dy"},     \
-                     .infer = infer_binary_float, .cpu = kernel<NAME##_name>,                                             \
-                     .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {                        \
-                       Var x = in[0], dy = in[1]; (void)attrs; return {BODY}; },                                          \
-                     .loop_params = LOOP_PARAMS, .samples = SAMPLES, .errors = binary_errors, .traits = kBackward,}
+#define DERIVATIVE(NAME, FIRST, LOOP_PARAMS, SAMPLES, BODY)                         \
+  KERNEL(NAME);                                                                     \
+  REGISTER_OP(NAME) = {                                                             \
+      .doc = "Derivative of " #NAME " (without d_) times dy, in one pass.",         \
+      .operands = {FIRST, "dy"},                                                    \
+      .infer = infer_binary_float,                                                  \
+      .cpu = kernel<NAME##_name>,                                                   \
+      .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> { \
+        Var x = in[0], dy = in[1];                                                  \
+        (void)attrs;                                                                \
+        return {BODY};                                                              \
+      },                                                                            \
+      .loop_params = LOOP_PARAMS,                                                   \
+      .samples = SAMPLES,                                                           \
+      .errors = binary_errors,                                                      \
+      .traits = kBackward,                                                          \
+  }
 
 using Names = std::vector<const char*>;
 static std::vector<Sample> with(std::vector<Sample> samples, const Attrs& attrs) {
@@ -114,16 +145,24 @@ static std::vector<Sample> with(std::vector<Sample> samples, const Attrs& attrs)
   return samples;
 }
 
-DERIVATIVE(d_tanh, "y", Names{}, (binary_samples<-9, 9>), dy * (1.0 - x * x));
-DERIVATIVE(d_sigmoid, "y", Names{}, (binary_samples<1, 9>), dy * x * (1.0 - x));
+DERIVATIVE(d_tanh, "y", Names{}, (binary_samples<-9, 9>), dy*(1.0 - x * x));
+DERIVATIVE(d_sigmoid, "y", Names{}, (binary_samples<1, 9>), dy* x*(1.0 - x));
 DERIVATIVE(d_relu, "x", Names{}, (binary_samples<-20, 20, 2>), where(greater(x, 0.0), dy, zeros_like(dy)));
-DERIVATIVE(d_leaky_relu, "x", Names{"slope"}, [] { return with(binary_samples<-20, 20, 2>(), {{"slope", 0.1}}); },
-           where(greater(x, 0.0), dy, dy * attrs.real("slope")));
-DERIVATIVE(d_clamp, "x", (Names{"low", "high"}), [] { return with(binary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}}); },
-           where(logical_and(greater_equal(x, attrs.real("low")), less_equal(x, attrs.real("high"))), dy, zeros_like(dy)));
+DERIVATIVE(
+    d_leaky_relu, "x", Names{"slope"},
+    [] {
+      return with(binary_samples<-20, 20, 2>(), {{"slope", 0.1}});
+    },
+    where(greater(x, 0.0), dy, dy* attrs.real("slope")));
+DERIVATIVE(
+    d_clamp, "x", (Names{"low", "high"}),
+    [] {
+      return with(binary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}});
+    },
+    where(logical_and(greater_equal(x, attrs.real("low")), less_equal(x, attrs.real("high"))), dy, zeros_like(dy)));
 // Phi(x) + x phi(x)
 DERIVATIVE(d_gelu, "x", Names{}, binary_samples<>,
-           dy * (0.5 * (1.0 + erf(x * 0.70710678118654752440)) + x * 0.39894228040143267794 * exp(x * x * -0.5)));
+           dy*(0.5 * (1.0 + erf(x * 0.70710678118654752440)) + x * 0.39894228040143267794 * exp(x * x * -0.5)));
 static Var d_gelu_tanh_body(Var x, Var dy) {
   const double c = 0.79788456080286535588, a = 0.044715;  // sqrt(2 / pi)
   Var t = tanh((x + x * x * x * a) * c);
@@ -140,58 +179,94 @@ static Var d1(const OpDef& op, Var x, Var dy, Attrs attrs = {}) { return record(
 
 // ---- unary --------------------------------------------------------------------------------------------------------
 
-UNARY(exp, "e^x", (unary_samples<-20, 20>), dy * y);
-UNARY(expm1, "e^x - 1, accurate near 0", (unary_samples<-20, 20>), dy * (y + 1.0));
+UNARY(exp, "e^x", (unary_samples<-20, 20>), dy* y);
+UNARY(expm1, "e^x - 1, accurate near 0", (unary_samples<-20, 20>), dy*(y + 1.0));
 UNARY(log, "natural logarithm", (unary_samples<2, 30>), dy / x);
 UNARY(log1p, "log(1 + x), accurate near 0", (unary_samples<-5, 30>), dy / (x + 1.0));
 UNARY(sqrt, "square root", (unary_samples<2, 30>), dy * 0.5 / y);
 UNARY(rsqrt, "1 / sqrt(x)", (unary_samples<2, 30>), dy * -0.5 * y * y * y);
-UNARY(reciprocal, "1 / x", (unary_samples<-20, 20, 4>), -(dy * y * y));
-UNARY(sin, "sine", (unary_samples<-30, 30>), dy * cos(x));
-UNARY(cos, "cosine", (unary_samples<-30, 30>), -(dy * sin(x)));
+UNARY(reciprocal, "1 / x", (unary_samples<-20, 20, 4>), -(dy* y* y));
+UNARY(sin, "sine", (unary_samples<-30, 30>), dy* cos(x));
+UNARY(cos, "cosine", (unary_samples<-30, 30>), -(dy* sin(x)));
 UNARY(tanh, "hyperbolic tangent", (unary_samples<-20, 20>), d1(d_tanh_op, y, dy));
 UNARY(sigmoid, "1 / (1 + e^-x)", (unary_samples<-20, 20>), d1(d_sigmoid_op, y, dy));
-UNARY(erf, "error function", (unary_samples<-20, 20>), dy * (exp(-(x * x)) * 1.12837916709551257390));
+UNARY(erf, "error function", (unary_samples<-20, 20>), dy*(exp(-(x* x)) * 1.12837916709551257390));
 UNARY(relu, "max(x, 0)", (unary_samples<-20, 20, 2>), d1(d_relu_op, x, dy));
 UNARY(gelu, "x Phi(x), exact", (unary_samples<-20, 20>), d1(d_gelu_op, x, dy));
 UNARY(gelu_tanh, "x Phi(x), tanh approximation", (unary_samples<-20, 20>), d1(d_gelu_tanh_op, x, dy));
 UNARY(silu, "x sigmoid(x)", (unary_samples<-20, 20>), d1(d_silu_op, x, dy));
-UNARY(log_sigmoid, "log sigmoid(x)", (unary_samples<-20, 20>), dy * sigmoid(-x));
+UNARY(log_sigmoid, "log sigmoid(x)", (unary_samples<-20, 20>), dy* sigmoid(-x));
 
-#define UNARY_WITH(NAME, DOC, INFER, PARAMS, SAMPLES, ERRORS, TRAITS, VJP)                                     \
-  KERNEL(NAME);                                                                                              \
-  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"x"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,  \
-                     .relevance = lrp::identity, .loop_params = PARAMS, .samples = SAMPLES, .errors = ERRORS, .traits = TRAITS,}
+#define UNARY_WITH(NAME, DOC, INFER, PARAMS, SAMPLES, ERRORS, TRAITS, VJP) \
+  KERNEL(NAME);                                                            \
+  REGISTER_OP(NAME) = {                                                    \
+      .doc = DOC,                                                          \
+      .operands = {"x"},                                                   \
+      .infer = INFER,                                                      \
+      .cpu = kernel<NAME##_name>,                                          \
+      .vjp = VJP,                                                          \
+      .relevance = lrp::identity,                                          \
+      .loop_params = PARAMS,                                               \
+      .samples = SAMPLES,                                                  \
+      .errors = ERRORS,                                                    \
+      .traits = TRAITS,                                                    \
+  }
 
-UNARY_WITH(neg, "-x", infer_unary_signed, Names{}, (unary_samples<-20, 20>), no_errors, kElementwise, [](SweepCtx& c) { c.give(0, -c.d()); });
+UNARY_WITH(neg, "-x", infer_unary_signed, Names{}, (unary_samples<-20, 20>), no_errors, kElementwise,
+           [](SweepCtx& c) { c.give(0, -c.d()); });
 UNARY_WITH(abs, "|x|", infer_unary_signed, Names{}, (unary_samples<-20, 20, 2>), no_errors, kElementwise,
            [](SweepCtx& c) { c.give(0, c.d() * sign(c.in())); });
 UNARY_WITH(square, "x^2", infer_unary_signed, Names{}, (unary_samples<-20, 20>), no_errors, kElementwise,
            [](SweepCtx& c) { c.give(0, c.d() * (c.in() * 2.0)); });
-UNARY_WITH(leaky_relu, "x for x > 0, else slope x", infer_unary, Names{"slope"},
-           [] { return with(unary_samples<-20, 20, 2>(), {{"slope", 0.1}}); }, unary_errors, kElementwise,
-           [](SweepCtx& c) { c.give(0, d1(d_leaky_relu_op, c.in(), c.d(), c.attrs)); });
-UNARY_WITH(clamp, "x held to [low, high]", infer_unary, (Names{"low", "high"}),
-           [] { return with(unary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}}); }, unary_errors, kElementwise,
-           [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
-UNARY_WITH(softplus, "log(1 + e^(beta x)) / beta", infer_unary, Names{"beta"},
-           [] { return with(unary_samples<-20, 20>(), {{"beta", 1.0}}); }, unary_errors, kElementwise,
-           [](SweepCtx& c) { c.give(0, c.d() * sigmoid(c.in() * c.attrs.real("beta"))); });
+UNARY_WITH(
+    leaky_relu, "x for x > 0, else slope x", infer_unary, Names{"slope"},
+    [] {
+      return with(unary_samples<-20, 20, 2>(), {{"slope", 0.1}});
+    },
+    unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_leaky_relu_op, c.in(), c.d(), c.attrs)); });
+UNARY_WITH(
+    clamp, "x held to [low, high]", infer_unary, (Names{"low", "high"}),
+    [] {
+      return with(unary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}});
+    },
+    unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
+UNARY_WITH(
+    softplus, "log(1 + e^(beta x)) / beta", infer_unary, Names{"beta"},
+    [] {
+      return with(unary_samples<-20, 20>(), {{"beta", 1.0}});
+    },
+    unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, c.d() * sigmoid(c.in() * c.attrs.real("beta"))); });
 
-#define STEP(NAME, DOC)                                                                                    \
-  KERNEL(NAME);                                                                                            \
-  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"x"}, .infer = infer_unary, .cpu = kernel<NAME##_name>,      \
-                     .samples = unary_samples<-20, 20>, .errors = unary_errors, .traits = kPredicate,}
+#define STEP(NAME, DOC)                  \
+  KERNEL(NAME);                          \
+  REGISTER_OP(NAME) = {                  \
+      .doc = DOC,                        \
+      .operands = {"x"},                 \
+      .infer = infer_unary,              \
+      .cpu = kernel<NAME##_name>,        \
+      .samples = unary_samples<-20, 20>, \
+      .errors = unary_errors,            \
+      .traits = kPredicate,              \
+  }
 STEP(floor, "largest integer not above x; gradient and relevance end here");
 STEP(round, "nearest integer, halves to even; gradient and relevance end here");
 STEP(sign, "-1, 0 or 1; gradient and relevance end here");
 
 KERNEL(cast);
-REGISTER_OP(cast) = {.doc = "x as another dtype (rounds to nearest even)", .operands = {"x"}, .infer = infer_cast, .cpu = kernel<cast_name>,
-                   .vjp = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
-                   .relevance = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
-                   .samples = [] { return with(unary_samples<-20, 20>(), {{"dtype", f64}}); }, .errors = no_errors,
-                   .traits = {.elementwise = true, .strided = true, .batched_sweep = true},};
+REGISTER_OP(cast) = {
+    .doc = "x as another dtype (rounds to nearest even)",
+    .operands = {"x"},
+    .infer = infer_cast,
+    .cpu = kernel<cast_name>,
+    .vjp = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
+    .relevance = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
+    .samples =
+        [] {
+          return with(unary_samples<-20, 20>(), {{"dtype", f64}});
+        },
+    .errors = no_errors,
+    .traits = {.elementwise = true, .strided = true, .batched_sweep = true},
+};
 
 // ---- binary -------------------------------------------------------------------------------------------------------
 
@@ -292,70 +367,115 @@ void absorbed_winner(SweepCtx& c, Var first_wins) {
 
 using Variants = std::vector<std::string>;
 
-#define BINARY(NAME, DOC, INFER, SAMPLES, VJP, RELEVANCE, ABSORBED, VARIANTS)                                              \
-  KERNEL(NAME);                                                                                                          \
-  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"a", "b"}, .infer = INFER, .cpu = kernel<NAME##_name>, .vjp = VJP,         \
-                     .relevance = RELEVANCE, .absorbed = ABSORBED, .variants = VARIANTS, .samples = SAMPLES, .errors = binary_errors,     \
-                     .traits = kElementwise,}
+#define BINARY(NAME, DOC, INFER, SAMPLES, VJP, RELEVANCE, ABSORBED, VARIANTS) \
+  KERNEL(NAME);                                                               \
+  REGISTER_OP(NAME) = {                                                       \
+      .doc = DOC,                                                             \
+      .operands = {"a", "b"},                                                 \
+      .infer = INFER,                                                         \
+      .cpu = kernel<NAME##_name>,                                             \
+      .vjp = VJP,                                                             \
+      .relevance = RELEVANCE,                                                 \
+      .absorbed = ABSORBED,                                                   \
+      .variants = VARIANTS,                                                   \
+      .samples = SAMPLES,                                                     \
+      .errors = binary_errors,                                                \
+      .traits = kElementwise,                                                 \
+  }
 
-BINARY(add, "a + b", infer_binary, binary_samples<>,
-       [](SweepCtx& c) { for (int i : {0, 1}) if (c.needs(i)) c.give(i, c.reduce_to(c.d(), i)); }, relevance_sum<1>, absorbed_sum<1>, (Variants{"abs", "pass"}));
-BINARY(sub, "a - b", infer_binary, binary_samples<>,
-       [](SweepCtx& c) {
-         if (c.needs(0)) c.give(0, c.reduce_to(c.d(), 0));
-         if (c.needs(1)) c.give(1, c.reduce_to(-c.d(), 1));
-       }, relevance_sum<-1>, absorbed_sum<-1>, (Variants{"abs", "pass"}));
-BINARY(mul, "a b", infer_binary, binary_samples<>,
-       [](SweepCtx& c) {
-         if (c.needs(0)) c.give(0, c.reduce_to(c.d() * c.in(1), 0));
-         if (c.needs(1)) c.give(1, c.reduce_to(c.d() * c.in(0), 1));
-       }, relevance_mul, nullptr, (Variants{"abs", "first", "second"}));
-BINARY(div, "a / b", infer_binary, (binary_samples<-20, 20, 5>),
-       [](SweepCtx& c) {
-         if (c.needs(0)) c.give(0, c.reduce_to(c.d() / c.in(1), 0));
-         if (c.needs(1)) c.give(1, c.reduce_to(-(c.d() * c.out() / c.in(1)), 1));
-       }, relevance_div, nullptr, Variants{"abs"});
-BINARY(pow, "a^b", infer_binary_float, (binary_samples<3, 20>),
-       [](SweepCtx& c) {
-         if (c.needs(0)) c.give(0, c.reduce_to(c.d() * (c.in(1) * pow(c.in(0), c.in(1) - 1.0)), 0));
-         if (c.needs(1)) c.give(1, c.reduce_to(c.d() * (c.out() * log(c.in(0))), 1));
-       }, relevance_div, nullptr, Variants{});
-BINARY(maximum, "the larger; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
-       [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); }, [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); },
-       [](SweepCtx& c) { absorbed_winner(c, greater_equal(c.in(0), c.in(1))); }, Variants{});
-BINARY(minimum, "the smaller; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
-       [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); }, [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); },
-       [](SweepCtx& c) { absorbed_winner(c, less_equal(c.in(0), c.in(1))); }, Variants{});
+BINARY(
+    add, "a + b", infer_binary, binary_samples<>,
+    [](SweepCtx& c) {
+      for (int i : {0, 1})
+        if (c.needs(i)) c.give(i, c.reduce_to(c.d(), i));
+    },
+    relevance_sum<1>, absorbed_sum<1>, (Variants{"abs", "pass"}));
+BINARY(
+    sub, "a - b", infer_binary, binary_samples<>,
+    [](SweepCtx& c) {
+      if (c.needs(0)) c.give(0, c.reduce_to(c.d(), 0));
+      if (c.needs(1)) c.give(1, c.reduce_to(-c.d(), 1));
+    },
+    relevance_sum<-1>, absorbed_sum<-1>, (Variants{"abs", "pass"}));
+BINARY(
+    mul, "a b", infer_binary, binary_samples<>,
+    [](SweepCtx& c) {
+      if (c.needs(0)) c.give(0, c.reduce_to(c.d() * c.in(1), 0));
+      if (c.needs(1)) c.give(1, c.reduce_to(c.d() * c.in(0), 1));
+    },
+    relevance_mul, nullptr, (Variants{"abs", "first", "second"}));
+BINARY(
+    div, "a / b", infer_binary, (binary_samples<-20, 20, 5>),
+    [](SweepCtx& c) {
+      if (c.needs(0)) c.give(0, c.reduce_to(c.d() / c.in(1), 0));
+      if (c.needs(1)) c.give(1, c.reduce_to(-(c.d() * c.out() / c.in(1)), 1));
+    },
+    relevance_div, nullptr, Variants{"abs"});
+BINARY(
+    pow, "a^b", infer_binary_float, (binary_samples<3, 20>),
+    [](SweepCtx& c) {
+      if (c.needs(0)) c.give(0, c.reduce_to(c.d() * (c.in(1) * pow(c.in(0), c.in(1) - 1.0)), 0));
+      if (c.needs(1)) c.give(1, c.reduce_to(c.d() * (c.out() * log(c.in(0))), 1));
+    },
+    relevance_div, nullptr, Variants{});
+BINARY(
+    maximum, "the larger; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
+    [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); },
+    [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); },
+    [](SweepCtx& c) { absorbed_winner(c, greater_equal(c.in(0), c.in(1))); }, Variants{});
+BINARY(
+    minimum, "the smaller; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
+    [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); },
+    [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); },
+    [](SweepCtx& c) { absorbed_winner(c, less_equal(c.in(0), c.in(1))); }, Variants{});
 
 KERNEL(where);
-REGISTER_OP(where) = {.doc = "condition ? a : b; the selected operand takes gradient and relevance", .operands = {"condition", "a", "b"},
-                    .infer = infer_where, .cpu = kernel<where_name>,
-                    .vjp = [](SweepCtx& c) {
-                      Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
-                      if (c.needs(1)) c.give(1, c.reduce_to(where(c.in(0), d, zero), 1));
-                      if (c.needs(2)) c.give(2, c.reduce_to(where(c.in(0), zero, d), 2));
-                    },
-                    .relevance = lrp::reindex,
-                    .absorbed = [](SweepCtx& c) {
-                      Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
-                      if (!c.carries(1)) c.absorb("constant", where(c.in(0), d, zero));
-                      if (!c.carries(2)) c.absorb("constant", where(c.in(0), zero, d));
-                    },
-                    .samples = [] {
-                      auto bits = [](Shape s) { return SampleInput{.shape = s, .dtype = boolean, .low = 0, .high = 2}; };
-                      return std::vector<Sample>{{{bits({3, 5}), {.shape = {3, 5}}, {.shape = {3, 5}}}, {}, "same"},
-                                                 {{bits({3, 1}), {.shape = {5}}, {.shape = {}}}, {}, "broadcast"},
-                                                 {{bits({0}), {.shape = {0}}, {.shape = {1}}}, {}, "empty"}};
-                    },
-                    .errors = [] { return std::vector<ErrorSample>{{{{{2}, f32}, {{2}, f32}, {{2}, f32}}, {}, "condition must be bool"}}; },
-                    .traits = {.elementwise = true, .strided = true, .batched_sweep = true, .sinks = 1},};
+REGISTER_OP(where) = {
+    .doc = "condition ? a : b; the selected operand takes gradient and relevance",
+    .operands = {"condition", "a", "b"},
+    .infer = infer_where,
+    .cpu = kernel<where_name>,
+    .vjp =
+        [](SweepCtx& c) {
+          Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
+          if (c.needs(1)) c.give(1, c.reduce_to(where(c.in(0), d, zero), 1));
+          if (c.needs(2)) c.give(2, c.reduce_to(where(c.in(0), zero, d), 2));
+        },
+    .relevance = lrp::reindex,
+    .absorbed =
+        [](SweepCtx& c) {
+          Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
+          if (!c.carries(1)) c.absorb("constant", where(c.in(0), d, zero));
+          if (!c.carries(2)) c.absorb("constant", where(c.in(0), zero, d));
+        },
+    .samples =
+        [] {
+          auto bits = [](Shape s) { return SampleInput{.shape = s, .dtype = boolean, .low = 0, .high = 2}; };
+          return std::vector<Sample>{{{bits({3, 5}), {.shape = {3, 5}}, {.shape = {3, 5}}}, {}, "same"},
+                                     {{bits({3, 1}), {.shape = {5}}, {.shape = {}}}, {}, "broadcast"},
+                                     {{bits({0}), {.shape = {0}}, {.shape = {1}}}, {}, "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2}, f32}, {{2}, f32}, {{2}, f32}}, {}, "condition must be bool"}};
+        },
+    .traits = {.elementwise = true, .strided = true, .batched_sweep = true, .sinks = 1},
+};
 
 // ---- predicates ---------------------------------------------------------------------------------------------------
 
-#define COMPARE(NAME, LOOP, DOC)                                                                                       \
-  KERNEL(NAME);                                                                                                        \
-  REGISTER_OP(NAME) = {.doc = DOC, .operands = {"a", "b"}, .infer = infer_compare, .cpu = kernel<NAME##_name>, .loop = LOOP, \
-                     .samples = binary_samples<>, .errors = binary_errors, .traits = kPredicate,}
+#define COMPARE(NAME, LOOP, DOC)   \
+  KERNEL(NAME);                    \
+  REGISTER_OP(NAME) = {            \
+      .doc = DOC,                  \
+      .operands = {"a", "b"},      \
+      .infer = infer_compare,      \
+      .cpu = kernel<NAME##_name>,  \
+      .loop = LOOP,                \
+      .samples = binary_samples<>, \
+      .errors = binary_errors,     \
+      .traits = kPredicate,        \
+  }
 COMPARE(less, "lt", "a < b, boolean");
 COMPARE(less_equal, "le", "a <= b, boolean");
 COMPARE(greater, "gt", "a > b, boolean");
@@ -369,34 +489,52 @@ static std::vector<Sample> logical_samples(int n) {
 }
 #define LOGICAL(NAME, DOC, N, ...)                                                                                   \
   KERNEL(NAME);                                                                                                      \
-  REGISTER_OP(NAME) = {.doc = DOC, .operands = {__VA_ARGS__}, .infer = infer_logical, .cpu = kernel<NAME##_name>,      \
-                     .samples = [] { return logical_samples(N); },                                                   \
-                     .errors = [] { return std::vector<ErrorSample>{{std::vector<TensorType>(N, TensorType{{2}, f32}), {}, "must be bool"}}; }, \
-                     .traits = kPredicate,}
+  REGISTER_OP(NAME) = {                                                                                              \
+      .doc = DOC,                                                                                                    \
+      .operands = {__VA_ARGS__},                                                                                     \
+      .infer = infer_logical,                                                                                        \
+      .cpu = kernel<NAME##_name>,                                                                                    \
+      .samples = [] { return logical_samples(N); },                                                                  \
+      .errors =                                                                                                      \
+          [] {                                                                                                       \
+            return std::vector<ErrorSample>{{std::vector<TensorType>(N, TensorType{{2}, f32}), {}, "must be bool"}}; \
+          },                                                                                                         \
+      .traits = kPredicate,                                                                                          \
+  }
 LOGICAL(logical_and, "both", 2, "a", "b");
 LOGICAL(logical_or, "either", 2, "a", "b");
 LOGICAL(logical_not, "not a", 1, "a");
 
 // ---- the public functions -----------------------------------------------------------------------------------------
 
-#define UNARY_FUNCTION(NAME) Var NAME(Arg x) { return record(NAME##_op, {x}); }
-UNARY_FUNCTION(neg) UNARY_FUNCTION(abs) UNARY_FUNCTION(sign) UNARY_FUNCTION(exp) UNARY_FUNCTION(expm1) UNARY_FUNCTION(log)
-UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square)
-UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu)
-UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor)
-UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
+#define UNARY_FUNCTION(NAME) \
+  Var NAME(Arg x) { return record(NAME##_op, {x}); }
+UNARY_FUNCTION(neg)
+UNARY_FUNCTION(abs)
+UNARY_FUNCTION(sign)
+UNARY_FUNCTION(exp) UNARY_FUNCTION(expm1) UNARY_FUNCTION(log) UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt)
+    UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos)
+        UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu)
+            UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor)
+                UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
 
-Var leaky_relu(Arg x, double slope) { return record(leaky_relu_op, {x}, {{"slope", slope}}); }
+                    Var leaky_relu(Arg x, double slope) {
+  return record(leaky_relu_op, {x}, {{"slope", slope}});
+}
 Var softplus(Arg x) { return record(softplus_op, {x}, {{"beta", 1.0}}); }
 Var clamp(Arg x, double low, double high) { return record(clamp_op, {x}, {{"low", low}, {"high", high}}); }
 Var cast(Arg x, DType dtype) { return x.dtype() == dtype ? x.var : record(cast_op, {x}, {{"dtype", dtype}}); }
 
-#define BINARY_FUNCTION(NAME) Var NAME(Arg a, Arg b) { return record(NAME##_op, {a, b}); }
-BINARY_FUNCTION(add) BINARY_FUNCTION(sub) BINARY_FUNCTION(mul) BINARY_FUNCTION(div) BINARY_FUNCTION(maximum) BINARY_FUNCTION(minimum)
-BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal)
-BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
+#define BINARY_FUNCTION(NAME) \
+  Var NAME(Arg a, Arg b) { return record(NAME##_op, {a, b}); }
+BINARY_FUNCTION(add)
+BINARY_FUNCTION(sub)
+BINARY_FUNCTION(mul)
+BINARY_FUNCTION(div) BINARY_FUNCTION(maximum) BINARY_FUNCTION(minimum) BINARY_FUNCTION(pow) BINARY_FUNCTION(less)
+    BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal)
+        BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
 
-Var where(Arg condition, Arg a, Arg b) {
+            Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.
   Graph& g = condition.var.graph();
   LocationGuard at(condition);

@@ -10,7 +10,8 @@ namespace whence {
 template <class F> void over_floats(const char* op, DType t, F&& f) {
   if (t == f64) f(double{});
   else if (t == f32) f(float{});
-  else throw MissingKernel(std::string("[") + op + "] has no cpu kernel for " + std::string(name_of(t)) + "; cast to f32");
+  else
+    throw MissingKernel(std::string("[") + op + "] has no cpu kernel for " + std::string(name_of(t)) + "; cast to f32");
 }
 
 }  // namespace whence

@@ -2,8 +2,8 @@
 
 namespace whence {
 
-std::vector<Var> vjp_of_body(const OpDef& op, std::span<const Var> in, const Attrs& attrs, std::span<const Var> cotangents, const std::vector<char>& needs,
-                             int64_t targets) {
+std::vector<Var> vjp_of_body(const OpDef& op, std::span<const Var> in, const Attrs& attrs,
+                             std::span<const Var> cotangents, const std::vector<char>& needs, int64_t targets) {
   Graph& g = in[0].graph();
   // Each operand under a name of its own: otherwise k = f(q) would send k's gradient on to q.
   std::vector<Var> own;

@@ -40,7 +40,8 @@ void infer_reshape(InferCtx& c) {
   for (int64_t d : want)
     if (d < 0) c.value_error("negative extent in " + want.str());
   if (want.numel() != c.shape(0).numel())
-    c.shape_error("cannot reshape " + c.shape(0).str() + " (" + std::to_string(c.shape(0).numel()) + " elements) to " + want.str() + " (" + std::to_string(want.numel()) + ")");
+    c.shape_error("cannot reshape " + c.shape(0).str() + " (" + std::to_string(c.shape(0).numel()) + " elements) to " +
+                  want.str() + " (" + std::to_string(want.numel()) + ")");
   c.out(want, c.dtype(0));
 }
 bool view_reshape(const View& in, const Attrs& attrs, View& out) {
@@ -53,7 +54,8 @@ bool view_reshape(const View& in, const Attrs& attrs, View& out) {
 void infer_permute(InferCtx& c) {
   const Ints& axes = c.attrs.ints("axes");
   Shape s = c.shape(0);
-  if (int(axes.size()) != s.rank()) c.shape_error("permute needs " + std::to_string(s.rank()) + " axes, got " + std::to_string(axes.size()));
+  if (int(axes.size()) != s.rank())
+    c.shape_error("permute needs " + std::to_string(s.rank()) + " axes, got " + std::to_string(axes.size()));
   unsigned seen = 0;
   for (size_t i = 0; i < axes.size(); ++i) {
     int a = c.axis(0, axes[i]);
@@ -94,7 +96,8 @@ void infer_slice(InferCtx& c) {
   int64_t begin = c.attrs.integer("begin"), end = c.attrs.integer("end"), step = c.attrs.integer("step");
   if (step < 1) c.value_error("step must be positive, got " + std::to_string(step), "use flip for the other direction");
   if (begin < 0 || begin > end || end > s[a])
-    c.shape_error("[" + std::to_string(begin) + ", " + std::to_string(end) + ") is outside axis " + std::to_string(a) + " of extent " + std::to_string(s[a]));
+    c.shape_error("[" + std::to_string(begin) + ", " + std::to_string(end) + ") is outside axis " + std::to_string(a) +
+                  " of extent " + std::to_string(s[a]));
   s[a] = (end - begin + step - 1) / step;
   c.out(s, c.dtype(0));
 }
@@ -114,7 +117,9 @@ void slice_adjoint_kernel(const KernelCall& k) {
   view_slice(k.out[0], k.attrs, window);
   copy(k.in[0], window);
 }
-Attrs slice_attrs(int64_t axis, int64_t begin, int64_t end, int64_t step) { return {{"axis", axis}, {"begin", begin}, {"end", end}, {"step", step}}; }
+Attrs slice_attrs(int64_t axis, int64_t begin, int64_t end, int64_t step) {
+  return {{"axis", axis}, {"begin", begin}, {"end", end}, {"step", step}};
+}
 
 // ---- concat
 void infer_concat(InferCtx& c) {
@@ -124,7 +129,9 @@ void infer_concat(InferCtx& c) {
     c.need_same_dtype(0, i);
     c.need_rank(i, s.rank());
     for (int k = 0; k < s.rank(); ++k)
-      if (k != a && c.shape(i)[k] != s[k]) c.shape_error("extents differ on axis " + std::to_string(k) + ": " + std::to_string(s[k]) + " vs " + std::to_string(c.shape(i)[k]));
+      if (k != a && c.shape(i)[k] != s[k])
+        c.shape_error("extents differ on axis " + std::to_string(k) + ": " + std::to_string(s[k]) + " vs " +
+                      std::to_string(c.shape(i)[k]));
     s[a] += c.shape(i)[a];
   }
   c.out(s, c.dtype(0));
@@ -157,42 +164,135 @@ void absorbed_concat(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(reshape) = {.doc = "the same elements in another shape", .operands = {"x"}, .infer = infer_reshape, .view = view_reshape, .cpu = copy_kernel,
-                      .vjp = [](SweepCtx& c) { c.give(0, reshape(c.d(), c.shape_of(0))); }, .relevance = lrp::reindex,
-                      .samples = [] { return std::vector<Sample>{{{{.shape = {2, 6}}}, {{"shape", Ints{3, 4}}}, "matrix"}, {{{.shape = {1}}}, {{"shape", Ints{}}}, "scalar"}, {{{.shape = {0, 3}}}, {{"shape", Ints{3, 0, 2}}}, "empty"}}; },
-                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{4}}}, "cannot reshape"}}; }, .traits = kView,};
-REGISTER_OP(permute) = {.doc = "axes in another order", .operands = {"x"}, .infer = infer_permute, .view = view_permute,
-                      .cpu = [](const KernelCall& k) { viewed_kernel(k, view_permute); },
-                      .vjp = [](SweepCtx& c) { c.give(0, permute(c.d(), led(inverse(c.attrs.ints("axes")), c.lead()))); }, .relevance = lrp::reindex,
-                      .samples = [] { return std::vector<Sample>{{{{.shape = {2, 3, 4}}}, {{"axes", Ints{2, 0, 1}}}, "cycle"}, {{{.shape = {3, 0}}}, {{"axes", Ints{1, 0}}}, "empty"}}; },
-                      .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{0}}}, "permute needs 2 axes"}, {{{{2, 3}, f32}}, {{"axes", Ints{0, 0}}}, "occurs twice"}}; }, .traits = kView,};
-REGISTER_OP(broadcast_to) = {.doc = "x repeated along axes of extent one and new leading axes", .operands = {"x"}, .infer = infer_broadcast, .view = view_broadcast,
-                           .cpu = [](const KernelCall& k) { viewed_kernel(k, view_broadcast); }, .vjp = sweep_broadcast, .relevance = lrp::reindex,
-                           .samples = [] { return std::vector<Sample>{{{{.shape = {3, 1}}}, {{"shape", Ints{2, 3, 4}}}, "column"}, {{{.shape = {}}}, {{"shape", Ints{5}}}, "scalar"}, {{{.shape = {1}}}, {{"shape", Ints{0}}}, "empty"}}; },
-                           .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{3, 2}}}, "cannot broadcast"}}; }, .traits = kView,};
-REGISTER_OP(slice) = {.doc = "x[begin:end:step] along one axis", .operands = {"x"}, .infer = infer_slice, .view = view_slice,
-                    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_slice); },
-                    .vjp = [](SweepCtx& c) {
-                      int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank()) + c.lead();
-                      Attrs attrs = slice_attrs(a, c.attrs.integer("begin"), c.attrs.integer("end"), c.attrs.integer("step"));
-                      attrs.set({"shape", c.shape_of(0)});
-                      c.give(0, record(op_named("slice_adjoint"), {c.d()}, attrs));
-                    },
-                    .relevance = lrp::reindex,
-                    .samples = [] { return std::vector<Sample>{{{{.shape = {3, 5}}}, slice_attrs(1, 1, 4, 1), "middle"}, {{{.shape = {7}}}, slice_attrs(0, 1, 7, 3), "strided"}, {{{.shape = {3, 4}}}, slice_attrs(0, 2, 2, 1), "empty"}}; },
-                    .errors = [] { return std::vector<ErrorSample>{{{{{3}, f32}}, slice_attrs(0, 1, 5, 1), "is outside axis 0"}, {{{{3}, f32}}, slice_attrs(0, 0, 3, 0), "step must be positive"}, {{{{3}, f32}}, slice_attrs(1, 0, 3, 1), "axis 1 is outside"}}; }, .traits = kView,};
-REGISTER_OP(slice_adjoint) = {.doc = "zeros of `shape` with x placed where slice would read", .operands = {"x"}, .infer = infer_slice_adjoint, .cpu = slice_adjoint_kernel,
-                            .vjp = [](SweepCtx& c) {
-                              int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank());
-                              c.give(0, slice(c.d(), a + c.lead(), c.attrs.integer("begin"), c.attrs.integer("end"), c.attrs.integer("step")));
-                            },
-                            .samples = [] { Attrs a = slice_attrs(0, 1, 7, 3); a.set({"shape", Ints{7}}); return std::vector<Sample>{{{{.shape = {2}}}, a, "strided"}}; },
-                            .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.strided = true, .batched_sweep = true, .backward = true},};
-REGISTER_OP(concat) = {.doc = "operands one after the other along an axis", .operands = {"x..."}, .infer = infer_concat, .cpu = concat_kernel, .vjp = sweep_concat,
-                     .relevance = lrp::reindex, .absorbed = absorbed_concat,
-                     .samples = [] { return std::vector<Sample>{{{{.shape = {2, 3}}, {.shape = {2, 1}}, {.shape = {2, 2}}}, {{"axis", 1}}, "three"}, {{{.shape = {2}}, {.shape = {0}}}, {{"axis", 0}}, "empty"}, {{{.shape = {2, 2}}}, {{"axis", -1}}, "one"}}; },
-                     .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{3, 3}, f32}}, {{"axis", 1}}, "extents differ on axis 0"}}; },
-                     .traits = {.strided = true, .batched_sweep = true},};
+REGISTER_OP(reshape) = {
+    .doc = "the same elements in another shape",
+    .operands = {"x"},
+    .infer = infer_reshape,
+    .view = view_reshape,
+    .cpu = copy_kernel,
+    .vjp = [](SweepCtx& c) { c.give(0, reshape(c.d(), c.shape_of(0))); },
+    .relevance = lrp::reindex,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {2, 6}}}, {{"shape", Ints{3, 4}}}, "matrix"},
+                                     {{{.shape = {1}}}, {{"shape", Ints{}}}, "scalar"},
+                                     {{{.shape = {0, 3}}}, {{"shape", Ints{3, 0, 2}}}, "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{4}}}, "cannot reshape"}};
+        },
+    .traits = kView,
+};
+REGISTER_OP(permute) = {
+    .doc = "axes in another order",
+    .operands = {"x"},
+    .infer = infer_permute,
+    .view = view_permute,
+    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_permute); },
+    .vjp = [](SweepCtx& c) { c.give(0, permute(c.d(), led(inverse(c.attrs.ints("axes")), c.lead()))); },
+    .relevance = lrp::reindex,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {2, 3, 4}}}, {{"axes", Ints{2, 0, 1}}}, "cycle"},
+                                     {{{.shape = {3, 0}}}, {{"axes", Ints{1, 0}}}, "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{0}}}, "permute needs 2 axes"},
+                                          {{{{2, 3}, f32}}, {{"axes", Ints{0, 0}}}, "occurs twice"}};
+        },
+    .traits = kView,
+};
+REGISTER_OP(broadcast_to) = {
+    .doc = "x repeated along axes of extent one and new leading axes",
+    .operands = {"x"},
+    .infer = infer_broadcast,
+    .view = view_broadcast,
+    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_broadcast); },
+    .vjp = sweep_broadcast,
+    .relevance = lrp::reindex,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3, 1}}}, {{"shape", Ints{2, 3, 4}}}, "column"},
+                                     {{{.shape = {}}}, {{"shape", Ints{5}}}, "scalar"},
+                                     {{{.shape = {1}}}, {{"shape", Ints{0}}}, "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"shape", Ints{3, 2}}}, "cannot broadcast"}};
+        },
+    .traits = kView,
+};
+REGISTER_OP(slice) = {
+    .doc = "x[begin:end:step] along one axis",
+    .operands = {"x"},
+    .infer = infer_slice,
+    .view = view_slice,
+    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_slice); },
+    .vjp =
+        [](SweepCtx& c) {
+          int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank()) + c.lead();
+          Attrs attrs = slice_attrs(a, c.attrs.integer("begin"), c.attrs.integer("end"), c.attrs.integer("step"));
+          attrs.set({"shape", c.shape_of(0)});
+          c.give(0, record(op_named("slice_adjoint"), {c.d()}, attrs));
+        },
+    .relevance = lrp::reindex,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3, 5}}}, slice_attrs(1, 1, 4, 1), "middle"},
+                                     {{{.shape = {7}}}, slice_attrs(0, 1, 7, 3), "strided"},
+                                     {{{.shape = {3, 4}}}, slice_attrs(0, 2, 2, 1), "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{3}, f32}}, slice_attrs(0, 1, 5, 1), "is outside axis 0"},
+                                          {{{{3}, f32}}, slice_attrs(0, 0, 3, 0), "step must be positive"},
+                                          {{{{3}, f32}}, slice_attrs(1, 0, 3, 1), "axis 1 is outside"}};
+        },
+    .traits = kView,
+};
+REGISTER_OP(slice_adjoint) = {
+    .doc = "zeros of `shape` with x placed where slice would read",
+    .operands = {"x"},
+    .infer = infer_slice_adjoint,
+    .cpu = slice_adjoint_kernel,
+    .vjp =
+        [](SweepCtx& c) {
+          int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank());
+          c.give(0,
+                 slice(c.d(), a + c.lead(), c.attrs.integer("begin"), c.attrs.integer("end"), c.attrs.integer("step")));
+        },
+    .samples =
+        [] {
+          Attrs a = slice_attrs(0, 1, 7, 3);
+          a.set({"shape", Ints{7}});
+          return std::vector<Sample>{{{{.shape = {2}}}, a, "strided"}};
+        },
+    .errors = [] { return std::vector<ErrorSample>{}; },
+    .traits = {.strided = true, .batched_sweep = true, .backward = true},
+};
+REGISTER_OP(concat) = {
+    .doc = "operands one after the other along an axis",
+    .operands = {"x..."},
+    .infer = infer_concat,
+    .cpu = concat_kernel,
+    .vjp = sweep_concat,
+    .relevance = lrp::reindex,
+    .absorbed = absorbed_concat,
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {{{.shape = {2, 3}}, {.shape = {2, 1}}, {.shape = {2, 2}}}, {{"axis", 1}}, "three"},
+              {{{.shape = {2}}, {.shape = {0}}}, {{"axis", 0}}, "empty"},
+              {{{.shape = {2, 2}}}, {{"axis", -1}}, "one"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{3, 3}, f32}}, {{"axis", 1}}, "extents differ on axis 0"}};
+        },
+    .traits = {.strided = true, .batched_sweep = true},
+};
 
 // ---- the public functions -----------------------------------------------------------------------------------------
 
@@ -242,12 +342,15 @@ Var unsqueeze(Arg x, int64_t axis) {
   return reshape(x, s);
 }
 
-Var broadcast_to(Arg x, Shape shape) { return shape == x.shape() ? x.var : record(broadcast_to_op, {x}, {{"shape", shape}}); }
+Var broadcast_to(Arg x, Shape shape) {
+  return shape == x.shape() ? x.var : record(broadcast_to_op, {x}, {{"shape", shape}});
+}
 
 Var sum_to(Arg x, Shape shape) {
   if (x.shape() == shape) return x;
   LocationGuard at(x);
-  if (!broadcastable_to(shape, x.shape())) throw ShapeError("[sum_to] " + x.shape().str() + " does not reduce to " + shape.str());
+  if (!broadcastable_to(shape, x.shape()))
+    throw ShapeError("[sum_to] " + x.shape().str() + " does not reduce to " + shape.str());
   Ints axes;
   int extra = x.rank() - shape.rank();
   for (int a = 0; a < x.rank(); ++a)
@@ -266,7 +369,8 @@ Var stack(const std::vector<Var>& xs, int64_t axis, std::source_location where) 
   int a = normalize_axis(axis, xs[0].rank() + 1);
   std::vector<Var> rows;
   for (const Var& x : xs) {
-    if (!(x.shape() == xs[0].shape())) throw ShapeError("[stack] shapes differ: " + xs[0].shape().str() + " vs " + x.shape().str());
+    if (!(x.shape() == xs[0].shape()))
+      throw ShapeError("[stack] shapes differ: " + xs[0].shape().str() + " vs " + x.shape().str());
     rows.push_back(unsqueeze(x, a));
   }
   return concat(rows, a, where);
@@ -281,13 +385,17 @@ std::vector<Var> split(Arg x, Ints sizes, int64_t axis) {
     parts.push_back(slice(x, a, begin, begin + n));
     begin += n;
   }
-  if (begin != x.shape()[a]) throw ShapeError("[split] sizes add up to " + std::to_string(begin) + ", axis " + std::to_string(a) + " of " + x.shape().str() + " has " + std::to_string(x.shape()[a]));
+  if (begin != x.shape()[a])
+    throw ShapeError("[split] sizes add up to " + std::to_string(begin) + ", axis " + std::to_string(a) + " of " +
+                     x.shape().str() + " has " + std::to_string(x.shape()[a]));
   return parts;
 }
 
 std::vector<Var> chunk(Arg x, int64_t parts, int64_t axis) {
   int64_t n = x.shape()[normalize_axis(axis, x.rank())];
-  if (parts < 1 || n % parts) throw ShapeError("[chunk] an extent of " + std::to_string(n) + " does not divide into " + std::to_string(parts) + " parts");
+  if (parts < 1 || n % parts)
+    throw ShapeError("[chunk] an extent of " + std::to_string(n) + " does not divide into " + std::to_string(parts) +
+                     " parts");
   return split(x, Ints(size_t(parts), n / parts), axis);
 }
 

@@ -45,7 +45,8 @@ class Map {
  private:
   std::vector<Var> operands(const Pass& p) const {
     std::vector<Var> in{x_ == 0 ? p.x : p.w, x_ == 0 ? p.w : p.x};
-    if (has_bias()) in.push_back(p.b.defined() ? p.b : broadcast_to(c_.graph.constant(0.0, c_.in(2).dtype()), c_.in(2).shape()));
+    if (has_bias())
+      in.push_back(p.b.defined() ? p.b : broadcast_to(c_.graph.constant(0.0, c_.in(2).dtype()), c_.in(2).shape()));
     return in;
   }
   SweepCtx& c_;
@@ -73,7 +74,8 @@ Branch branch(const Map& f, double weight, Var r, std::vector<Pass> passes) {
 Var bound(const Tensor& t, Var x, const char* which) {
   if (!t.defined()) throw ValueError(std::string("rule zbox needs Rule::") + which);
   if (!broadcastable_to(t.shape(), x.shape()))
-    throw ShapeError(std::string("rule zbox: ") + which + " has shape " + t.shape().str() + ", which does not broadcast to the input " + x.shape().str());
+    throw ShapeError(std::string("rule zbox: ") + which + " has shape " + t.shape().str() +
+                     ", which does not broadcast to the input " + x.shape().str());
   return broadcast_to(x.graph().constant(t.to(x.dtype()).contiguous_tensor()), x.shape());
 }
 
@@ -90,14 +92,18 @@ std::vector<Branch> branches(SweepCtx& c, const Map& f) {
     Var size = abs(z), total = size + abs(c.out() - z);
     r = where(equal(total, 0.0), r * 0.5, r * (size / maximum(total, 1e-300)));
   }
-  if (v.empty() || v == "epsilon" || v == "first" || v == "second") return {b.defined() || !f.has_bias() ? Branch{1, r, c.out(), {{1, x, w, b}}} : branch(f, 1, r, {{1, x, w, b}})};
+  if (v.empty() || v == "epsilon" || v == "first" || v == "second")
+    return {b.defined() || !f.has_bias() ? Branch{1, r, c.out(), {{1, x, w, b}}} : branch(f, 1, r, {{1, x, w, b}})};
 
   Var xp = positive(x), xn = negative(x);
   if (v == "zplus") return {branch(f, 1, r, {{1, xp, positive(w), positive(b)}, {1, xn, negative(w), {}}})};
   if (v == "alphabeta") {
-    if (std::fabs(rule.alpha - rule.beta - 1) > 1e-9) throw ValueError("rule alphabeta needs alpha - beta = 1, got alpha " + std::to_string(rule.alpha) + " and beta " + std::to_string(rule.beta));
+    if (std::fabs(rule.alpha - rule.beta - 1) > 1e-9)
+      throw ValueError("rule alphabeta needs alpha - beta = 1, got alpha " + std::to_string(rule.alpha) + " and beta " +
+                       std::to_string(rule.beta));
     std::vector<Branch> both{branch(f, rule.alpha, r, {{1, xp, positive(w), positive(b)}, {1, xn, negative(w), {}}})};
-    if (rule.beta != 0) both.push_back(branch(f, -rule.beta, r, {{1, xp, negative(w), negative(b)}, {1, xn, positive(w), {}}}));
+    if (rule.beta != 0)
+      both.push_back(branch(f, -rule.beta, r, {{1, xp, negative(w), negative(b)}, {1, xn, positive(w), {}}}));
     return both;
   }
   if (v == "gamma") {
@@ -109,7 +115,10 @@ std::vector<Branch> branches(SweepCtx& c, const Map& f) {
     return {plus, minus};
   }
   if (v == "zbox")
-    return {branch(f, 1, r, {{1, x, w, b}, {-1, bound(rule.low, x, "low"), positive(w), positive(b)}, {-1, bound(rule.high, x, "high"), negative(w), negative(b)}})};
+    return {branch(f, 1, r,
+                   {{1, x, w, b},
+                    {-1, bound(rule.low, x, "low"), positive(w), positive(b)},
+                    {-1, bound(rule.high, x, "high"), negative(w), negative(b)}})};
   if (v == "flat") return {branch(f, 1, r, {{1, ones_like(x), ones_like(w), {}}})};
   return {branch(f, 1, r, {{1, ones_like(x), square(w), b.defined() ? square(b) : b}})};  // wsquare
 }
@@ -120,22 +129,28 @@ void bilinear(SweepCtx& c) {
   if (v != "first" && v != "second") {
     // Half to each factor; a bias stands beside the product with its full share.
     bool inside = c.rule().stab_of_double && v.empty();
-    std::vector<Var> g = c.frozen_vjp(inside ? c.stabilised_share(c.d(), c.out() * 2.0, 2.0) : c.stabilised_share(c.d(), c.out(), 1.0));
+    std::vector<Var> g =
+        c.frozen_vjp(inside ? c.stabilised_share(c.d(), c.out() * 2.0, 2.0) : c.stabilised_share(c.d(), c.out(), 1.0));
     for (int i = 0; i < c.n_in(); ++i)
-      if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)] * (i < 2 ? 0.5 : 1.0));
+      if (g[size_t(i)].defined()) c.give(i, c.in(i)*g[size_t(i)] * (i < 2 ? 0.5 : 1.0));
     return;
   }
   int i = v == "second";
   Var g = c.frozen_vjp(c.stabilised_share(c.d(), c.out(), 1.0))[size_t(i)];
-  if (g.defined()) c.give(i, c.in(i) * g);
+  if (g.defined()) c.give(i, c.in(i)*g);
 }
 
 // "first" or "second" names an operand that does not carry: nothing passes.
-bool aside(const SweepCtx& c, const Map& f) { return !f.bilinear() && (c.rule().variant == "first" || c.rule().variant == "second") && f.x_index() != (c.rule().variant == "second"); }
+bool aside(const SweepCtx& c, const Map& f) {
+  return !f.bilinear() && (c.rule().variant == "first" || c.rule().variant == "second") &&
+         f.x_index() != (c.rule().variant == "second");
+}
 
 }  // namespace
 
-std::vector<std::string> linear_variants() { return {"epsilon", "first", "second", "gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare"}; }
+std::vector<std::string> linear_variants() {
+  return {"epsilon", "first", "second", "gamma", "zplus", "alphabeta", "zbox", "flat", "wsquare"};
+}
 
 void linear_rule(SweepCtx& c) {
   Map f(c);
@@ -152,7 +167,8 @@ void linear_rule(SweepCtx& c) {
         if (!g[i].defined() || !factor.defined()) continue;
         Var part = factor * g[i];
         if (i >= 3) c.give(int(i), p.sign > 0 ? part : -part);
-        else total[i] = !total[i].defined() ? (p.sign > 0 ? part : -part) : p.sign > 0 ? total[i] + part : total[i] - part;
+        else
+          total[i] = !total[i].defined() ? (p.sign > 0 ? part : -part) : p.sign > 0 ? total[i] + part : total[i] - part;
       }
     }
   }
@@ -170,7 +186,8 @@ void linear_absorbed(SweepCtx& c) {
     return c.absorb("stabiliser", c.d() - t * c.out());
   }
   if (aside(c, f)) return c.absorb("detached", c.d());
-  bool with_bias = f.has_bias() && !c.carries(2), gamma = c.rule().variant == "gamma", alphabeta = c.rule().variant == "alphabeta";
+  bool with_bias = f.has_bias() && !c.carries(2), gamma = c.rule().variant == "gamma",
+       alphabeta = c.rule().variant == "alphabeta";
   Var left = c.d();
   for (const Branch& br : branches(c, f)) {
     Var t = c.stabilised_share(br.r, br.z, br.weight);

@@ -27,9 +27,11 @@ Shape rows_of(const Shape& s) {
 void check_labels(InferCtx& c) {
   c.need_float(0);
   if (c.rank(0) < 1 || c.shape(0)[-1] < 1) c.shape_error("logits [.., V] need at least one class");
-  if (c.dtype(1) != i32 && c.dtype(1) != i64) c.dtype_error("target must be i32 or i64, got " + std::string(name_of(c.dtype(1))));
+  if (c.dtype(1) != i32 && c.dtype(1) != i64)
+    c.dtype_error("target must be i32 or i64, got " + std::string(name_of(c.dtype(1))));
   if (!(c.shape(1) == rows_of(c.shape(0))))
-    c.shape_error("target must have shape " + rows_of(c.shape(0)).str() + ", got " + c.shape(1).str(), c.shape(1) == c.shape(0) ? "soft targets are floating point" : "");
+    c.shape_error("target must have shape " + rows_of(c.shape(0)).str() + ", got " + c.shape(1).str(),
+                  c.shape(1) == c.shape(0) ? "soft targets are floating point" : "");
   double s = c.attrs.real("label_smoothing");
   if (s < 0 || s > 1) c.value_error("label_smoothing must be within [0, 1]");
 }
@@ -58,7 +60,9 @@ void infer_cross_entropy_backward(InferCtx& c) {
 
 Var number(Var like, double v) { return like.graph().constant(v, like.dtype()); }
 Var counted(Var target, const Attrs& attrs) { return not_equal(target, double(attrs.integer("ignore_index"))); }
-Var label_count(Var valid, DType t) { return maximum(sum(cast(valid, t)), 1.0); }  // no labels: the mean is zero, not 0/0
+Var label_count(Var valid, DType t) {
+  return maximum(sum(cast(valid, t)), 1.0);
+}  // no labels: the mean is zero, not 0/0
 
 std::vector<Var> cross_entropy_body(std::span<const Var> in, const Attrs& attrs) {
   Var x = in[0], target = in[1], valid = counted(target, attrs);
@@ -94,7 +98,9 @@ std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attr
 
 // Calls f(T{}, label pointer) for the dtypes at hand.
 template <class F> void over_labels(const char* op, const KernelCall& k, F&& f) {
-  over_floats(op, k.in[0].dtype, [&](auto zero) { k.in[1].dtype == i64 ? f(zero, k.in[1].as<const int64_t>()) : f(zero, k.in[1].as<const int32_t>()); });
+  over_floats(op, k.in[0].dtype, [&](auto zero) {
+    k.in[1].dtype == i64 ? f(zero, k.in[1].as<const int64_t>()) : f(zero, k.in[1].as<const int32_t>());
+  });
 }
 
 template <class I> int64_t count_labels(const I* target, int64_t rows, int64_t ignore) {
@@ -107,10 +113,12 @@ void cross_entropy_kernel(const KernelCall& k) {
   over_labels("cross_entropy", k, [&](auto zero, const auto* target) {
     using T = decltype(zero);
     T *out = k.out[0].as<T>(), *loss = r == Reduction::none ? out : reinterpret_cast<T*>(k.workspace);
-    int64_t bad = cpu::cross_entropy(k.in[0].as<T>(), target, loss, k.out[1].as<T>(), rows, classes, ignore, k.attrs.real("label_smoothing"));
+    int64_t bad = cpu::cross_entropy(k.in[0].as<T>(), target, loss, k.out[1].as<T>(), rows, classes, ignore,
+                                     k.attrs.real("label_smoothing"));
     if (bad >= 0)
-      throw ValueError("[cross_entropy] label " + std::to_string(target[bad]) + " of row " + std::to_string(bad) + " is neither a class, 0 to " + std::to_string(classes - 1) +
-                       ", nor ignore_index " + std::to_string(ignore));
+      throw ValueError("[cross_entropy] label " + std::to_string(target[bad]) + " of row " + std::to_string(bad) +
+                       " is neither a class, 0 to " + std::to_string(classes - 1) + ", nor ignore_index " +
+                       std::to_string(ignore));
     if (r == Reduction::none) return;
     int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
     cpu::reduce_sum(loss, out, 1, rows, 1, 1.0 / double(n));
@@ -123,36 +131,50 @@ void cross_entropy_backward_kernel(const KernelCall& k) {
   over_labels("cross_entropy_backward", k, [&](auto zero, const auto* target) {
     using T = decltype(zero);
     int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
-    int64_t each = r == Reduction::none ? rows : 1, targets = k.in[3].shape.rank() > (r == Reduction::none ? k.in[1].shape.rank() : 0) ? k.in[3].shape[0] : 1;
+    int64_t each = r == Reduction::none ? rows : 1,
+            targets = k.in[3].shape.rank() > (r == Reduction::none ? k.in[1].shape.rank() : 0) ? k.in[3].shape[0] : 1;
     for (int64_t t = 0; t < targets; ++t)
-      cpu::cross_entropy_backward(k.in[0].as<T>(), k.in[2].as<T>(), target, k.in[3].as<T>() + t * each, r == Reduction::none ? 1 : 0, T(1.0 / double(n)),
-                                  k.out[0].as<T>() + t * rows * classes, rows, classes, ignore, k.attrs.real("label_smoothing"));
+      cpu::cross_entropy_backward(k.in[0].as<T>(), k.in[2].as<T>(), target, k.in[3].as<T>() + t * each,
+                                  r == Reduction::none ? 1 : 0, T(1.0 / double(n)),
+                                  k.out[0].as<T>() + t * rows * classes, rows, classes, ignore,
+                                  k.attrs.real("label_smoothing"));
   });
 }
 
-size_t row_losses(std::span<const TensorType> in, std::span<const TensorType>, const Attrs&) { return size_t(in[1].shape.numel()) * std::max<size_t>(sizeof(float), size_of(in[0].dtype)); }  // halves are widened
+size_t row_losses(std::span<const TensorType> in, std::span<const TensorType>, const Attrs&) {
+  return size_t(in[1].shape.numel()) * std::max<size_t>(sizeof(float), size_of(in[0].dtype));
+}  // halves are widened
 
 void cross_entropy_vjp(SweepCtx& c) {
   if (c.has(1)) return vjp_through_body(c);
   c.give(0, record(op_named("cross_entropy_backward"), {c.in(0), c.in(1), c.out(1), c.d()}, c.attrs));
 }
 
-Attrs loss_attrs(Reduction r, double smoothing = 0, int64_t ignore = -100) { return {{"reduction", int64_t(r)}, {"label_smoothing", smoothing}, {"ignore_index", ignore}}; }
+Attrs loss_attrs(Reduction r, double smoothing = 0, int64_t ignore = -100) {
+  return {{"reduction", int64_t(r)}, {"label_smoothing", smoothing}, {"ignore_index", ignore}};
+}
 
 std::vector<Sample> cross_entropy_samples(bool backward) {
   auto one = [&](Shape x, Attrs attrs, const char* name, DType label = i64, int64_t targets = 0) {
-    Sample s{{{.shape = x, .low = -3, .high = 3}, {.shape = rows_of(x), .dtype = label, .low = 0, .high = double(x[-1])}}, attrs, name};
+    Sample s{
+        {{.shape = x, .low = -3, .high = 3}, {.shape = rows_of(x), .dtype = label, .low = 0, .high = double(x[-1])}},
+        attrs,
+        name};
     if (!backward) return s;
     Shape d = Reduction(attrs.integer("reduction")) == Reduction::none ? rows_of(x) : Shape{};
     s.in.push_back({.shape = rows_of(x), .low = 1, .high = 3});
     s.in.push_back({.shape = targets ? led(d, targets) : d});
     return s;
   };
-  std::vector<Sample> all{
-          one({4, 5}, loss_attrs(Reduction::mean), "mean"), one({4, 5}, loss_attrs(Reduction::sum), "sum"), one({2, 3, 4}, loss_attrs(Reduction::none), "none"),
-          one({6, 3}, loss_attrs(Reduction::mean, 0, 1), "some ignored"), one({4, 5}, loss_attrs(Reduction::mean, 0.1, 2), "smoothed", i32),
-          one({3, 67}, loss_attrs(Reduction::none, 0.2), "odd"), one({3, 1}, loss_attrs(Reduction::mean, 0, 0), "all ignored"), one({7}, loss_attrs(Reduction::mean), "one row"),
-          one({0, 3}, loss_attrs(Reduction::mean), "no rows")};
+  std::vector<Sample> all{one({4, 5}, loss_attrs(Reduction::mean), "mean"),
+                          one({4, 5}, loss_attrs(Reduction::sum), "sum"),
+                          one({2, 3, 4}, loss_attrs(Reduction::none), "none"),
+                          one({6, 3}, loss_attrs(Reduction::mean, 0, 1), "some ignored"),
+                          one({4, 5}, loss_attrs(Reduction::mean, 0.1, 2), "smoothed", i32),
+                          one({3, 67}, loss_attrs(Reduction::none, 0.2), "odd"),
+                          one({3, 1}, loss_attrs(Reduction::mean, 0, 0), "all ignored"),
+                          one({7}, loss_attrs(Reduction::mean), "one row"),
+                          one({0, 3}, loss_attrs(Reduction::mean), "no rows")};
   if (backward) {
     all.push_back(one({6, 3}, loss_attrs(Reduction::mean, 0, 1), "targets, mean", i64, 2));
     all.push_back(one({2, 3, 4}, loss_attrs(Reduction::none, 0.1), "targets, none", i64, 3));
@@ -161,21 +183,46 @@ std::vector<Sample> cross_entropy_samples(bool backward) {
 }
 std::vector<ErrorSample> cross_entropy_errors() {
   Attrs a = loss_attrs(Reduction::mean);
-  return {{{{{4, 5}, f32}, {{5}, i64}}, a, "target must have shape [4], got [5]"}, {{{{4, 5}, f32}, {{4, 5}, i64}}, a, "soft targets are floating point"},
-          {{{{4, 5}, f32}, {{4}, u8}}, a, "target must be i32 or i64"}, {{{{4, 0}, f32}, {{4}, i64}}, a, "at least one class"}, {{{{4, 5}, f32}, {{4}, i64}}, loss_attrs(Reduction::mean, 2), "within [0, 1]"}};
+  return {{{{{4, 5}, f32}, {{5}, i64}}, a, "target must have shape [4], got [5]"},
+          {{{{4, 5}, f32}, {{4, 5}, i64}}, a, "soft targets are floating point"},
+          {{{{4, 5}, f32}, {{4}, u8}}, a, "target must be i32 or i64"},
+          {{{{4, 0}, f32}, {{4}, i64}}, a, "at least one class"},
+          {{{{4, 5}, f32}, {{4}, i64}}, loss_attrs(Reduction::mean, 2), "within [0, 1]"}};
 }
 
 }  // namespace
 
-REGISTER_OP(cross_entropy) = {.doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]", .operands = {"logits", "target"},
-                            .infer = infer_cross_entropy, .cpu = cpu::for_halves<cross_entropy_kernel>, .vjp = cross_entropy_vjp, .body = cross_entropy_body, .workspace = row_losses, .samples = [] { return cross_entropy_samples(false); },
-                            .errors = cross_entropy_errors, .traits = {.batched_sweep = true, .sinks = 1u << 1},};
-REGISTER_OP(cross_entropy_backward) = {.doc = "gradient of cross_entropy's logits from the saved lse", .operands = {"logits", "target", "lse", "d"}, .infer = infer_cross_entropy_backward,
-                                     .cpu = cpu::for_halves<cross_entropy_backward_kernel>, .body = cross_entropy_backward_body, .samples = [] { return cross_entropy_samples(true); },
-                                     .errors = [] { return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{2, 4}, f32}}, loss_attrs(Reduction::mean), "d must have shape []"}}; },
-                                     .traits = {.sinks = 1u << 1, .backward = true},};
+REGISTER_OP(cross_entropy) = {
+    .doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]",
+    .operands = {"logits", "target"},
+    .infer = infer_cross_entropy,
+    .cpu = cpu::for_halves<cross_entropy_kernel>,
+    .vjp = cross_entropy_vjp,
+    .body = cross_entropy_body,
+    .workspace = row_losses,
+    .samples = [] { return cross_entropy_samples(false); },
+    .errors = cross_entropy_errors,
+    .traits = {.batched_sweep = true, .sinks = 1u << 1},
+};
+REGISTER_OP(cross_entropy_backward) = {
+    .doc = "gradient of cross_entropy's logits from the saved lse",
+    .operands = {"logits", "target", "lse", "d"},
+    .infer = infer_cross_entropy_backward,
+    .cpu = cpu::for_halves<cross_entropy_backward_kernel>,
+    .body = cross_entropy_backward_body,
+    .samples = [] { return cross_entropy_samples(true); },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{4, 5}, f32}, {{4}, i64}, {{4}, f32}, {{2, 4}, f32}},
+                                           loss_attrs(Reduction::mean),
+                                           "d must have shape []"}};
+        },
+    .traits = {.sinks = 1u << 1, .backward = true},
+};
 
-static Var reduced(Var rows, Reduction r) { return r == Reduction::none ? rows : r == Reduction::sum ? sum(rows) : mean(rows); }
+static Var reduced(Var rows, Reduction r) {
+  return r == Reduction::none ? rows : r == Reduction::sum ? sum(rows) : mean(rows);
+}
 
 Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
   LocationGuard at(logits);
@@ -183,16 +230,20 @@ Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
     Var labels = target.dtype() == u8 ? cast(target, i32) : target.var;  // an ignored label may not fit into u8
     return record(cross_entropy_op, {logits, labels}, loss_attrs(o.reduction, o.label_smoothing, o.ignore_index));
   }
-  if (!(target.shape() == logits.shape())) throw ShapeError("[cross_entropy] soft targets must have the logits' shape " + logits.shape().str() + ", got " + target.shape().str());
+  if (!(target.shape() == logits.shape()))
+    throw ShapeError("[cross_entropy] soft targets must have the logits' shape " + logits.shape().str() + ", got " +
+                     target.shape().str());
   Var t = target;
-  if (o.label_smoothing != 0) t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, logits.shape()[-1]));
+  if (o.label_smoothing != 0)
+    t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, logits.shape()[-1]));
   return reduced(-sum(t * log_softmax(logits), {-1}), o.reduction);
 }
 
 // A target that would broadcast is almost always a mistake: [B, 1] against [B] gives B x B differences.
 static Var matching(const char* op, Arg x, Arg target) {
   if (target.is_number()) return x.var.graph().constant(target.number, x.dtype());
-  if (!(target.shape() == x.shape())) throw ShapeError(std::string("[") + op + "] shapes differ: " + x.shape().str() + " vs " + target.shape().str());
+  if (!(target.shape() == x.shape()))
+    throw ShapeError(std::string("[") + op + "] shapes differ: " + x.shape().str() + " vs " + target.shape().str());
   return cast(target, x.dtype());
 }
 

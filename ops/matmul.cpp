@@ -17,10 +17,13 @@ void infer_matmul(InferCtx& c) {
   c.need_float(0);
   c.need_same_dtype(0, 1);
   for (int i : {0, 1})
-    if (c.rank(i) < 2) c.shape_error(c.op.operand_name(i) + " must have rank 2 or more, got " + c.shape(i).str(), "unsqueeze it");
+    if (c.rank(i) < 2)
+      c.shape_error(c.op.operand_name(i) + " must have rank 2 or more, got " + c.shape(i).str(), "unsqueeze it");
   if (c.shape(0)[-1] != c.shape(1)[-2]) {
     bool fits = c.shape(0)[-1] == c.shape(1)[-1];
-    c.shape_error("inner dimensions differ: " + std::to_string(c.shape(0)[-1]) + " vs " + std::to_string(c.shape(1)[-2]), fits ? "transpose(b) would fit" : "");
+    c.shape_error(
+        "inner dimensions differ: " + std::to_string(c.shape(0)[-1]) + " vs " + std::to_string(c.shape(1)[-2]),
+        fits ? "transpose(b) would fit" : "");
   }
   Shape s;
   try {
@@ -35,7 +38,7 @@ void infer_matmul(InferCtx& c) {
 
 // A matrix as gemm wants it: unit stride along one axis. Anything else is copied first.
 struct Operand {
-  View view;                       // batch axes broadcast to the result's, then two matrix axes
+  View view;  // batch axes broadcast to the result's, then two matrix axes
   std::shared_ptr<Buffer> copied;
   bool transposed = false;
   int64_t ld = 0;
@@ -45,8 +48,16 @@ Operand prepare(const View& v, const Shape& batch) {
   Operand o{v, nullptr};
   auto usable = [](const View& m, bool& transposed, int64_t& ld) {
     int64_t rows = m.shape[-2], cols = m.shape[-1], rs = m.strides[-2], cs = m.strides[-1];
-    if ((cs == 1 || cols <= 1) && (rs >= cols || rows <= 1)) { transposed = false; ld = std::max<int64_t>({1, cols, rows > 1 ? rs : 0}); return true; }
-    if ((rs == 1 || rows <= 1) && (cs >= rows || cols <= 1)) { transposed = true; ld = std::max<int64_t>({1, rows, cols > 1 ? cs : 0}); return true; }
+    if ((cs == 1 || cols <= 1) && (rs >= cols || rows <= 1)) {
+      transposed = false;
+      ld = std::max<int64_t>({1, cols, rows > 1 ? rs : 0});
+      return true;
+    }
+    if ((rs == 1 || rows <= 1) && (cs >= rows || cols <= 1)) {
+      transposed = true;
+      ld = std::max<int64_t>({1, rows, cols > 1 ? cs : 0});
+      return true;
+    }
     return false;
   };
   if (!usable(o.view, o.transposed, o.ld)) {
@@ -77,7 +88,8 @@ template <class T> void run_matmul(const KernelCall& k) {
   for (int i = 0; i < batch.rank(); ++i) shared_b = shared_b && (batch[i] == 1 || b.view.strides[i] == 0);
   Shape flat_a = contiguous_strides(a.view.shape);
   if (shared_b && !a.transposed && a.view.strides == flat_a && batch.numel() > 1)
-    return cpu::gemm<T>(false, b.transposed, batch.numel() * m, n, kk, T(1), a.view.as<T>(), kk, b.view.as<T>(), b.ld, T(0), c, n);
+    return cpu::gemm<T>(false, b.transposed, batch.numel() * m, n, kk, T(1), a.view.as<T>(), kk, b.view.as<T>(), b.ld,
+                        T(0), c, n);
   std::vector<int64_t> at_a, at_b;
   for (int64_t i = 0; i < batch.numel(); ++i) {
     int64_t rest = i, oa = 0, ob = 0;
@@ -89,7 +101,9 @@ template <class T> void run_matmul(const KernelCall& k) {
     at_a.push_back(oa);
     at_b.push_back(ob);
   }
-  cpu::gemm_batched<T>(batch.numel(), a.transposed, b.transposed, m, n, kk, T(1), a.view.as<T>(), a.ld, {.offsets = at_a.data()}, b.view.as<T>(), b.ld, {.offsets = at_b.data()}, T(0), c, n, {.stride = m * n});
+  cpu::gemm_batched<T>(batch.numel(), a.transposed, b.transposed, m, n, kk, T(1), a.view.as<T>(), a.ld,
+                       {.offsets = at_a.data()}, b.view.as<T>(), b.ld, {.offsets = at_b.data()}, T(0), c, n,
+                       {.stride = m * n});
 }
 
 void matmul_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_matmul<float>, run_matmul<double>); }
@@ -115,8 +129,13 @@ void matmul_vjp(SweepCtx& c) {
 
 std::vector<Sample> matmul_samples() {
   auto two = [](Shape a, Shape b, const char* name) { return Sample{{{.shape = a}, {.shape = b}}, {}, name}; };
-  return {two({3, 4}, {4, 5}, "matrix"), two({2, 3, 4}, {4, 5}, "shared right"), two({2, 1, 3, 4}, {3, 4, 2}, "broadcast"), two({2, 2}, {2, 2}, "tiny"),
-          two({1, 7}, {7, 1}, "dot"), two({0, 3}, {3, 2}, "empty rows"), two({2, 0}, {0, 3}, "empty inner")};
+  return {two({3, 4}, {4, 5}, "matrix"),
+          two({2, 3, 4}, {4, 5}, "shared right"),
+          two({2, 1, 3, 4}, {3, 4, 2}, "broadcast"),
+          two({2, 2}, {2, 2}, "tiny"),
+          two({1, 7}, {7, 1}, "dot"),
+          two({0, 3}, {3, 2}, "empty rows"),
+          two({2, 0}, {0, 3}, "empty inner")};
 }
 
 // ---- linear
@@ -126,8 +145,10 @@ void infer_linear(InferCtx& c) {
   c.need_same_dtype(0, 1);
   c.need_rank(1, 2);
   if (c.rank(0) < 1 || c.shape(0)[-1] != c.shape(1)[1])
-    c.shape_error("features differ: x has " + (c.rank(0) ? std::to_string(c.shape(0)[-1]) : "no axis") + ", weight [out, in] takes " + std::to_string(c.shape(1)[1]),
-                  c.rank(0) && c.shape(0)[-1] == c.shape(1)[0] ? "the weight looks transposed: it must be [out, in]" : "");
+    c.shape_error(
+        "features differ: x has " + (c.rank(0) ? std::to_string(c.shape(0)[-1]) : "no axis") +
+            ", weight [out, in] takes " + std::to_string(c.shape(1)[1]),
+        c.rank(0) && c.shape(0)[-1] == c.shape(1)[0] ? "the weight looks transposed: it must be [out, in]" : "");
   if (c.n() == 3) {
     c.need_same_dtype(0, 2);
     c.need_shape(2, {c.shape(1)[0]});
@@ -153,27 +174,55 @@ void linear_vjp(SweepCtx& c) {
 
 std::vector<Sample> linear_samples() {
   SampleInput w{.shape = {4, 5}, .parameter = true}, b{.shape = {4}, .parameter = true};
-  return {{{{.shape = {3, 5}}, w, b}, {}, "bias"}, {{{.shape = {2, 3, 5}}, w}, {}, "batch"}, {{{.shape = {5}}, w, b}, {}, "vector"},
-          {{{.shape = {2, 2}}, {.shape = {2, 2}}}, {}, "both data"}, {{{.shape = {0, 5}}, w, b}, {}, "empty"}};
+  return {{{{.shape = {3, 5}}, w, b}, {}, "bias"},
+          {{{.shape = {2, 3, 5}}, w}, {}, "batch"},
+          {{{.shape = {5}}, w, b}, {}, "vector"},
+          {{{.shape = {2, 2}}, {.shape = {2, 2}}}, {}, "both data"},
+          {{{.shape = {0, 5}}, w, b}, {}, "empty"}};
 }
 
 }  // namespace
 
-REGISTER_OP(matmul) = {.doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading axes broadcast", .operands = {"a", "b"}, .infer = infer_matmul, .cpu = matmul_kernel,
-                     .vjp = matmul_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = matmul_samples,
-                     .errors = [] { return std::vector<ErrorSample>{{{{{32, 768}, f32}, {{512, 64}, f32}}, {}, "inner dimensions differ: 768 vs 512"},
-                                                                     {{{{3, 4}, f32}, {{5, 4}, f32}}, {}, "transpose(b) would fit"},
-                                                                     {{{{4}, f32}, {{4, 5}, f32}}, {}, "must have rank 2 or more"},
-                                                                     {{{{2, 3, 4}, f32}, {{3, 4, 5}, f32}}, {}, "leading axes"}}; },
-                     .traits = {.compute_bound = true, .strided = true, .batched_sweep = true},};
+REGISTER_OP(matmul) = {
+    .doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading axes broadcast",
+    .operands = {"a", "b"},
+    .infer = infer_matmul,
+    .cpu = matmul_kernel,
+    .vjp = matmul_vjp,
+    .relevance = lrp::linear_rule,
+    .absorbed = lrp::linear_absorbed,
+    .samples = matmul_samples,
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{32, 768}, f32}, {{512, 64}, f32}}, {}, "inner dimensions differ: 768 vs 512"},
+              {{{{3, 4}, f32}, {{5, 4}, f32}}, {}, "transpose(b) would fit"},
+              {{{{4}, f32}, {{4, 5}, f32}}, {}, "must have rank 2 or more"},
+              {{{{2, 3, 4}, f32}, {{3, 4, 5}, f32}}, {}, "leading axes"}};
+        },
+    .traits = {.compute_bound = true, .strided = true, .batched_sweep = true},
+};
 
-REGISTER_OP(linear) = {.doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent", .operands = {"x", "weight", "bias"}, .infer = infer_linear,
-                     .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear<float>, run_linear<double>); },
-                     .vjp = linear_vjp, .relevance = lrp::linear_rule, .absorbed = lrp::linear_absorbed, .samples = linear_samples,
-                     .errors = [] { return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"}, {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}}; },
-                     .traits = {.compute_bound = true, .batched_sweep = true},};
+REGISTER_OP(linear) = {
+    .doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent",
+    .operands = {"x", "weight", "bias"},
+    .infer = infer_linear,
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear<float>, run_linear<double>); },
+    .vjp = linear_vjp,
+    .relevance = lrp::linear_rule,
+    .absorbed = lrp::linear_absorbed,
+    .samples = linear_samples,
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"},
+                                          {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}};
+        },
+    .traits = {.compute_bound = true, .batched_sweep = true},
+};
 
 Var matmul(Arg a, Arg b) { return record(matmul_op, {a, b}); }
-Var linear(Arg x, Arg weight, std::optional<Arg> bias) { return bias ? record(linear_op, {x, weight, *bias}) : record(linear_op, {x, weight}); }
+Var linear(Arg x, Arg weight, std::optional<Arg> bias) {
+  return bias ? record(linear_op, {x, weight, *bias}) : record(linear_op, {x, weight});
+}
 
 }  // namespace whence

@@ -38,7 +38,8 @@ void infer_norm_backward(InferCtx& c, int dy, int weight, bool has_bias) {
   int extra = c.rank(dy) - c.rank(0);
   Shape tail;
   for (int i = std::max(extra, 0); i < c.rank(dy); ++i) tail.push_back(c.shape(dy)[i]);
-  if (extra < 0 || !(tail == c.shape(0))) c.shape_error("dy must end in " + c.shape(0).str() + ", got " + c.shape(dy).str());
+  if (extra < 0 || !(tail == c.shape(0)))
+    c.shape_error("dy must end in " + c.shape(0).str() + ", got " + c.shape(dy).str());
   if (c.n() > weight) c.need_shape(weight, {c.shape(0)[-1]});
   c.out(c.shape(dy), c.dtype(0));
   if (!c.attrs.flag("params")) return;
@@ -95,15 +96,18 @@ std::vector<Var> rms_norm_backward_body(std::span<const Var> in, const Attrs& at
   return out;
 }
 
-// ---- kernels --------------------------------------------------------------------------------------------------------------
+// ---- kernels ------------------------------------------------------------------------------------------------------
 
-template <class T> const T* pointer(const KernelCall& k, size_t i) { return i < k.in.size() ? k.in[i].as<T>() : nullptr; }
+template <class T> const T* pointer(const KernelCall& k, size_t i) {
+  return i < k.in.size() ? k.in[i].as<T>() : nullptr;
+}
 
 void layer_norm_kernel(const KernelCall& k) {
   int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
   over_floats("layer_norm", k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    cpu::layer_norm(k.in[0].as<T>(), pointer<T>(k, 1), pointer<T>(k, 2), k.out[0].as<T>(), k.out[1].as<T>(), k.out[2].as<T>(), rows, n, k.attrs.real("eps"));
+    cpu::layer_norm(k.in[0].as<T>(), pointer<T>(k, 1), pointer<T>(k, 2), k.out[0].as<T>(), k.out[1].as<T>(),
+                    k.out[2].as<T>(), rows, n, k.attrs.real("eps"));
   });
 }
 
@@ -123,8 +127,10 @@ void layer_norm_backward_kernel(const KernelCall& k) {
   over_floats("layer_norm_backward", k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t l = 0; l < leads; ++l)
-      cpu::layer_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), k.in[2].as<T>(), pointer<T>(k, 4), k.in[3].as<T>() + l * size, k.out[0].as<T>() + l * size,
-                               params ? k.out[1].as<T>() + l * n : nullptr, params ? k.out[2].as<T>() + l * n : nullptr, rows, n, frozen);
+      cpu::layer_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), k.in[2].as<T>(), pointer<T>(k, 4),
+                               k.in[3].as<T>() + l * size, k.out[0].as<T>() + l * size,
+                               params ? k.out[1].as<T>() + l * n : nullptr, params ? k.out[2].as<T>() + l * n : nullptr,
+                               rows, n, frozen);
   });
 }
 
@@ -135,12 +141,12 @@ void rms_norm_backward_kernel(const KernelCall& k) {
   over_floats("rms_norm_backward", k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t l = 0; l < leads; ++l)
-      cpu::rms_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), pointer<T>(k, 3), k.in[2].as<T>() + l * size, k.out[0].as<T>() + l * size,
-                             params ? k.out[1].as<T>() + l * n : nullptr, rows, n, frozen);
+      cpu::rms_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), pointer<T>(k, 3), k.in[2].as<T>() + l * size,
+                             k.out[0].as<T>() + l * size, params ? k.out[1].as<T>() + l * n : nullptr, rows, n, frozen);
   });
 }
 
-// ---- sweeps, shared: op's inputs are x, weight, bias; STATS saved statistics follow output 0 --------------------------------
+// ---- sweeps, shared: op's inputs are x, weight, bias; STATS saved statistics follow output 0 ----------------------
 
 template <int STATS> void norm_vjp(SweepCtx& c) {
   for (int k = 1; k < c.n_out(); ++k)
@@ -150,7 +156,8 @@ template <int STATS> void norm_vjp(SweepCtx& c) {
   for (int k = 1; k <= STATS; ++k) in.push_back(c.out(k));
   in.push_back(c.d());
   if (c.n_in() > 1) in.push_back(c.in(1));
-  std::vector<Var> d = record_all(op_named(c.op.name + "_backward"), in, {{"frozen", c.frozen()}, {"params", params}}, c.graph.location(c.graph.node(c.node_id)));
+  std::vector<Var> d = record_all(op_named(c.op.name + "_backward"), in, {{"frozen", c.frozen()}, {"params", params}},
+                                  c.graph.location(c.graph.node(c.node_id)));
   for (int i = 0; i < c.n_in(); ++i)
     if (i == 0 || params) c.give(i, d[size_t(i)]);
 }
@@ -159,17 +166,18 @@ void norm_relevance(SweepCtx& c) {
   std::vector<Var> g = c.frozen_vjp(c.stabilised_share(c.d(), c.out(), 1.0));
   bool halves = c.n_in() > 1 && c.carries(0) && c.carries(1);  // x times a weight that is data
   for (int i = 0; i < c.n_in(); ++i)
-    if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)] * (halves && i < 2 ? 0.5 : 1.0));
+    if (g[size_t(i)].defined()) c.give(i, c.in(i)*g[size_t(i)] * (halves && i < 2 ? 0.5 : 1.0));
 }
 
 void norm_absorbed(SweepCtx& c) {
   Var t = c.stabilised_share(c.d(), c.out(), 1.0);
   if (c.n_in() > 2 && !c.carries(2)) c.absorb("bias", t * c.in(2));
-  if (!c.carries(0) && !(c.n_in() > 1 && c.carries(1))) c.absorb("constant", t * (c.n_in() > 2 ? c.out() - c.in(2) : c.out()));  // only a bias carries
+  if (!c.carries(0) && !(c.n_in() > 1 && c.carries(1)))
+    c.absorb("constant", t * (c.n_in() > 2 ? c.out() - c.in(2) : c.out()));  // only a bias carries
   c.absorb("stabiliser", c.d() - t * c.out());
 }
 
-// ---- samples ------------------------------------------------------------------------------------------------------------
+// ---- samples ------------------------------------------------------------------------------------------------------
 
 std::vector<Sample> norm_samples(int params) {
   auto one = [&](Shape s, int n, const char* name, bool data = false) {
@@ -177,8 +185,10 @@ std::vector<Sample> norm_samples(int params) {
     for (int i = 0; i < n; ++i) r.in.push_back({.shape = {s[-1]}, .parameter = !data});
     return r;
   };
-  std::vector<Sample> all{one({3, 5}, params, "affine"), one({2, 3, 7}, 1, "weight"), one({4, 6}, 0, "plain"), one({33}, params, "one row"), one({2, 2}, params, "tiny"),
-                          one({0, 4}, params, "no rows"), one({3, 5}, params, "all data", true)};
+  std::vector<Sample> all{
+      one({3, 5}, params, "affine"),        one({2, 3, 7}, 1, "weight"), one({4, 6}, 0, "plain"),
+      one({33}, params, "one row"),         one({2, 2}, params, "tiny"), one({0, 4}, params, "no rows"),
+      one({3, 5}, params, "all data", true)};
   all.push_back({{{.shape = {3, 8}, .low = 99, .high = 101}}, {{"eps", 1e-5}}, "big mean"});
   return all;
 }
@@ -191,32 +201,80 @@ std::vector<Sample> backward_samples(int stats) {
     if (weight) r.in.push_back({.shape = {s[-1]}});
     return r;
   };
-  return {one({3, 5}, {3, 5}, true, false, true, "affine"), one({2, 3, 7}, {2, 3, 7}, true, false, false, "no parameters"), one({4, 6}, {4, 6}, false, false, true, "plain"),
-          one({3, 5}, {3, 5}, true, true, true, "frozen"), one({3, 5}, {2, 3, 5}, true, false, true, "targets"), one({9}, {9}, true, false, true, "one row"),
+  return {one({3, 5}, {3, 5}, true, false, true, "affine"),
+          one({2, 3, 7}, {2, 3, 7}, true, false, false, "no parameters"),
+          one({4, 6}, {4, 6}, false, false, true, "plain"),
+          one({3, 5}, {3, 5}, true, true, true, "frozen"),
+          one({3, 5}, {2, 3, 5}, true, false, true, "targets"),
+          one({9}, {9}, true, false, true, "one row"),
           one({0, 4}, {0, 4}, true, false, true, "no rows")};
 }
 std::vector<ErrorSample> norm_errors() {
   Attrs eps{{"eps", 1e-5}};
-  return {{{{{2, 3}, f32}, {{4}, f32}}, eps, "weight must have shape [3]"}, {{{{}, f32}}, eps, "x must have an axis"}, {{{{2, 3}, i32}}, eps, "must be floating point"},
-          {{{{2, 3}, f32}, {{3}, f64}}, eps, "dtypes differ"}, {{{{2, 3}, f32}}, {{"eps", -1.0}}, "eps must not be negative"}};
+  return {{{{{2, 3}, f32}, {{4}, f32}}, eps, "weight must have shape [3]"},
+          {{{{}, f32}}, eps, "x must have an axis"},
+          {{{{2, 3}, i32}}, eps, "must be floating point"},
+          {{{{2, 3}, f32}, {{3}, f64}}, eps, "dtypes differ"},
+          {{{{2, 3}, f32}}, {{"eps", -1.0}}, "eps must not be negative"}};
 }
 
 }  // namespace
 
-REGISTER_OP(layer_norm) = {.doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)", .operands = {"x", "weight", "bias"},
-                         .infer = [](InferCtx& c) { infer_norm(c, true); }, .cpu = cpu::for_halves<layer_norm_kernel>, .vjp = norm_vjp<2>, .body = layer_norm_body, .fast_relevance = norm_relevance,
-                         .absorbed = norm_absorbed, .samples = [] { return norm_samples(2); }, .errors = norm_errors, .traits = {.batched_sweep = true},};
-REGISTER_OP(layer_norm_backward) = {.doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant", .operands = {"x", "mean", "rstd", "dy", "weight"},
-                                  .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); }, .cpu = cpu::for_halves<layer_norm_backward_kernel>, .body = layer_norm_backward_body, .samples = [] { return backward_samples(2); },
-                                  .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}}; },
-                                  .traits = {.backward = true},};
-REGISTER_OP(rms_norm) = {.doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)", .operands = {"x", "weight"},
-                       .infer = [](InferCtx& c) { infer_norm(c, false); }, .cpu = cpu::for_halves<rms_norm_kernel>, .vjp = norm_vjp<1>, .body = rms_norm_body, .fast_relevance = norm_relevance,
-                       .absorbed = norm_absorbed, .samples = [] { return norm_samples(1); }, .errors = norm_errors, .traits = {.batched_sweep = true},};
-REGISTER_OP(rms_norm_backward) = {.doc = "dx, and dweight when `params`; `frozen` holds rstd constant", .operands = {"x", "rstd", "dy", "weight"},
-                                .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); }, .cpu = cpu::for_halves<rms_norm_backward_kernel>, .body = rms_norm_backward_body, .samples = [] { return backward_samples(1); },
-                                .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}}; },
-                                .traits = {.backward = true},};
+REGISTER_OP(layer_norm) = {
+    .doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)",
+    .operands = {"x", "weight", "bias"},
+    .infer = [](InferCtx& c) { infer_norm(c, true); },
+    .cpu = cpu::for_halves<layer_norm_kernel>,
+    .vjp = norm_vjp<2>,
+    .body = layer_norm_body,
+    .fast_relevance = norm_relevance,
+    .absorbed = norm_absorbed,
+    .samples = [] { return norm_samples(2); },
+    .errors = norm_errors,
+    .traits = {.batched_sweep = true},
+};
+REGISTER_OP(layer_norm_backward) = {
+    .doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant",
+    .operands = {"x", "mean", "rstd", "dy", "weight"},
+    .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); },
+    .cpu = cpu::for_halves<layer_norm_backward_kernel>,
+    .body = layer_norm_backward_body,
+    .samples = [] { return backward_samples(2); },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{2}, f32}, {{2}, f32}, {{3, 2}, f32}},
+                                           {{"frozen", 0}, {"params", 0}},
+                                           "dy must end in"}};
+        },
+    .traits = {.backward = true},
+};
+REGISTER_OP(rms_norm) = {
+    .doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)",
+    .operands = {"x", "weight"},
+    .infer = [](InferCtx& c) { infer_norm(c, false); },
+    .cpu = cpu::for_halves<rms_norm_kernel>,
+    .vjp = norm_vjp<1>,
+    .body = rms_norm_body,
+    .fast_relevance = norm_relevance,
+    .absorbed = norm_absorbed,
+    .samples = [] { return norm_samples(1); },
+    .errors = norm_errors,
+    .traits = {.batched_sweep = true},
+};
+REGISTER_OP(rms_norm_backward) = {
+    .doc = "dx, and dweight when `params`; `frozen` holds rstd constant",
+    .operands = {"x", "rstd", "dy", "weight"},
+    .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); },
+    .cpu = cpu::for_halves<rms_norm_backward_kernel>,
+    .body = rms_norm_backward_body,
+    .samples = [] { return backward_samples(1); },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{2, 3}, f32}, {{2}, f32}, {{3, 2}, f32}}, {{"frozen", 0}, {"params", 0}}, "dy must end in"}};
+        },
+    .traits = {.backward = true},
+};
 
 Var layer_norm(Arg x, std::optional<Arg> weight, std::optional<Arg> bias, double eps) {
   LocationGuard at(x);

@@ -43,11 +43,11 @@ Var leaky_relu(Arg x, double slope = 0.01);
 Var gelu(Arg x);       ///< x Phi(x), exact (erf)
 Var gelu_tanh(Arg x);  ///< the tanh approximation (GPT-2)
 Var silu(Arg x);
-Var softplus(Arg x);   ///< log(1 + e^x)
+Var softplus(Arg x);  ///< log(1 + e^x)
 Var log_sigmoid(Arg x);
 Var clamp(Arg x, double low, double high);
 Var floor(Arg x);
-Var round(Arg x);      ///< half to even
+Var round(Arg x);  ///< half to even
 Var cast(Arg x, DType dtype);
 
 /// Comparisons give boolean.
@@ -87,7 +87,7 @@ Var transpose(Arg x, int64_t a = -2, int64_t b = -1);
 Var squeeze(Arg x, int64_t axis);
 Var unsqueeze(Arg x, int64_t axis);
 Var broadcast_to(Arg x, Shape shape);
-Var sum_to(Arg x, Shape shape);   ///< the adjoint of broadcast_to
+Var sum_to(Arg x, Shape shape);  ///< the adjoint of broadcast_to
 Var concat(const std::vector<Var>& xs, int64_t axis, std::source_location where = std::source_location::current());
 Var stack(const std::vector<Var>& xs, int64_t axis = 0, std::source_location where = std::source_location::current());
 std::vector<Var> split(Arg x, Ints sizes, int64_t axis = -1);
@@ -100,8 +100,8 @@ enum class PadMode { constant, reflect, replicate, circular };
 Var pad(Arg x, Ints pads, PadMode mode = PadMode::constant, double value = 0);
 Var flip(Arg x, Ints axes);
 Var roll(Arg x, Ints shifts, Ints axes);
-Var repeat(Arg x, Ints repeats);                                   ///< tiles, NumPy's tile
-Var repeat_interleave(Arg x, int64_t repeats, int64_t axis);       ///< aabbcc
+Var repeat(Arg x, Ints repeats);                              ///< tiles, NumPy's tile
+Var repeat_interleave(Arg x, int64_t repeats, int64_t axis);  ///< aabbcc
 
 // ---- indexing ---------------------------------------------------------------------------------------------------
 /// Rows of x along axis: out[.., index.., ..] (NumPy's take). index: integers of any rank.
@@ -115,9 +115,11 @@ Var embedding(Arg ids, Arg weight, int64_t padding_idx = -1);
 Var one_hot(Arg ids, int64_t classes, DType dtype = f32);
 /// One element per row: out[b] = x[b, index[b]], x [B.., C], index [B..].
 Var pick(Arg x, Arg index);
-struct TopK { Var values, indices; };
-TopK topk(Arg x, int64_t k, int64_t axis = -1);                    ///< descending, ties: lowest index first
-Var argsort(Arg x, int64_t axis = -1, bool descending = false);    ///< stable, i64
+struct TopK {
+  Var values, indices;
+};
+TopK topk(Arg x, int64_t k, int64_t axis = -1);                  ///< descending, ties: lowest index first
+Var argsort(Arg x, int64_t axis = -1, bool descending = false);  ///< stable, i64
 
 // ---- linear algebra -----------------------------------------------------------------------------------------------
 /// [.., m, k] . [.., k, n], leading axes broadcast; transposed views cost no copy.
@@ -125,11 +127,13 @@ Var matmul(Arg a, Arg b);
 /// x [.., in], weight [out, in], bias [out] or absent -> x weight^T + bias.
 Var linear(Arg x, Arg weight, std::optional<Arg> bias = {});
 /// NumPy subscripts with an explicit or implicit output, lowered to permute, reshape, matmul and sum.
-Var einsum(const std::string& equation, const std::vector<Var>& operands, std::source_location where = std::source_location::current());
-/// Causal depthwise convolution: x [B, T, C], weight [C, K], bias [C]; state [B, K-1, C] precedes x (zeros when absent).
+Var einsum(const std::string& equation, const std::vector<Var>& operands,
+           std::source_location where = std::source_location::current());
+/// Causal depthwise convolution: x [B, T, C], weight [C, K], bias [C]; state [B, K-1, C] precedes x (zeros when
+/// absent).
 Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<Arg> state = {});
 
-// ---- normalisation, softmax, attention, losses ----------------------------------------------------------------------
+// ---- normalisation, softmax, attention, losses --------------------------------------------------------------------
 Var softmax(Arg x, int64_t axis = -1);
 Var log_softmax(Arg x, int64_t axis = -1);
 /// Over the last axis; weight and bias [C] may be absent.
@@ -137,17 +141,17 @@ Var layer_norm(Arg x, std::optional<Arg> weight = {}, std::optional<Arg> bias = 
 Var rms_norm(Arg x, std::optional<Arg> weight = {}, double eps = 1e-6);
 
 struct AttentionOptions {
-  bool causal = false;             ///< query i sees keys up to i + S - T
-  double scale = 0;                ///< 0: 1 / sqrt(D)
-  std::optional<Var> mask = {};    ///< [B, S] u8 or boolean, 1 = may be seen
-  std::optional<Var> bias = {};    ///< added to the scores, broadcastable to [B, H, T, S]
+  bool causal = false;           ///< query i sees keys up to i + S - T
+  double scale = 0;              ///< 0: 1 / sqrt(D)
+  std::optional<Var> mask = {};  ///< [B, S] u8 or boolean, 1 = may be seen
+  std::optional<Var> bias = {};  ///< added to the scores, broadcastable to [B, H, T, S]
 };
 /// q [B, H, T, D], k and v [B, Hkv, S, D] with Hkv dividing H (grouped heads) -> [B, H, T, D]. Never T x S in memory.
 Var attention(Arg q, Arg k, Arg v, AttentionOptions options = {});
 
 enum class Reduction { mean, sum, none };
 struct CrossEntropyOptions {
-  int64_t ignore_index = -100;     ///< rows with this label count for nothing
+  int64_t ignore_index = -100;  ///< rows with this label count for nothing
   double label_smoothing = 0;
   Reduction reduction = Reduction::mean;
 };
@@ -156,7 +160,7 @@ Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions options = {});
 Var bce_with_logits(Arg logits, Arg target, Reduction reduction = Reduction::mean);
 Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
 
-// ---- random: counter based (Philox); `key` names the stream, the run's seed advances it -------------------------------
+// ---- random: counter based (Philox); `key` names the stream, the run's seed advances it ---------------------------
 Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32,
             std::source_location where = std::source_location::current());
 Var normal(Graph& g, Shape shape, int64_t key, double mean = 0, double stddev = 1, DType dtype = f32,
@@ -164,12 +168,13 @@ Var normal(Graph& g, Shape shape, int64_t key, double mean = 0, double stddev = 
 /// 1 with probability p.
 Var bernoulli(Graph& g, Shape shape, int64_t key, double p, DType dtype = f32,
               std::source_location where = std::source_location::current());
-Var permutation(Graph& g, int64_t n, int64_t key, std::source_location where = std::source_location::current());  ///< i64
+Var permutation(Graph& g, int64_t n, int64_t key,
+                std::source_location where = std::source_location::current());  ///< i64
 /// Zeroes with probability p and scales the rest by 1 / (1 - p). Identity when p == 0.
 Var dropout(Arg x, double p, int64_t key);
 Var arange(Graph& g, int64_t n, DType dtype = i64, std::source_location where = std::source_location::current());
 
-// ---- markers -------------------------------------------------------------------------------------------------------
+// ---- markers ------------------------------------------------------------------------------------------------------
 Var stop_gradient(Arg x);   ///< identity; gradients end here, relevance passes
 Var stop_relevance(Arg x);  ///< identity; relevance ends here, gradients pass
 

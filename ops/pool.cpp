@@ -1,4 +1,5 @@
-// Average pools as one map (means over rectangular windows) and its adjoint; max-pools with the positions of the maxima.
+// Average pools as one map (means over rectangular windows) and its adjoint; max-pools with the positions of the
+// maxima.
 #include <algorithm>
 
 #include "autograd/halves.h"
@@ -9,8 +10,8 @@
 namespace whence {
 namespace {
 
-// Windows of each axis as ranges [begin, end) inside it. A mean divides by the product of the windows' counts, which may
-// include padding; a maximum looks at every step-th cell.
+// Windows of each axis as ranges [begin, end) inside it. A mean divides by the product of the windows' counts, which
+// may include padding; a maximum looks at every step-th cell.
 struct Axis {
   std::vector<int64_t> begin, end, extra;
 };
@@ -49,27 +50,31 @@ template <class T, bool ADJOINT> void run_windows(const View& wide, const View& 
   if (rows == 0) return;
   int64_t plane = wide.numel() / rows, cells = narrow.numel() / rows;
   T *x = wide.as<T>(), *y = narrow.as<T>();
-  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      T *px = x + r * plane, *py = y + r * cells;
-      if (ADJOINT) std::fill_n(px, plane, T(0));
-      for_windows(axes, [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
-        T scale = T(1 / divisor), total = 0;
-        for (int64_t d = d0; d < d1; ++d)
-          for (int64_t h = h0; h < h1; ++h)
-            for (int64_t w = w0; w < w1; ++w) {
-              if (ADJOINT) px[(d * H + h) * W + w] += py[cell] * scale;
-              else total += px[(d * H + h) * W + w];
-            }
-        if (!ADJOINT) py[cell] = total * scale;
-      });
-    }
-  });
+  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t r = begin; r < end; ++r) {
+                        T *px = x + r * plane, *py = y + r * cells;
+                        if (ADJOINT) std::fill_n(px, plane, T(0));
+                        for_windows(axes, [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0,
+                                              int64_t h1, int64_t w0, int64_t w1) {
+                          T scale = T(1 / divisor), total = 0;
+                          for (int64_t d = d0; d < d1; ++d)
+                            for (int64_t h = h0; h < h1; ++h)
+                              for (int64_t w = w0; w < w1; ++w) {
+                                if (ADJOINT) px[(d * H + h) * W + w] += py[cell] * scale;
+                                else total += px[(d * H + h) * W + w];
+                              }
+                          if (!ADJOINT) py[cell] = total * scale;
+                        });
+                      }
+                    });
 }
 template <class T, bool ADJOINT> void run_pool(const KernelCall& k) {
   run_windows<T, ADJOINT>(ADJOINT ? k.out[0] : k.in[0], ADJOINT ? k.in[0] : k.out[0], k.attrs);
 }
-template <bool ADJOINT> void kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>); }
+template <bool ADJOINT> void kernel(const KernelCall& k) {
+  cpu::in_f32_or_f64(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>);
+}
 
 void check_windows(InferCtx& c, int64_t space, const char* extra = "count") {
   const Ints& out = c.attrs.ints("out");
@@ -81,13 +86,15 @@ void check_windows(InferCtx& c, int64_t space, const char* extra = "count") {
 }
 Shape pooled_shape(InferCtx& c, const char* extra) {
   c.need_float(0);
-  if (c.rank(0) < 3 || c.rank(0) > 5) c.shape_error("x must be [N, C, ...] with one to three axes of space, got " + c.shape(0).str());
+  if (c.rank(0) < 3 || c.rank(0) > 5)
+    c.shape_error("x must be [N, C, ...] with one to three axes of space, got " + c.shape(0).str());
   check_windows(c, c.rank(0) - 2, extra);
   Shape s{c.shape(0)[0], c.shape(0)[1]};
   size_t at = 0;
   for (size_t i = 0; i < c.attrs.ints("out").size(); ++i)
     for (int64_t k = 0; k < c.attrs.ints("out")[i]; ++k, ++at)
-      if (c.attrs.ints("begin")[at] < 0 || c.attrs.ints("end")[at] > c.shape(0)[int(i) + 2]) c.shape_error("a window leaves axis " + std::to_string(i + 2));
+      if (c.attrs.ints("begin")[at] < 0 || c.attrs.ints("end")[at] > c.shape(0)[int(i) + 2])
+        c.shape_error("a window leaves axis " + std::to_string(i + 2));
   for (int64_t o : c.attrs.ints("out")) s.push_back(o);
   return s;
 }
@@ -100,7 +107,9 @@ void infer_adjoint(InferCtx& c) {
   c.out(s, c.dtype(0));
 }
 
-Attrs windows(const Attrs& a) { return {{"out", a.ints("out")}, {"begin", a.ints("begin")}, {"end", a.ints("end")}, {"count", a.ints("count")}}; }
+Attrs windows(const Attrs& a) {
+  return {{"out", a.ints("out")}, {"begin", a.ints("begin")}, {"end", a.ints("end")}, {"count", a.ints("count")}};
+}
 
 Var adjoint(const SweepCtx& c, Var t) {
   Attrs a = windows(c.attrs);
@@ -114,7 +123,8 @@ Var per_window(const SweepCtx& c, bool cells) {
   Shape s;
   for (int64_t n : c.attrs.ints("out")) s.push_back(n);
   Tensor t = Tensor::empty(s, f64);
-  for_windows(axes_of(c.attrs, "count"), [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
+  for_windows(axes_of(c.attrs, "count"), [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0,
+                                             int64_t h1, int64_t w0, int64_t w1) {
     t.data<double>()[cell] = cells ? double(std::max<int64_t>(1, (d1 - d0) * (h1 - h0) * (w1 - w0))) : divisor;
   });
   return c.graph.constant(t.to(c.in().dtype()));
@@ -128,7 +138,8 @@ void pool_relevance(SweepCtx& c) {
   Var x = c.in(), r = c.d();
   if (v == "uniform") return c.give(0, uniform(c, r));
   if (v == "abs") {
-    Var size = abs(x), total = c.apply(std::vector<Var>{size}), empty = equal(total, 0.0), none = c.graph.constant(0.0, r.dtype());
+    Var size = abs(x), total = c.apply(std::vector<Var>{size}), empty = equal(total, 0.0),
+        none = c.graph.constant(0.0, r.dtype());
     Var t = where(empty, none, r / where(empty, c.graph.constant(1.0, r.dtype()), total));
     return c.give(0, size * adjoint(c, t) + uniform(c, where(empty, r, none)));
   }
@@ -147,21 +158,51 @@ void pool_absorbed(SweepCtx& c) {
   c.absorb("stabiliser", c.d() - c.stabilised_share(c.d(), z, 1.0) * z);
 }
 
-Attrs sample_attrs(Ints count = {2, 3, 2, 3, 2}) { return {{"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"count", std::move(count)}}; }
+Attrs sample_attrs(Ints count = {2, 3, 2, 3, 2}) {
+  return {
+      {"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"count", std::move(count)}};
+}
 
 }  // namespace
 
-REGISTER_OP(avg_pool) = {.doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis", .operands = {"x"}, .infer = infer_pool, .cpu = kernel<false>,
-                       .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); }, .relevance = pool_relevance, .absorbed = pool_absorbed, .variants = {"sum", "abs", "uniform"},
-                       .samples = [] { return std::vector<Sample>{{{{.shape = {2, 2, 4, 5}}}, sample_attrs(), "plane"}, {{{.shape = {1, 2, 4, 5}}}, sample_attrs({3, 3, 1, 3, 4}), "padded"}}; },
-                       .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, sample_attrs(), "leaves axis 2"}, {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"},
-                                                                            {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}}; },};
-REGISTER_OP(avg_pool_adjoint) = {.doc = "the adjoint of avg_pool: spreads y over its windows", .operands = {"y"}, .infer = infer_adjoint, .cpu = kernel<true>,
-                               .vjp = [](SweepCtx& c) { c.give(0, record(op_named("avg_pool"), {c.d()}, windows(c.attrs))); },
-                               .samples = [] { Attrs a = sample_attrs(); a.set({"space", Ints{4, 5}}); return std::vector<Sample>{{{{.shape = {2, 2, 2, 3}}}, a, "plane"}}; },
-                               .errors = [] { return std::vector<ErrorSample>{}; }, .traits = {.backward = true},};
+REGISTER_OP(avg_pool) = {
+    .doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis",
+    .operands = {"x"},
+    .infer = infer_pool,
+    .cpu = kernel<false>,
+    .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); },
+    .relevance = pool_relevance,
+    .absorbed = pool_absorbed,
+    .variants = {"sum", "abs", "uniform"},
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {2, 2, 4, 5}}}, sample_attrs(), "plane"},
+                                     {{{.shape = {1, 2, 4, 5}}}, sample_attrs({3, 3, 1, 3, 4}), "padded"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, sample_attrs(), "leaves axis 2"},
+                                          {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"},
+                                          {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}};
+        },
+};
+REGISTER_OP(avg_pool_adjoint) = {
+    .doc = "the adjoint of avg_pool: spreads y over its windows",
+    .operands = {"y"},
+    .infer = infer_adjoint,
+    .cpu = kernel<true>,
+    .vjp = [](SweepCtx& c) { c.give(0, record(op_named("avg_pool"), {c.d()}, windows(c.attrs))); },
+    .samples =
+        [] {
+          Attrs a = sample_attrs();
+          a.set({"space", Ints{4, 5}});
+          return std::vector<Sample>{{{{.shape = {2, 2, 2, 3}}}, a, "plane"}};
+        },
+    .errors = [] { return std::vector<ErrorSample>{}; },
+    .traits = {.backward = true},
+};
 
-// ---- maxima ---------------------------------------------------------------------------------------------------------------
+// ---- maxima -------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -171,27 +212,29 @@ template <class T> void run_max(const KernelCall& k) {
   const Axis &D = axes[0], &H = axes[1], &W = axes[2];
   int64_t rows = x.shape[0] * x.shape[1];
   if (rows == 0) return;
-  int64_t plane = x.numel() / rows, cells = y.numel() / rows, height = x.shape.rank() > 3 ? x.shape[-2] : 1, width = x.shape[-1];
-  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)), [&](int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; ++r) {
-      const T* p = x.as<T>() + r * plane;
-      T* value = y.as<T>() + r * cells;
-      int64_t* position = k.out[1].as<int64_t>() + r * cells;
-      for (size_t d = 0; d < D.begin.size(); ++d)
-        for (size_t h = 0; h < H.begin.size(); ++h)
-          for (size_t w = 0; w < W.begin.size(); ++w) {
-            int64_t best = (D.begin[d] * height + H.begin[h]) * width + W.begin[w];
-            for (int64_t a = D.begin[d]; a < D.end[d]; a += D.extra[d])
-              for (int64_t b = H.begin[h]; b < H.end[h]; b += H.extra[h])
-                for (int64_t c = W.begin[w]; c < W.end[w]; c += W.extra[w]) {
-                  int64_t at = (a * height + b) * width + c;
-                  if (p[at] > p[best] || (p[at] != p[at] && p[best] == p[best])) best = at;
-                }
-            *value++ = p[best];
-            *position++ = best;
-          }
-    }
-  });
+  int64_t plane = x.numel() / rows, cells = y.numel() / rows, height = x.shape.rank() > 3 ? x.shape[-2] : 1,
+          width = x.shape[-1];
+  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)),
+                    [&](int64_t first, int64_t last) {
+                      for (int64_t r = first; r < last; ++r) {
+                        const T* p = x.as<T>() + r * plane;
+                        T* value = y.as<T>() + r * cells;
+                        int64_t* position = k.out[1].as<int64_t>() + r * cells;
+                        for (size_t d = 0; d < D.begin.size(); ++d)
+                          for (size_t h = 0; h < H.begin.size(); ++h)
+                            for (size_t w = 0; w < W.begin.size(); ++w) {
+                              int64_t best = (D.begin[d] * height + H.begin[h]) * width + W.begin[w];
+                              for (int64_t a = D.begin[d]; a < D.end[d]; a += D.extra[d])
+                                for (int64_t b = H.begin[h]; b < H.end[h]; b += H.extra[h])
+                                  for (int64_t c = W.begin[w]; c < W.end[w]; c += W.extra[w]) {
+                                    int64_t at = (a * height + b) * width + c;
+                                    if (p[at] > p[best] || (p[at] != p[at] && p[best] == p[best])) best = at;
+                                  }
+                              *value++ = p[best];
+                              *position++ = best;
+                            }
+                      }
+                    });
 }
 
 void infer_max(InferCtx& c) {
@@ -234,24 +277,46 @@ void vjp_max(SweepCtx& c) {
   c.give(0, place(d, index, c.shape_of(0), c.in().rank() - 2));
 }
 
-Attrs max_attrs(Ints step = {1, 1, 1, 1, 1}) { return {{"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"step", std::move(step)}}; }
+Attrs max_attrs(Ints step = {1, 1, 1, 1, 1}) {
+  return {{"out", Ints{2, 3}}, {"begin", Ints{0, 1, 0, 1, 3}}, {"end", Ints{2, 4, 2, 4, 5}}, {"step", std::move(step)}};
+}
 
 }  // namespace
 
-REGISTER_OP(max_pool) = {.doc = "largest of x [N, C, ...] in each window, and its flat position (i64) in the channel's space; the first of equals", .operands = {"x"},
-                       .infer = infer_max, .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_max<float>, run_max<double>); },
-                       .vjp = vjp_max, .relevance = lrp::reindex, .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },
-                       .samples = [] {
-                         auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };
-                         return std::vector<Sample>{{{x({2, 2, 4, 5})}, max_attrs(), "plane"}, {{x({1, 1, 4, 5})}, max_attrs({1, 2, 1, 2, 1}), "dilated"},
-                                                    {{x({2, 1, 5})}, {{"out", Ints{2}}, {"begin", Ints{0, 2}}, {"end", Ints{3, 5}}, {"step", Ints{1, 1}}}, "line"},
-                                                    {{x({0, 2, 4, 5})}, max_attrs(), "empty"}};
-                       },
-                       .errors = [] { return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, max_attrs(), "leaves axis 2"}, {{{{2, 2, 4, 5}, i32}}, max_attrs(), "must be floating point"},
-                                                                      {{{{2, 2, 4, 5}, f32}}, max_attrs({1, 0, 1, 1, 1}), "step must be positive"}}; },
-                       .traits = {.batched_sweep = true},};
+REGISTER_OP(max_pool) = {
+    .doc =
+        "largest of x [N, C, ...] in each window, and its flat position (i64) in the channel's space; the first of "
+        "equals",
+    .operands = {"x"},
+    .infer = infer_max,
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_max<float>, run_max<double>); },
+    .vjp = vjp_max,
+    .relevance = lrp::reindex,
+    .absorbed =
+        [](SweepCtx& c) {
+          if (c.has(1)) c.absorb("index", c.d(1));
+        },
+    .samples =
+        [] {
+          auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };
+          return std::vector<Sample>{
+              {{x({2, 2, 4, 5})}, max_attrs(), "plane"},
+              {{x({1, 1, 4, 5})}, max_attrs({1, 2, 1, 2, 1}), "dilated"},
+              {{x({2, 1, 5})},
+               {{"out", Ints{2}}, {"begin", Ints{0, 2}}, {"end", Ints{3, 5}}, {"step", Ints{1, 1}}},
+               "line"},
+              {{x({0, 2, 4, 5})}, max_attrs(), "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 2, 3, 5}, f32}}, max_attrs(), "leaves axis 2"},
+                                          {{{{2, 2, 4, 5}, i32}}, max_attrs(), "must be floating point"},
+                                          {{{{2, 2, 4, 5}, f32}}, max_attrs({1, 0, 1, 1, 1}), "step must be positive"}};
+        },
+    .traits = {.batched_sweep = true},
+};
 
-// ---- windows from kernel, stride and padding --------------------------------------------------------------------------------
+// ---- windows from kernel, stride and padding ----------------------------------------------------------------------
 
 namespace {
 
@@ -271,12 +336,17 @@ std::vector<Spans> sliding(const Arg& x, const PoolOptions& o, const std::string
   int n = x.rank() - 2;
   if (n < 1) throw ShapeError("[" + op + "] x must be [N, C, ...], got " + x.shape().str());
   if (o.kernel.empty()) throw ValueError("[" + op + "] needs a kernel");
-  Ints kernel = per_axis(o.kernel, n, 1), stride = o.stride.empty() ? kernel : per_axis(o.stride, n, 1), padding = per_axis(o.padding, n, 0), dilation = per_axis(o.dilation, n, 1);
+  Ints kernel = per_axis(o.kernel, n, 1), stride = o.stride.empty() ? kernel : per_axis(o.stride, n, 1),
+       padding = per_axis(o.padding, n, 0), dilation = per_axis(o.dilation, n, 1);
   std::vector<Spans> axes;
   for (size_t i = 0; i < size_t(n); ++i) {
-    int64_t extent = x.shape()[int(i) + 2], s = stride[i], p = padding[i], span = dilation[i] * (kernel[i] - 1) + 1, room = extent + 2 * p - span;
-    if (kernel[i] < 1 || s < 1 || p < 0 || dilation[i] < 1) throw ValueError("[" + op + "] kernel, stride and dilation must be positive, padding not negative");
-    if (room < 0) throw ShapeError("[" + op + "] the kernel is larger than axis " + std::to_string(i + 2) + " of " + x.shape().str());
+    int64_t extent = x.shape()[int(i) + 2], s = stride[i], p = padding[i], span = dilation[i] * (kernel[i] - 1) + 1,
+            room = extent + 2 * p - span;
+    if (kernel[i] < 1 || s < 1 || p < 0 || dilation[i] < 1)
+      throw ValueError("[" + op + "] kernel, stride and dilation must be positive, padding not negative");
+    if (room < 0)
+      throw ShapeError("[" + op + "] the kernel is larger than axis " + std::to_string(i + 2) + " of " +
+                       x.shape().str());
     int64_t count = (room + (o.ceil ? s - 1 : 0)) / s + 1;
     if ((count - 1) * s >= extent + p) --count;
     Spans spans;
@@ -287,7 +357,8 @@ std::vector<Spans> sliding(const Arg& x, const PoolOptions& o, const std::string
 }
 
 std::vector<Spans> adaptive(const Arg& x, const Ints& out, const std::string& op) {
-  if (int(out.size()) != x.rank() - 2) throw ShapeError("[" + op + "] needs one extent per axis of space of " + x.shape().str());
+  if (int(out.size()) != x.rank() - 2)
+    throw ShapeError("[" + op + "] needs one extent per axis of space of " + x.shape().str());
   std::vector<Spans> axes;
   for (size_t i = 0; i < out.size(); ++i) {
     int64_t n = x.shape()[int(i) + 2];
@@ -325,24 +396,30 @@ Var avg_pool(Arg x, const PoolOptions& o) {
   LocationGuard at(x);
   if (!o.dilation.empty()) throw ValueError("[avg_pool] has no dilation");
   Ints padding = per_axis(o.padding, std::max(0, x.rank() - 2), 0);
-  Var y = record(avg_pool_op, {x}, clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
-    if (o.divisor != 0) return int64_t(1);
-    return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin : inside;
-  }));
+  Var y = record(
+      avg_pool_op, {x}, clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
+        if (o.divisor != 0) return int64_t(1);
+        return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin : inside;
+      }));
   return o.divisor != 0 ? y * (1 / o.divisor) : y;
 }
 Var adaptive_avg_pool(Arg x, const Ints& out) {
-  return record(avg_pool_op, {x}, clipped(x, adaptive(x, out, "adaptive_avg_pool"), "count", [](size_t, const Span&, int64_t inside) { return inside; }));
+  return record(avg_pool_op, {x},
+                clipped(x, adaptive(x, out, "adaptive_avg_pool"), "count",
+                        [](size_t, const Span&, int64_t inside) { return inside; }));
 }
 
 Var max_pool(Arg x, const PoolOptions& o) { return maxima(x, sliding(x, o, "max_pool")).values; }
 Var max_pool_indices(Arg x, const PoolOptions& o) { return maxima(x, sliding(x, o, "max_pool")).indices; }
 Var adaptive_max_pool(Arg x, const Ints& out) { return maxima(x, adaptive(x, out, "adaptive_max_pool")).values; }
-Var adaptive_max_pool_indices(Arg x, const Ints& out) { return maxima(x, adaptive(x, out, "adaptive_max_pool")).indices; }
+Var adaptive_max_pool_indices(Arg x, const Ints& out) {
+  return maxima(x, adaptive(x, out, "adaptive_max_pool")).indices;
+}
 
 Var max_unpool(Arg x, Arg indices, const Ints& space) {
   LocationGuard at(x);
-  if (x.rank() < 3 || int(space.size()) != x.rank() - 2) throw ShapeError("[max_unpool] needs one extent per axis of space of " + x.shape().str());
+  if (x.rank() < 3 || int(space.size()) != x.rank() - 2)
+    throw ShapeError("[max_unpool] needs one extent per axis of space of " + x.shape().str());
   Shape to{x.shape()[0], x.shape()[1]};
   for (int64_t n : space) to.push_back(n);
   return place(x, indices, to, x.rank() - 2);

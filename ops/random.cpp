@@ -1,5 +1,5 @@
-// Random ops: counter based (ops/philox.h). What they draw depends on their key, the element's position and the run's seed only, so
-// two nodes with equal attributes are equal, and a value can be drawn again instead of kept.
+// Random ops: counter based (ops/philox.h). What they draw depends on their key, the element's position and the run's
+// seed only, so two nodes with equal attributes are equal, and a value can be drawn again instead of kept.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -24,7 +24,8 @@ Shape random_shape(InferCtx& c) {
 }
 void infer_real(InferCtx& c) {
   DType t = c.attrs.dtype("dtype");
-  if (t != f32 && t != f64) c.dtype_error("dtype must be f32 or f64, got " + std::string(name_of(t)), "draw f32 and cast");
+  if (t != f32 && t != f64)
+    c.dtype_error("dtype must be f32 or f64, got " + std::string(name_of(t)), "draw f32 and cast");
   c.out(random_shape(c), t);
 }
 
@@ -61,44 +62,60 @@ Attrs uniform_attrs(const Shape& s, int64_t key, double low, double high, DType 
 Attrs normal_attrs(const Shape& s, int64_t key, double mean, double stddev, DType t) {
   return {{"shape", s}, {"key", key}, {"mean", mean}, {"stddev", stddev}, {"dtype", t}};
 }
-Attrs bernoulli_attrs(const Shape& s, int64_t key, double p, DType t) { return {{"shape", s}, {"key", key}, {"p", p}, {"dtype", t}}; }
+Attrs bernoulli_attrs(const Shape& s, int64_t key, double p, DType t) {
+  return {{"shape", s}, {"key", key}, {"p", p}, {"dtype", t}};
+}
 
 }  // namespace
 
-REGISTER_OP(uniform) = {.doc = "Uniform numbers in [low, high); f32 has 24 random bits, f64 has 53",
-                      .infer = [](InferCtx& c) {
-                        if (!(c.attrs.real("low") <= c.attrs.real("high"))) c.value_error("low is above high");
-                        infer_real(c);
-                      },
-                      .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_uniform<float>, run_uniform<double>); },
-                      .samples = [] {
-                        return std::vector<Sample>{{{}, uniform_attrs({3, 5}, 1, -1, 2, f64), "f64"}, {{}, uniform_attrs({4099}, 2, 0, 1, f32), "odd"},
-                                                   {{}, uniform_attrs({2, 0}, 3, 0, 1, f32), "empty"}, {{}, uniform_attrs({}, 4, 0, 1, f32), "scalar"}};
-                      },
-                      .errors = [] {
-                        return std::vector<ErrorSample>{{{}, uniform_attrs({2}, 0, 1, 0, f32), "low is above high"},
-                                                        {{}, uniform_attrs({2}, 0, 0, 1, i32), "dtype must be f32 or f64, got i32"},
-                                                        {{}, uniform_attrs({-2}, 0, 0, 1, f32), "shape [-2] has a negative extent"}};
-                      },
-                      .traits = kRandom,};
+REGISTER_OP(uniform) = {
+    .doc = "Uniform numbers in [low, high); f32 has 24 random bits, f64 has 53",
+    .infer =
+        [](InferCtx& c) {
+          if (!(c.attrs.real("low") <= c.attrs.real("high"))) c.value_error("low is above high");
+          infer_real(c);
+        },
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_uniform<float>, run_uniform<double>); },
+    .samples =
+        [] {
+          return std::vector<Sample>{{{}, uniform_attrs({3, 5}, 1, -1, 2, f64), "f64"},
+                                     {{}, uniform_attrs({4099}, 2, 0, 1, f32), "odd"},
+                                     {{}, uniform_attrs({2, 0}, 3, 0, 1, f32), "empty"},
+                                     {{}, uniform_attrs({}, 4, 0, 1, f32), "scalar"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{}, uniform_attrs({2}, 0, 1, 0, f32), "low is above high"},
+                                          {{}, uniform_attrs({2}, 0, 0, 1, i32), "dtype must be f32 or f64, got i32"},
+                                          {{}, uniform_attrs({-2}, 0, 0, 1, f32), "shape [-2] has a negative extent"}};
+        },
+    .traits = kRandom,
+};
 
-REGISTER_OP(normal) = {.doc = "Normal numbers of the given mean and standard deviation",
-                     .infer = [](InferCtx& c) {
-                       if (!(c.attrs.real("stddev") >= 0)) c.value_error("stddev must not be negative");
-                       infer_real(c);
-                     },
-                     .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_normal<float>, run_normal<double>); },
-                     .samples = [] {
-                       return std::vector<Sample>{{{}, normal_attrs({3, 5}, 1, 2, 0.5, f64), "f64"}, {{}, normal_attrs({4099}, 2, 0, 1, f32), "odd"},
-                                                  {{}, normal_attrs({0}, 3, 0, 1, f32), "empty"}, {{}, normal_attrs({}, 4, 0, 1, f32), "scalar"}};
-                     },
-                     .errors = [] {
-                       return std::vector<ErrorSample>{{{}, normal_attrs({2}, 0, 0, -1, f32), "stddev must not be negative"},
-                                                       {{}, normal_attrs({2}, 0, 0, 1, i64), "dtype must be f32 or f64, got i64"}};
-                     },
-                     .traits = kRandom,};
+REGISTER_OP(normal) = {
+    .doc = "Normal numbers of the given mean and standard deviation",
+    .infer =
+        [](InferCtx& c) {
+          if (!(c.attrs.real("stddev") >= 0)) c.value_error("stddev must not be negative");
+          infer_real(c);
+        },
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_normal<float>, run_normal<double>); },
+    .samples =
+        [] {
+          return std::vector<Sample>{{{}, normal_attrs({3, 5}, 1, 2, 0.5, f64), "f64"},
+                                     {{}, normal_attrs({4099}, 2, 0, 1, f32), "odd"},
+                                     {{}, normal_attrs({0}, 3, 0, 1, f32), "empty"},
+                                     {{}, normal_attrs({}, 4, 0, 1, f32), "scalar"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{}, normal_attrs({2}, 0, 0, -1, f32), "stddev must not be negative"},
+                                          {{}, normal_attrs({2}, 0, 0, 1, i64), "dtype must be f32 or f64, got i64"}};
+        },
+    .traits = kRandom,
+};
 
-// ---- bernoulli, permutation -----------------------------------------------------------------------------------------
+// ---- bernoulli, permutation ---------------------------------------------------------------------------------------
 
 namespace {
 
@@ -113,7 +130,8 @@ template <class F> void draw_bits(const KernelCall& k, double p, F&& f) {
 }
 
 template <class T> void run_bernoulli(const KernelCall& k) {
-  draw_bits(k, k.attrs.real("p"), [&](int64_t at, int64_t n, const uint8_t* bits) { std::copy(bits, bits + n, k.out[0].as<T>() + at); });
+  draw_bits(k, k.attrs.real("p"),
+            [&](int64_t at, int64_t n, const uint8_t* bits) { std::copy(bits, bits + n, k.out[0].as<T>() + at); });
 }
 
 void need_probability(InferCtx& c, double p) {
@@ -123,53 +141,75 @@ void need_probability(InferCtx& c, double p) {
 }  // namespace
 
 // One draw per element whatever the dtype, so a mask is the same in every precision.
-REGISTER_OP(bernoulli) = {.doc = "1 with probability p, else 0",
-                        .infer = [](InferCtx& c) {
-                          need_probability(c, c.attrs.real("p"));
-                          DType t = c.attrs.dtype("dtype");
-                          if (t == bf16 || t == f16) c.dtype_error("no " + std::string(name_of(t)) + " here", "draw f32 and cast");
-                          c.out(random_shape(c), t);
-                        },
-                        .cpu = [](const KernelCall& k) {
-                          switch (k.out[0].dtype) {
-                            case DType::f32: return run_bernoulli<float>(k);
-                            case DType::f64: return run_bernoulli<double>(k);
-                            case DType::i32: return run_bernoulli<int32_t>(k);
-                            case DType::i64: return run_bernoulli<int64_t>(k);
-                            default: return run_bernoulli<uint8_t>(k);
-                          }
-                        },
-                        .samples = [] {
-                          return std::vector<Sample>{{{}, bernoulli_attrs({3, 5}, 1, 0.5, f64), "f64"}, {{}, bernoulli_attrs({4099}, 2, 0.1, boolean), "odd"},
-                                                     {{}, bernoulli_attrs({7}, 3, 1, f32), "always"}, {{}, bernoulli_attrs({7}, 3, 0, f32), "never"},
-                                                     {{}, bernoulli_attrs({0, 2}, 3, 0.3, i32), "empty"}};
-                        },
-                        .errors = [] { return std::vector<ErrorSample>{{{}, bernoulli_attrs({2}, 0, 1.5, f32), "p must be in [0, 1], got 1.5"}}; },
-                        .traits = kRandom,};
+REGISTER_OP(bernoulli) = {
+    .doc = "1 with probability p, else 0",
+    .infer =
+        [](InferCtx& c) {
+          need_probability(c, c.attrs.real("p"));
+          DType t = c.attrs.dtype("dtype");
+          if (t == bf16 || t == f16) c.dtype_error("no " + std::string(name_of(t)) + " here", "draw f32 and cast");
+          c.out(random_shape(c), t);
+        },
+    .cpu =
+        [](const KernelCall& k) {
+          switch (k.out[0].dtype) {
+            case DType::f32: return run_bernoulli<float>(k);
+            case DType::f64: return run_bernoulli<double>(k);
+            case DType::i32: return run_bernoulli<int32_t>(k);
+            case DType::i64: return run_bernoulli<int64_t>(k);
+            default: return run_bernoulli<uint8_t>(k);
+          }
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{{}, bernoulli_attrs({3, 5}, 1, 0.5, f64), "f64"},
+                                     {{}, bernoulli_attrs({4099}, 2, 0.1, boolean), "odd"},
+                                     {{}, bernoulli_attrs({7}, 3, 1, f32), "always"},
+                                     {{}, bernoulli_attrs({7}, 3, 0, f32), "never"},
+                                     {{}, bernoulli_attrs({0, 2}, 3, 0.3, i32), "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{}, bernoulli_attrs({2}, 0, 1.5, f32), "p must be in [0, 1], got 1.5"}};
+        },
+    .traits = kRandom,
+};
 
-REGISTER_OP(permutation) = {.doc = "0 .. n - 1 in random order (i64)",
-                          .infer = [](InferCtx& c) {
-                            int64_t n = c.attrs.integer("n");
-                            if (n < 0) c.value_error("n must not be negative, got " + std::to_string(n));
-                            c.out({n}, i64);
-                          },
-                          .cpu = [](const KernelCall& k) {
-                            int64_t n = k.out[0].numel(), *p = k.out[0].as<int64_t>();
-                            std::vector<uint64_t> order(size_t(n) + 1);  // sorted by 64 random bits; the index decides between equals
-                            for (int64_t i = 0; i < n; i += 2) {
-                              philox::Words w = philox::words(k.seed, key_of(k), uint64_t(i) / 2);
-                              order[size_t(i)] = uint64_t(w.w[0]) << 32 | w.w[1];
-                              order[size_t(i) + 1] = uint64_t(w.w[2]) << 32 | w.w[3];
-                            }
-                            std::iota(p, p + n, 0);
-                            std::sort(p, p + n, [&](int64_t a, int64_t b) {
-                              uint64_t u = order[size_t(a)], v = order[size_t(b)];
-                              return u < v || (u == v && a < b);
-                            });
-                          },
-                          .samples = [] { return std::vector<Sample>{{{}, {{"n", 7}, {"key", 1}}, "odd"}, {{}, {{"n", 0}, {"key", 1}}, "empty"}, {{}, {{"n", 4099}, {"key", 2}}, "long"}}; },
-                          .errors = [] { return std::vector<ErrorSample>{{{}, {{"n", -1}, {"key", 0}}, "n must not be negative, got -1"}}; },
-                          .traits = kRandom,};
+REGISTER_OP(permutation) = {
+    .doc = "0 .. n - 1 in random order (i64)",
+    .infer =
+        [](InferCtx& c) {
+          int64_t n = c.attrs.integer("n");
+          if (n < 0) c.value_error("n must not be negative, got " + std::to_string(n));
+          c.out({n}, i64);
+        },
+    .cpu =
+        [](const KernelCall& k) {
+          int64_t n = k.out[0].numel(), *p = k.out[0].as<int64_t>();
+          std::vector<uint64_t> order(size_t(n) + 1);  // sorted by 64 random bits; the index decides between equals
+          for (int64_t i = 0; i < n; i += 2) {
+            philox::Words w = philox::words(k.seed, key_of(k), uint64_t(i) / 2);
+            order[size_t(i)] = uint64_t(w.w[0]) << 32 | w.w[1];
+            order[size_t(i) + 1] = uint64_t(w.w[2]) << 32 | w.w[3];
+          }
+          std::iota(p, p + n, 0);
+          std::sort(p, p + n, [&](int64_t a, int64_t b) {
+            uint64_t u = order[size_t(a)], v = order[size_t(b)];
+            return u < v || (u == v && a < b);
+          });
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{{}, {{"n", 7}, {"key", 1}}, "odd"},
+                                     {{}, {{"n", 0}, {"key", 1}}, "empty"},
+                                     {{}, {{"n", 4099}, {"key", 2}}, "long"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{}, {{"n", -1}, {"key", 0}}, "n must not be negative, got -1"}};
+        },
+    .traits = kRandom,
+};
 
 Var uniform(Graph& g, Shape shape, int64_t key, double low, double high, DType dtype, std::source_location where) {
   LocationGuard at(g, where);
@@ -186,7 +226,9 @@ Var bernoulli(Graph& g, Shape shape, int64_t key, double p, DType dtype, std::so
   bool half = dtype == bf16 || dtype == f16;
   return cast(g.record(bernoulli_op, {}, bernoulli_attrs(shape, key, p, half ? f32 : dtype)), dtype);
 }
-Var permutation(Graph& g, int64_t n, int64_t key, std::source_location where) { return g.record(permutation_op, {}, {{"n", n}, {"key", key}}, where); }
+Var permutation(Graph& g, int64_t n, int64_t key, std::source_location where) {
+  return g.record(permutation_op, {}, {{"n", n}, {"key", key}}, where);
+}
 
 // ---- dropout ------------------------------------------------------------------------------------------------------
 
@@ -209,34 +251,42 @@ template <class T> void run_dropout(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(dropout) = {.doc = "x times a mask that is 0 with probability p and 1 / (1 - p) otherwise",
-                      .operands = {"x"},
-                      .infer = [](InferCtx& c) {
-                        c.need_float(0);
-                        double p = c.attrs.real("p");
-                        if (!(p >= 0 && p < 1)) c.value_error("p must be in [0, 1), got " + std::to_string(p));
-                        c.out(c.shape(0), c.dtype(0));
-                      },
-                      .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_dropout<float>, run_dropout<double>); },
-                      // The same mask, drawn again. Several targets share it.
-                      .vjp = [](SweepCtx& c) {
-                        if (c.lead()) c.give(0, c.d() * dropout_mask(c.graph, c.in().shape(), c.d().dtype(), c.attrs));
-                        else c.give(0, record(op_named("dropout"), {c.d()}, c.attrs));
-                      },
-                      .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-                        return {in[0] * dropout_mask(in[0].graph(), in[0].shape(), in[0].dtype(), attrs)};
-                      },
-                      .fast_relevance = lrp::identity,  // the mask is no data: the product passes everything to x
-                      .samples = [] {
-                        auto at = [](double p) { return Attrs{{"p", p}, {"key", 5}}; };
-                        return std::vector<Sample>{{{{.shape = {3, 4}}}, at(0.5), "half"}, {{{.shape = {2, 3}}}, at(0.1), "tenth"},
-                                                   {{{.shape = {0, 3}}}, at(0.5), "empty"}, {{{.shape = {4099}}}, at(0.3), "odd"}};
-                      },
-                      .errors = [] {
-                        return std::vector<ErrorSample>{{{{{2}, f32}}, {{"p", 1.0}, {"key", 0}}, "p must be in [0, 1), got 1"},
-                                                        {{{{2}, i32}}, {{"p", 0.5}, {"key", 0}}, "x must be floating point"}};
-                      },
-                      .traits = {.random = true, .in_place = true, .batched_sweep = true},};
+REGISTER_OP(dropout) = {
+    .doc = "x times a mask that is 0 with probability p and 1 / (1 - p) otherwise",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.need_float(0);
+          double p = c.attrs.real("p");
+          if (!(p >= 0 && p < 1)) c.value_error("p must be in [0, 1), got " + std::to_string(p));
+          c.out(c.shape(0), c.dtype(0));
+        },
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_dropout<float>, run_dropout<double>); },
+    // The same mask, drawn again. Several targets share it.
+    .vjp =
+        [](SweepCtx& c) {
+          if (c.lead()) c.give(0, c.d() * dropout_mask(c.graph, c.in().shape(), c.d().dtype(), c.attrs));
+          else c.give(0, record(op_named("dropout"), {c.d()}, c.attrs));
+        },
+    .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
+      return {in[0] * dropout_mask(in[0].graph(), in[0].shape(), in[0].dtype(), attrs)};
+    },
+    .fast_relevance = lrp::identity,  // the mask is no data: the product passes everything to x
+    .samples =
+        [] {
+          auto at = [](double p) { return Attrs{{"p", p}, {"key", 5}}; };
+          return std::vector<Sample>{{{{.shape = {3, 4}}}, at(0.5), "half"},
+                                     {{{.shape = {2, 3}}}, at(0.1), "tenth"},
+                                     {{{.shape = {0, 3}}}, at(0.5), "empty"},
+                                     {{{.shape = {4099}}}, at(0.3), "odd"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2}, f32}}, {{"p", 1.0}, {"key", 0}}, "p must be in [0, 1), got 1"},
+                                          {{{{2}, i32}}, {{"p", 0.5}, {"key", 0}}, "x must be floating point"}};
+        },
+    .traits = {.random = true, .in_place = true, .batched_sweep = true},
+};
 
 Var dropout(Arg x, double p, int64_t key) {
   if (p == 0) return x;

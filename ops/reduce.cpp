@@ -10,7 +10,8 @@ namespace whence {
 namespace {
 
 void infer_sum(InferCtx& c) {
-  if (c.dtype(0) == boolean || c.dtype(0) == u8) c.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(c.dtype(0))), "cast it first");
+  if (c.dtype(0) == boolean || c.dtype(0) == u8)
+    c.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(c.dtype(0))), "cast it first");
   c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), c.dtype(0));
 }
 
@@ -42,7 +43,8 @@ void sum_relevance(SweepCtx& c) {
   const Ints& axes = c.attrs.ints("axes");
   Var total = sum(a, axes, true), empty = equal(total, 0.0);
   double n = double(x.numel()) / double(std::max<int64_t>(1, c.out().numel()));
-  Var ratio = where(empty, x.graph().constant(1.0 / n, x.dtype()), a / where(empty, x.graph().constant(1.0, x.dtype()), total));
+  Var ratio =
+      where(empty, x.graph().constant(1.0 / n, x.dtype()), a / where(empty, x.graph().constant(1.0, x.dtype()), total));
   c.give(0, ratio * keep(c, c.d()));
 }
 
@@ -53,19 +55,37 @@ void sum_absorbed(SweepCtx& c) {
 
 std::vector<Sample> sum_samples() {
   auto attrs = [](Ints axes, bool keep) { return Attrs{{"axes", axes}, {"keepdim", keep}}; };
-  return {{{{.shape = {3, 5}}}, attrs({1}, false), "rows"}, {{{.shape = {2, 3, 4}}}, attrs({0, 2}, true), "outer"},
-          {{{.shape = {3, 4}}}, attrs({0, 1}, false), "all"}, {{{.shape = {2, 0, 3}}}, attrs({1}, false), "empty"}, {{{.shape = {}}}, attrs({}, false), "scalar"}};
+  return {{{{.shape = {3, 5}}}, attrs({1}, false), "rows"},
+          {{{.shape = {2, 3, 4}}}, attrs({0, 2}, true), "outer"},
+          {{{.shape = {3, 4}}}, attrs({0, 1}, false), "all"},
+          {{{.shape = {2, 0, 3}}}, attrs({1}, false), "empty"},
+          {{{.shape = {}}}, attrs({}, false), "scalar"}};
 }
 
 }  // namespace
 
-REGISTER_OP(sum) = {.doc = "sum of x over axes", .operands = {"x"}, .infer = infer_sum, .cpu = cpu::for_halves<sum_kernel>, .vjp = sum_vjp, .relevance = sum_relevance,
-                  .absorbed = sum_absorbed, .variants = {"abs"}, .samples = sum_samples,
-                  .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, {{"axes", Ints{2}}, {"keepdim", false}}, "axis 2 is outside"},
-                                                                  {{{{2, 3}, f32}}, {{"axes", Ints{1, 1}}, {"keepdim", false}}, "occurs twice"}}; },
-                  .traits = {.batched_sweep = true},};
+REGISTER_OP(sum) = {
+    .doc = "sum of x over axes",
+    .operands = {"x"},
+    .infer = infer_sum,
+    .cpu = cpu::for_halves<sum_kernel>,
+    .vjp = sum_vjp,
+    .relevance = sum_relevance,
+    .absorbed = sum_absorbed,
+    .variants = {"abs"},
+    .samples = sum_samples,
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{2, 3}, f32}}, {{"axes", Ints{2}}, {"keepdim", false}}, "axis 2 is outside"},
+              {{{{2, 3}, f32}}, {{"axes", Ints{1, 1}}, {"keepdim", false}}, "occurs twice"}};
+        },
+    .traits = {.batched_sweep = true},
+};
 
-Var sum(Arg x, Ints axes, bool keepdim) { return record(sum_op, {x}, {{"axes", canonical_axes(std::move(axes), x.rank())}, {"keepdim", keepdim}}); }
+Var sum(Arg x, Ints axes, bool keepdim) {
+  return record(sum_op, {x}, {{"axes", canonical_axes(std::move(axes), x.rank())}, {"keepdim", keepdim}});
+}
 
 Var mean(Arg x, Ints axes, bool keepdim) {
   LocationGuard at(x);

@@ -20,17 +20,31 @@ std::vector<ErrorSample> no_errors() { return {}; }
 
 }  // namespace
 
-REGISTER_OP(stop_gradient) = {.doc = "x; gradients end here, relevance passes", .operands = {"x"}, .infer = infer_same, .view = view_same,
-                            .relevance = lrp::identity, .samples = marker_samples, .errors = no_errors,
-                            .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true},};
-REGISTER_OP(stop_relevance) = {.doc = "x; relevance ends here, gradients pass", .operands = {"x"}, .infer = infer_same, .view = view_same,
-                             .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .samples = marker_samples, .errors = no_errors,
-                             .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true},};
+REGISTER_OP(stop_gradient) = {
+    .doc = "x; gradients end here, relevance passes",
+    .operands = {"x"},
+    .infer = infer_same,
+    .view = view_same,
+    .relevance = lrp::identity,
+    .samples = marker_samples,
+    .errors = no_errors,
+    .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true},
+};
+REGISTER_OP(stop_relevance) = {
+    .doc = "x; relevance ends here, gradients pass",
+    .operands = {"x"},
+    .infer = infer_same,
+    .view = view_same,
+    .vjp = [](SweepCtx& c) { c.give(0, c.d()); },
+    .samples = marker_samples,
+    .errors = no_errors,
+    .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true},
+};
 
 Var stop_gradient(Arg x) { return record(stop_gradient_op, {x}); }
 Var stop_relevance(Arg x) { return record(stop_relevance_op, {x}); }
 
-// ---- share * R / stab(z) --------------------------------------------------------------------------------------------
+// ---- share * R / stab(z) ------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -67,16 +81,21 @@ Var stabilised(Var z, Stab mode, double eps) {
 std::vector<Var> stabilised_body(std::span<const Var> in, const Attrs& attrs) {
   Var den = stabilised(in[1], Stab(attrs.integer("stab")), attrs.real("eps")), none = equal(den, 0.0);
   Graph& g = den.graph();
-  return {where(none, g.constant(0.0, den.dtype()), in[0] * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
+  return {where(none, g.constant(0.0, den.dtype()),
+                in[0] * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
 }
 
-// One group of elements that shares its scale: rows (relative), samples, or everything. A denominator of exactly zero (eps = 0, an
-// empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
+// One group of elements that shares its scale: rows (relative), samples, or everything. A denominator of exactly zero
+// (eps = 0, an empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
 template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, T eps, T share) {
   using cpu::StabForm;
   if (mode == Stab::relative || mode == Stab::rms_tensor) eps = T(eps * std::max(1.0, cpu::root_mean_square(z, n)));
   if (mode == Stab::rms_sample) eps = T(eps * cpu::root_mean_square(z, n));
-  cpu::divide_stabilised(r, z, out, n, mode == Stab::plain ? StabForm::plain : mode == Stab::clip ? StabForm::clip : StabForm::sign, eps, share);
+  cpu::divide_stabilised(r, z, out, n,
+                         mode == Stab::plain  ? StabForm::plain
+                         : mode == Stab::clip ? StabForm::clip
+                                              : StabForm::sign,
+                         eps, share);
 }
 
 template <class T> void run_stabilised(const KernelCall& k) {
@@ -90,7 +109,8 @@ template <class T> void run_stabilised(const KernelCall& k) {
   if (mode == Stab::relative) group = Z.shape.rank() > 1 ? Z.shape[-1] : 1;
   if (mode == Stab::rms_sample) group = Z.shape.rank() ? n / Z.shape[0] : 1;
   bool whole = mode == Stab::rms_tensor;
-  if (!whole && mode != Stab::relative && mode != Stab::rms_sample) group = std::min<int64_t>(n, 4096);  // any cut will do
+  if (!whole && mode != Stab::relative && mode != Stab::rms_sample)
+    group = std::min<int64_t>(n, 4096);  // any cut will do
   const T *r = R.as<T>(), *z = Z.as<T>();
   T* out = k.out[0].as<T>();
   int64_t groups = (n + group - 1) / group, leads = R.numel() / n;
@@ -102,30 +122,42 @@ template <class T> void run_stabilised(const KernelCall& k) {
   });
 }
 
-Attrs stab_attrs(Stab mode, double eps, double share) { return {{"share", share}, {"eps", eps}, {"stab", int64_t(mode)}}; }
+Attrs stab_attrs(Stab mode, double eps, double share) {
+  return {{"share", share}, {"eps", eps}, {"stab", int64_t(mode)}};
+}
 
 }  // namespace
 
-REGISTER_OP(stabilised_div) = {.doc = "share R / stab(z): z [..] broadcasts to R (leading axes)", .operands = {"R", "z"},
-                             .infer = infer_stabilised,
-                             .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
-                             .body = stabilised_body,
-                             .loop_params = {"share", "eps"},
-                             .row_loop = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
-                             .samples = [] {
-                               SampleInput r{.shape = {3, 5}}, z{.shape = {3, 5}, .gap = 0.3}, one{.shape = {}, .low = 0.5};
-                               std::vector<Sample> s;
-                               for (Stab m : {Stab::relative, Stab::sign, Stab::plain, Stab::clip, Stab::rms_sample, Stab::rms_tensor})
-                                 s.push_back({{r, z}, stab_attrs(m, 0.05, 0.5), "mode" + std::to_string(int(m))});
-                               s.push_back({{{.shape = {2, 3, 5}}, z}, stab_attrs(Stab::relative, 0.05, 1), "targets"});
-                               s.push_back({{one, one}, stab_attrs(Stab::relative, 0.05, 1), "scalar"});
-                               s.push_back({{{.shape = {7}}, {.shape = {7}, .low = -9, .high = 9, .gap = 0.3}}, stab_attrs(Stab::relative, 0.05, 1), "vector"});
-                               return s;
-                             },
-                             .errors = [] { return std::vector<ErrorSample>{{{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}}; },
-                             .traits = {.in_place = true, .batched_sweep = true, .backward = true},};
+REGISTER_OP(stabilised_div) = {
+    .doc = "share R / stab(z): z [..] broadcasts to R (leading axes)",
+    .operands = {"R", "z"},
+    .infer = infer_stabilised,
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
+    .body = stabilised_body,
+    .loop_params = {"share", "eps"},
+    .row_loop = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
+    .samples =
+        [] {
+          SampleInput r{.shape = {3, 5}}, z{.shape = {3, 5}, .gap = 0.3}, one{.shape = {}, .low = 0.5};
+          std::vector<Sample> s;
+          for (Stab m : {Stab::relative, Stab::sign, Stab::plain, Stab::clip, Stab::rms_sample, Stab::rms_tensor})
+            s.push_back({{r, z}, stab_attrs(m, 0.05, 0.5), "mode" + std::to_string(int(m))});
+          s.push_back({{{.shape = {2, 3, 5}}, z}, stab_attrs(Stab::relative, 0.05, 1), "targets"});
+          s.push_back({{one, one}, stab_attrs(Stab::relative, 0.05, 1), "scalar"});
+          s.push_back({{{.shape = {7}}, {.shape = {7}, .low = -9, .high = 9, .gap = 0.3}},
+                       stab_attrs(Stab::relative, 0.05, 1),
+                       "vector"});
+          return s;
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}};
+        },
+    .traits = {.in_place = true, .batched_sweep = true, .backward = true},
+};
 
-// ---- combinators ----------------------------------------------------------------------------------------------------
+// ---- combinators --------------------------------------------------------------------------------------------------
 
 namespace lrp {
 
@@ -143,7 +175,7 @@ void by_vjp(SweepCtx& c, double share) {
   Var t = inside ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0) : c.stabilised_share(c.d(), c.out(), share);
   std::vector<Var> g = c.frozen_vjp(t);
   for (int i = 0; i < c.n_in(); ++i)
-    if (g[size_t(i)].defined()) c.give(i, c.in(i) * g[size_t(i)]);
+    if (g[size_t(i)].defined()) c.give(i, c.in(i)*g[size_t(i)]);
 }
 
 void linear_in_carriers(SweepCtx& c) { by_vjp(c, 1.0); }

@@ -21,7 +21,8 @@ Taps taps_of(int64_t n, int64_t m, double num, double den, Resize mode, bool ali
   for (int64_t i = 0; i < m; ++i) {
     double at = double(i) * num / den;
     if (mode == Resize::nearest_exact) at = (double(i) + 0.5) * num / den;
-    if (interpolates) at = align ? (m > 1 ? double(i * (n - 1)) / double(m - 1) : 0) : (double(i) + 0.5) * num / den - 0.5;
+    if (interpolates)
+      at = align ? (m > 1 ? double(i * (n - 1)) / double(m - 1) : 0) : (double(i) + 0.5) * num / den - 0.5;
     if (mode == Resize::linear) at = std::max(0.0, at);
     int64_t base = int64_t(std::floor(at));
     double f = at - double(base), g = 1 - f;
@@ -29,8 +30,8 @@ Taps taps_of(int64_t n, int64_t m, double num, double den, Resize mode, bool ali
     std::vector<double> weights{1};
     if (mode == Resize::linear) cells = {base, base + 1}, weights = {g, f};
     if (cubic) {
-      auto near = [](double d) { return (1.25 * d - 2.25) * d * d + 1; };           // |d| <= 1
-      auto far = [](double d) { return ((-0.75 * d + 3.75) * d - 6) * d + 3; };    // 1 < |d| < 2
+      auto near = [](double d) { return (1.25 * d - 2.25) * d * d + 1; };        // |d| <= 1
+      auto far = [](double d) { return ((-0.75 * d + 3.75) * d - 6) * d + 3; };  // 1 < |d| < 2
       cells = {base - 1, base, base + 1, base + 2}, weights = {far(f + 1), near(f), near(g), far(g + 1)};
     }
     for (int64_t& c : cells) c = std::clamp<int64_t>(c, 0, n - 1);
@@ -55,7 +56,9 @@ Var along_axis(Var x, int axis, const Taps& t) {
 }
 
 void check(const Arg& x, size_t axes, const char* op) {
-  if (x.rank() < 3 || int(axes) != x.rank() - 2) throw ShapeError(std::string("[") + op + "] needs one value per axis of space of x [N, C, ..], got " + std::to_string(axes) + " for " + x.shape().str());
+  if (x.rank() < 3 || int(axes) != x.rank() - 2)
+    throw ShapeError(std::string("[") + op + "] needs one value per axis of space of x [N, C, ..], got " +
+                     std::to_string(axes) + " for " + x.shape().str());
   for (int a = 2; a < x.rank(); ++a)
     if (x.shape()[a] < 1) throw ShapeError(std::string("[") + op + "] x has no cells: " + x.shape().str());
 }
@@ -63,7 +66,8 @@ void check(const Arg& x, size_t axes, const char* op) {
 // Without factors, cells lie as far apart as the sizes say.
 Var resampled(const Arg& x, const Ints& space, const std::vector<double>& factors, Resize mode, bool align) {
   LocationGuard at(x);
-  if (align && mode != Resize::linear && mode != Resize::cubic) throw ValueError("[resize] align_corners goes with linear and cubic");
+  if (align && mode != Resize::linear && mode != Resize::cubic)
+    throw ValueError("[resize] align_corners goes with linear and cubic");
   for (int64_t m : space)
     if (m < 1) throw ShapeError("[resize] sizes must be positive");
   if (mode == Resize::area) return adaptive_avg_pool(x, space);
@@ -71,7 +75,8 @@ Var resampled(const Arg& x, const Ints& space, const std::vector<double>& factor
   for (size_t i = 0; i < space.size(); ++i) {
     int64_t n = x.shape()[int(i) + 2];
     bool by_size = factors.empty();
-    y = along_axis(y, int(i) + 2, taps_of(n, space[i], by_size ? double(n) : 1, by_size ? double(space[i]) : factors[i], mode, align));
+    y = along_axis(y, int(i) + 2,
+                   taps_of(n, space[i], by_size ? double(n) : 1, by_size ? double(space[i]) : factors[i], mode, align));
   }
   return y;
 }
@@ -86,7 +91,8 @@ Var resize(Arg x, const Ints& space, Resize mode, bool align_corners) {
 Var resize_by(Arg x, const std::vector<double>& factors, Resize mode, bool align_corners) {
   check(x, factors.size(), "resize_by");
   Ints space;
-  for (size_t i = 0; i < factors.size(); ++i) space.push_back(int64_t(std::floor(double(x.shape()[int(i) + 2]) * factors[i])));
+  for (size_t i = 0; i < factors.size(); ++i)
+    space.push_back(int64_t(std::floor(double(x.shape()[int(i) + 2]) * factors[i])));
   return resampled(x, space, factors, mode, align_corners);
 }
 
@@ -94,7 +100,8 @@ Var grid_sample(Arg x, Arg grid, bool align_corners) {
   LocationGuard at(x);
   check(x, 2, "grid_sample");
   const Shape &s = x.shape(), &p = grid.shape();
-  if (p.rank() != 4 || p[0] != s[0] || p[3] != 2) throw ShapeError("[grid_sample] grid must be [" + std::to_string(s[0]) + ", h, w, 2], got " + p.str());
+  if (p.rank() != 4 || p[0] != s[0] || p[3] != 2)
+    throw ShapeError("[grid_sample] grid must be [" + std::to_string(s[0]) + ", h, w, 2], got " + p.str());
   Graph& g = x.var.graph();
   int64_t N = s[0], C = s[1], size[2] = {s[3], s[2]};  // columns, rows
   Var cells = reshape(permute(x, {0, 2, 3, 1}), {N * s[2] * s[3], C});
@@ -112,7 +119,8 @@ Var grid_sample(Arg x, Arg grid, bool align_corners) {
     for (int a : {1, 0}) {
       bool after = corner >> a & 1;
       double last = double(size[a] - 1);
-      Var cell = first[a] + double(after), w = after ? part[a] : 1.0 - part[a], in = logical_and(greater_equal(cell, 0.0), less_equal(cell, last));
+      Var cell = first[a] + double(after), w = after ? part[a] : 1.0 - part[a],
+          in = logical_and(greater_equal(cell, 0.0), less_equal(cell, last));
       index = index * double(size[a]) + cast(clamp(cell, 0, last), i64);
       weight = weight.defined() ? weight * w : w;
       inside = inside.defined() ? logical_and(inside, in) : in;

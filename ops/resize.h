@@ -12,8 +12,8 @@ Var resize(Arg x, const Ints& space, Resize mode = Resize::nearest, bool align_c
 /// One factor per axis: floor(n factor) cells, which lie 1 / factor apart.
 Var resize_by(Arg x, const std::vector<double>& factors, Resize mode = Resize::nearest, bool align_corners = false);
 
-/// x [N, C, H, W] at the points grid [N, h, w, 2] of (column, row), from -1 to 1 across the image, linearly interpolated;
-/// zeros outside. Gradients reach both, relevance goes to x.
+/// x [N, C, H, W] at the points grid [N, h, w, 2] of (column, row), from -1 to 1 across the image, linearly
+/// interpolated; zeros outside. Gradients reach both, relevance goes to x.
 Var grid_sample(Arg x, Arg grid, bool align_corners = false);
 
 }  // namespace whence

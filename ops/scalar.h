@@ -1,11 +1,12 @@
 // Scalar functors of the elementwise ops: one text, three compilers.
 //
-// T is float or double (reference, CUDA through NVRTC) or a SIMD register (whence::cpu::Vec, whose exp, log, select ... are found by
-// argument-dependent lookup). So the text keeps to a small language: arithmetic, comparisons, `select(condition, a, b)` instead of
-// branches, constants as T(0.5), and the elementary functions named below. No standard header is used under NVRTC.
+// T is float or double (reference, CUDA through NVRTC) or a SIMD register (whence::cpu::Vec, whose exp, log, select ...
+// are found by argument-dependent lookup). So the text keeps to a small language: arithmetic, comparisons,
+// `select(condition, a, b)` instead of branches, constants as T(0.5), and the elementary functions named below. No
+// standard header is used under NVRTC.
 //
-// d_NAME(v, dy) is the derivative times dy, where v is the input x, or the output y for exp, tanh, sigmoid and sqrt, whose
-// derivatives are cheaper from it.
+// d_NAME(v, dy) is the derivative times dy, where v is the input x, or the output y for exp, tanh, sigmoid and sqrt,
+// whose derivatives are cheaper from it.
 #pragma once
 
 #ifdef __CUDACC__
@@ -21,8 +22,8 @@
 namespace whence::scalar {
 
 #ifndef __CUDACC_RTC__
-using std::abs, std::cos, std::erf, std::erfc, std::exp, std::expm1, std::floor, std::fma, std::isnan, std::log, std::log1p, std::pow, std::rint,
-    std::sin, std::sqrt, std::tanh;
+using std::abs, std::cos, std::erf, std::erfc, std::exp, std::expm1, std::floor, std::fma, std::isnan, std::log,
+    std::log1p, std::pow, std::rint, std::sin, std::sqrt, std::tanh;
 #endif
 
 WHENCE_SCALAR float select(bool c, float a, float b) { return c ? a : b; }
@@ -31,10 +32,12 @@ WHENCE_SCALAR double select(bool c, double a, double b) { return c ? a : b; }
 /// log(1 + t) for t in [0, 1]; registers have a shorter one.
 template <class T> WHENCE_SCALAR T log1p_unit(T t) { return log1p(t); }
 
-// ---- one operand -------------------------------------------------------------------------------------------------------------
+// ---- one operand --------------------------------------------------------------------------------------------------
 
 template <class T> WHENCE_SCALAR T neg(T x) { return -x; }
-template <class T> WHENCE_SCALAR T sign(T x) { return select(x > T(0), T(1), select(x < T(0), T(-1), x)); }  // NaN and zeros pass
+template <class T> WHENCE_SCALAR T sign(T x) {
+  return select(x > T(0), T(1), select(x < T(0), T(-1), x));
+}  // NaN and zeros pass
 template <class T> WHENCE_SCALAR T reciprocal(T x) { return T(1) / x; }
 template <class T> WHENCE_SCALAR T rsqrt(T x) { return T(1) / sqrt(x); }
 template <class T> WHENCE_SCALAR T square(T x) { return x * x; }
@@ -43,11 +46,12 @@ template <class T> WHENCE_SCALAR T leaky_relu(T x, T slope) { return select(x < 
 template <class T> WHENCE_SCALAR T clamp(T x, T lo, T hi) { return select(x < lo, lo, select(x > hi, hi, x)); }
 template <class T> WHENCE_SCALAR T sigmoid(T x) { return T(1) / (T(1) + exp(-x)); }
 template <class T> WHENCE_SCALAR T silu(T x) { return x / (T(1) + exp(-x)); }
-/// The standard normal distribution at a >= 0: probability beyond it, Phi(-a), and exp(-a^2 / 2). Registers have their own.
-template <class T> struct NormalTail {
-  T beyond, bell;
-};
-template <class T> WHENCE_SCALAR NormalTail<T> normal_tail(T a) { return {T(0.5) * erfc(a * T(0.70710678118654752)), exp(T(-0.5) * a * a)}; }
+/// The standard normal distribution at a >= 0: probability beyond it, Phi(-a), and exp(-a^2 / 2). Registers have their
+/// own.
+template <class T> struct NormalTail { T beyond, bell; };
+template <class T> WHENCE_SCALAR NormalTail<T> normal_tail(T a) {
+  return {T(0.5) * erfc(a * T(0.70710678118654752)), exp(T(-0.5) * a * a)};
+}
 // x Phi(x) = max(x, 0) - |x| Phi(-|x|): exact far out on both sides. Phi(-40) is 0 in every dtype.
 template <class T> WHENCE_SCALAR T gelu(T x) {
   T a = clamp(abs(x), T(0), T(40));
@@ -65,7 +69,7 @@ template <class T> WHENCE_SCALAR T softplus(T x, T beta) {
 }
 template <class T> WHENCE_SCALAR T log_sigmoid(T x) { return select(x > T(0), T(0), x) - log1p_unit(exp(-abs(x))); }
 
-// ---- two operands ------------------------------------------------------------------------------------------------------------
+// ---- two operands -------------------------------------------------------------------------------------------------
 
 template <class T> WHENCE_SCALAR T add(T a, T b) { return a + b; }
 template <class T> WHENCE_SCALAR T sub(T a, T b) { return a - b; }
@@ -75,7 +79,7 @@ template <class T> WHENCE_SCALAR T div(T a, T b) { return a / b; }
 template <class T> WHENCE_SCALAR T maximum(T a, T b) { return select((a > b) | isnan(a), a, b); }
 template <class T> WHENCE_SCALAR T minimum(T a, T b) { return select((a < b) | isnan(a), a, b); }
 
-// ---- derivatives ---------------------------------------------------------------------------------------------------------------
+// ---- derivatives --------------------------------------------------------------------------------------------------
 
 template <class T> WHENCE_SCALAR T d_exp(T y, T dy) { return dy * y; }
 template <class T> WHENCE_SCALAR T d_tanh(T y, T dy) { return dy * (T(1) - y * y); }

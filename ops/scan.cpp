@@ -1,4 +1,5 @@
-// Scans along one axis: cumsum, cummax, logcumsumexp, and the linear recurrence that state space models and gated cells are made of.
+// Scans along one axis: cumsum, cummax, logcumsumexp, and the linear recurrence that state space models and gated cells
+// are made of.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -94,31 +95,44 @@ void cumsum_kernel(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(cumsum) = {.doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to the end",
-                     .operands = {"x"},
-                     .infer = [](InferCtx& c) {
-                       c.axis(0, c.attrs.integer("axis"));
-                       if (c.dtype(0) == u8 || c.dtype(0) == boolean) c.dtype_error("x must be a number that can be added up, got " + std::string(name_of(c.dtype(0))), "cast it to i32");
-                       c.out(c.shape(0), c.dtype(0));
-                     },
-                     .cpu = cpu::for_halves<cumsum_kernel>,
-                     .vjp = [](SweepCtx& c) { c.give(0, cumsum(c.d(), axis_of(c.attrs, c.in().rank()) + c.lead(), !c.attrs.flag("reverse"))); },
-                     .relevance = cumsum_relevance, .absorbed = cumsum_absorbed, .variants = {"abs"},
-                     .samples = [] {
-                       return std::vector<Sample>{{{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
-                                                  {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
-                                                  {{{.shape = {2, 5, 3}}}, scan_attrs(-2, false), "middle"},
-                                                  {{{.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
-                                                  {{{.shape = {0, 3}}}, scan_attrs(1, true), "hollow"},
-                                                  {{{.shape = {67}}}, scan_attrs(0, false), "odd"},
-                                                  {{{.shape = {1, 33, 301}}}, scan_attrs(1, true), "wide"}};
-                     },
-                     .errors = [] {
-                       return std::vector<ErrorSample>{{{{{2, 3}, f32}}, scan_attrs(2, false), "axis 2 is outside x of rank 2"},
-                                                       {{{{}, f32}}, scan_attrs(0, false), "axis 0 is outside x of rank 0"},
-                                                       {{{{2}, boolean}}, scan_attrs(0, false), "x must be a number that can be added up, got bool"}};
-                     },
-                     .traits = {.batched_sweep = true},};
+REGISTER_OP(cumsum) = {
+    .doc = "y_t = x_0 + .. + x_t along axis; reverse: from t to the end",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.axis(0, c.attrs.integer("axis"));
+          if (c.dtype(0) == u8 || c.dtype(0) == boolean)
+            c.dtype_error("x must be a number that can be added up, got " + std::string(name_of(c.dtype(0))),
+                          "cast it to i32");
+          c.out(c.shape(0), c.dtype(0));
+        },
+    .cpu = cpu::for_halves<cumsum_kernel>,
+    .vjp =
+        [](SweepCtx& c) {
+          c.give(0, cumsum(c.d(), axis_of(c.attrs, c.in().rank()) + c.lead(), !c.attrs.flag("reverse")));
+        },
+    .relevance = cumsum_relevance,
+    .absorbed = cumsum_absorbed,
+    .variants = {"abs"},
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
+                                     {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
+                                     {{{.shape = {2, 5, 3}}}, scan_attrs(-2, false), "middle"},
+                                     {{{.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
+                                     {{{.shape = {0, 3}}}, scan_attrs(1, true), "hollow"},
+                                     {{{.shape = {67}}}, scan_attrs(0, false), "odd"},
+                                     {{{.shape = {1, 33, 301}}}, scan_attrs(1, true), "wide"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{2, 3}, f32}}, scan_attrs(2, false), "axis 2 is outside x of rank 2"},
+              {{{{}, f32}}, scan_attrs(0, false), "axis 0 is outside x of rank 0"},
+              {{{{2}, boolean}}, scan_attrs(0, false), "x must be a number that can be added up, got bool"}};
+        },
+    .traits = {.batched_sweep = true},
+};
 
 Var cumsum(Arg x, int64_t axis, bool reverse) { return record(cumsum_op, {x}, scan_attrs(axis, reverse)); }
 
@@ -172,7 +186,8 @@ template <class T> void run_linear_scan(const KernelCall& k) {
       if (unit) {
         for (int64_t i = first; i < last; ++i) ht[i] = state[i - first] = at[i] * state[i - first] + bt[i];
       } else {
-        for (int64_t i = first; i < last; ++i) ht[i] = state[i - first] = at[sa.inner_at[size_t(i)]] * state[i - first] + bt[sb.inner_at[size_t(i)]];
+        for (int64_t i = first; i < last; ++i)
+          ht[i] = state[i - first] = at[sa.inner_at[size_t(i)]] * state[i - first] + bt[sb.inner_at[size_t(i)]];
       }
     }
   });
@@ -197,54 +212,66 @@ Var scan_back(SweepCtx& c, Var d) {
 
 }  // namespace
 
-REGISTER_OP(linear_scan) = {.doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0; reverse: from the end; a broadcasts to b",
-                          .operands = {"a", "b"},
-                          .infer = [](InferCtx& c) {
-                            c.need_float(1);
-                            c.need_same_dtype(0, 1);
-                            if (!broadcastable_to(c.shape(0), c.shape(1))) c.shape_error("a " + c.shape(0).str() + " does not broadcast to b " + c.shape(1).str());
-                            c.axis(1, c.attrs.integer("axis"));
-                            c.out(c.shape(1), c.dtype(1));
-                          },
-                          .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear_scan<float>, run_linear_scan<double>); },
-                          .vjp = [](SweepCtx& c) {
-                            Var g = scan_back(c, c.d());
-                            c.give(1, g);
-                            if (!c.needs(0)) return;
-                            Var before = shifted(c.out(), axis_of(c.attrs, c.in(1).rank()), !c.attrs.flag("reverse"));  // h_{t-1}
-                            c.give(0, c.reduce_to(g * before, 0));
-                          },
-                          // Linear in b once the decay a is held fixed; a gates and takes nothing.
-                          .relevance = [](SweepCtx& c) {
-                            if (c.needs(1)) c.give(1, c.in(1) * scan_back(c, c.stabilised_share(c.d(), c.out(), 1.0)));
-                          },
-                          .absorbed = [](SweepCtx& c) {
-                            Var t = c.stabilised_share(c.d(), c.out(), 1.0);
-                            if (!c.carries(1)) c.absorb("constant", t * c.out());
-                            c.absorb("stabiliser", c.d() - t * c.out());
-                          },
-                          .samples = [] {
-                            auto a = [](Shape s) { return SampleInput{.shape = s, .low = -0.9, .high = 0.9}; };
-                            return std::vector<Sample>{{{a({3, 4}), {.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
-                                                       {{a({4, 3}), {.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
-                                                       {{a({5, 1}), {.shape = {2, 5, 3}}}, scan_attrs(-2, false), "per_step"},
-                                                       {{a({3}), {.shape = {2, 5, 3}}}, scan_attrs(1, true), "constant_decay"},
-                                                       {{a({}), {.shape = {6}}}, scan_attrs(0, false), "scalar_decay"},
-                                                       {{a({2, 1, 3}), {.shape = {2, 4, 3}}}, scan_attrs(1, false), "once"},
-                                                       {{a({2, 0}), {.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
-                                                       {{a({2, 1}), {.shape = {2, 1}}}, scan_attrs(1, false), "one"},
-                                                       {{a({3, 67}), {.shape = {3, 67}}}, scan_attrs(1, false), "odd"},
-                                                       {{a({9, 301}), {.shape = {9, 301}}}, scan_attrs(0, false), "wide"}};
-                          },
-                          .errors = [] {
-                            return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{3}, f32}}, scan_attrs(0, false), "a [2, 3] does not broadcast to b [3]"},
-                                                            {{{{3}, f32}, {{3}, f64}}, scan_attrs(0, false), "dtypes differ"},
-                                                            {{{{3}, f32}, {{3}, f32}}, scan_attrs(1, false), "axis 1 is outside b of rank 1"},
-                                                            {{{{3}, i32}, {{3}, i32}}, scan_attrs(0, false), "b must be floating point"}};
-                          },
-                          .traits = {.strided = true, .batched_sweep = true},};
+REGISTER_OP(linear_scan) = {
+    .doc = "h_t = a_t h_{t-1} + b_t along axis, h_{-1} = 0; reverse: from the end; a broadcasts to b",
+    .operands = {"a", "b"},
+    .infer =
+        [](InferCtx& c) {
+          c.need_float(1);
+          c.need_same_dtype(0, 1);
+          if (!broadcastable_to(c.shape(0), c.shape(1)))
+            c.shape_error("a " + c.shape(0).str() + " does not broadcast to b " + c.shape(1).str());
+          c.axis(1, c.attrs.integer("axis"));
+          c.out(c.shape(1), c.dtype(1));
+        },
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear_scan<float>, run_linear_scan<double>); },
+    .vjp =
+        [](SweepCtx& c) {
+          Var g = scan_back(c, c.d());
+          c.give(1, g);
+          if (!c.needs(0)) return;
+          Var before = shifted(c.out(), axis_of(c.attrs, c.in(1).rank()), !c.attrs.flag("reverse"));  // h_{t-1}
+          c.give(0, c.reduce_to(g * before, 0));
+        },
+    // Linear in b once the decay a is held fixed; a gates and takes nothing.
+    .relevance =
+        [](SweepCtx& c) {
+          if (c.needs(1)) c.give(1, c.in(1) * scan_back(c, c.stabilised_share(c.d(), c.out(), 1.0)));
+        },
+    .absorbed =
+        [](SweepCtx& c) {
+          Var t = c.stabilised_share(c.d(), c.out(), 1.0);
+          if (!c.carries(1)) c.absorb("constant", t * c.out());
+          c.absorb("stabiliser", c.d() - t * c.out());
+        },
+    .samples =
+        [] {
+          auto a = [](Shape s) { return SampleInput{.shape = s, .low = -0.9, .high = 0.9}; };
+          return std::vector<Sample>{{{a({3, 4}), {.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
+                                     {{a({4, 3}), {.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
+                                     {{a({5, 1}), {.shape = {2, 5, 3}}}, scan_attrs(-2, false), "per_step"},
+                                     {{a({3}), {.shape = {2, 5, 3}}}, scan_attrs(1, true), "constant_decay"},
+                                     {{a({}), {.shape = {6}}}, scan_attrs(0, false), "scalar_decay"},
+                                     {{a({2, 1, 3}), {.shape = {2, 4, 3}}}, scan_attrs(1, false), "once"},
+                                     {{a({2, 0}), {.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
+                                     {{a({2, 1}), {.shape = {2, 1}}}, scan_attrs(1, false), "one"},
+                                     {{a({3, 67}), {.shape = {3, 67}}}, scan_attrs(1, false), "odd"},
+                                     {{a({9, 301}), {.shape = {9, 301}}}, scan_attrs(0, false), "wide"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{2, 3}, f32}, {{3}, f32}}, scan_attrs(0, false), "a [2, 3] does not broadcast to b [3]"},
+              {{{{3}, f32}, {{3}, f64}}, scan_attrs(0, false), "dtypes differ"},
+              {{{{3}, f32}, {{3}, f32}}, scan_attrs(1, false), "axis 1 is outside b of rank 1"},
+              {{{{3}, i32}, {{3}, i32}}, scan_attrs(0, false), "b must be floating point"}};
+        },
+    .traits = {.strided = true, .batched_sweep = true},
+};
 
-Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse) { return record(linear_scan_op, {a, b}, scan_attrs(axis, reverse)); }
+Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse) {
+  return record(linear_scan_op, {a, b}, scan_attrs(axis, reverse));
+}
 
 // ---- logcumsumexp -------------------------------------------------------------------------------------------------
 
@@ -272,42 +299,51 @@ template <class T> void run_logcumsumexp(const KernelCall& k) {
   });
 }
 
-// dx_s = sum over t >= s of d_t e^(x_s - y_t) = g_s e^(x_s - y_s) with g_s = d_s + e^(y_s - y_{s+1}) g_{s+1}: no exponent is above zero.
-// Its relevance is the same formula, as for logsumexp: the weights of each y_t add up to one.
+// dx_s = sum over t >= s of d_t e^(x_s - y_t) = g_s e^(x_s - y_s) with g_s = d_s + e^(y_s - y_{s+1}) g_{s+1}: no
+// exponent is above zero. Its relevance is the same formula, as for logsumexp: the weights of each y_t add up to one.
 void sweep_logcumsumexp(SweepCtx& c) {
   double limit = c.in().dtype() == f64 ? std::numeric_limits<double>::max() : std::numeric_limits<float>::max();
   bool reverse = c.attrs.flag("reverse");
   int axis = axis_of(c.attrs, c.in().rank());
   Var x = minimum(c.in(), limit), y = clamp(c.out(), -limit, limit);  // where y = -inf, x is: weight 0
-  Var decay = minimum(exp(y - shifted(y, axis, reverse)), 1.0);  // the last one meets zeros
+  Var decay = minimum(exp(y - shifted(y, axis, reverse)), 1.0);       // the last one meets zeros
   c.give(0, linear_scan(decay, c.d(), axis + c.lead(), !reverse) * exp(x - y));
 }
 
 }  // namespace
 
-REGISTER_OP(logcumsumexp) = {.doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, without overflow; reverse: from t to the end",
-                           .operands = {"x"},
-                           .infer = [](InferCtx& c) {
-                             c.need_float(0);
-                             c.axis(0, c.attrs.integer("axis"));
-                             c.out(c.shape(0), c.dtype(0));
-                           },
-                           .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_logcumsumexp<float>, run_logcumsumexp<double>); },
-                           .vjp = sweep_logcumsumexp,
-                           .relevance = lrp::reindex,
-                           .samples = [] {
-                             return std::vector<Sample>{{{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
-                                                        {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
-                                                        {{{.shape = {2, 5, 3}, .low = -30, .high = 30}}, scan_attrs(-2, false), "far apart"},
-                                                        {{{.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
-                                                        {{{.shape = {67}}}, scan_attrs(0, true), "odd"}};
-                           },
-                           .errors = [] {
-                             return std::vector<ErrorSample>{{{{{2}, i32}}, scan_attrs(0, false), "x must be floating point"}, {{{{2}, f32}}, scan_attrs(1, false), "axis 1 is outside"}};
-                           },
-                           .traits = {.batched_sweep = true},};
+REGISTER_OP(logcumsumexp) = {
+    .doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, without overflow; reverse: from t to the end",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.need_float(0);
+          c.axis(0, c.attrs.integer("axis"));
+          c.out(c.shape(0), c.dtype(0));
+        },
+    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_logcumsumexp<float>, run_logcumsumexp<double>); },
+    .vjp = sweep_logcumsumexp,
+    .relevance = lrp::reindex,
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {{{.shape = {3, 4}}}, scan_attrs(1, false), "columns"},
+              {{{.shape = {4, 3}}}, scan_attrs(0, true), "reverse"},
+              {{{.shape = {2, 5, 3}, .low = -30, .high = 30}}, scan_attrs(-2, false), "far apart"},
+              {{{.shape = {2, 0}}}, scan_attrs(1, false), "empty"},
+              {{{.shape = {67}}}, scan_attrs(0, true), "odd"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2}, i32}}, scan_attrs(0, false), "x must be floating point"},
+                                          {{{{2}, f32}}, scan_attrs(1, false), "axis 1 is outside"}};
+        },
+    .traits = {.batched_sweep = true},
+};
 
-Var logcumsumexp(Arg x, int64_t axis, bool reverse) { return record(logcumsumexp_op, {x}, scan_attrs(normalize_axis(axis, x.rank()), reverse)); }
+Var logcumsumexp(Arg x, int64_t axis, bool reverse) {
+  return record(logcumsumexp_op, {x}, scan_attrs(normalize_axis(axis, x.rank()), reverse));
+}
 
 // ---- cummax -------------------------------------------------------------------------------------------------------
 
@@ -354,26 +390,37 @@ void cummax_kernel(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(cummax) = {.doc = "y_t = max(x_0, .., x_t) along axis, and the position (i64) of the first such maximum; reverse: from the end",
-                     .operands = {"x"},
-                     .infer = [](InferCtx& c) {
-                       c.axis(0, c.attrs.integer("axis"));
-                       c.out(c.shape(0), c.dtype(0));
-                       c.out(c.shape(0), i64);
-                     },
-                     .cpu = cpu::for_halves<cummax_kernel>,
-                     .vjp = vjp_cummax,
-                     .relevance = lrp::reindex,
-                     .absorbed = [](SweepCtx& c) { if (c.has(1)) c.absorb("index", c.d(1)); },
-                     .samples = [] {
-                       auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };
-                       return std::vector<Sample>{{{x({3, 4})}, scan_attrs(1, false), "columns"},
-                                                  {{x({4, 3})}, scan_attrs(0, true), "reverse"},
-                                                  {{x({2, 0})}, scan_attrs(1, false), "empty"},
-                                                  {{x({3, 67})}, scan_attrs(-1, false), "odd"}};
-                     },
-                     .errors = [] { return std::vector<ErrorSample>{{{{{2, 3}, f32}}, scan_attrs(2, false), "axis 2 is outside x of rank 2"}}; },
-                     .traits = {.batched_sweep = true},};
+REGISTER_OP(cummax) = {
+    .doc =
+        "y_t = max(x_0, .., x_t) along axis, and the position (i64) of the first such maximum; reverse: from the end",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.axis(0, c.attrs.integer("axis"));
+          c.out(c.shape(0), c.dtype(0));
+          c.out(c.shape(0), i64);
+        },
+    .cpu = cpu::for_halves<cummax_kernel>,
+    .vjp = vjp_cummax,
+    .relevance = lrp::reindex,
+    .absorbed =
+        [](SweepCtx& c) {
+          if (c.has(1)) c.absorb("index", c.d(1));
+        },
+    .samples =
+        [] {
+          auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };
+          return std::vector<Sample>{{{x({3, 4})}, scan_attrs(1, false), "columns"},
+                                     {{x({4, 3})}, scan_attrs(0, true), "reverse"},
+                                     {{x({2, 0})}, scan_attrs(1, false), "empty"},
+                                     {{x({3, 67})}, scan_attrs(-1, false), "odd"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2, 3}, f32}}, scan_attrs(2, false), "axis 2 is outside x of rank 2"}};
+        },
+    .traits = {.batched_sweep = true},
+};
 
 TopK cummax(Arg x, int64_t axis, bool reverse) {
   Var v = record(cummax_op, {x}, scan_attrs(axis, reverse));

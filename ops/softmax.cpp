@@ -31,7 +31,9 @@ template <bool LOG, class T> void run_softmax(const KernelCall& k) {
   T* y = k.out[0].as<T>();
   LOG ? cpu::log_softmax(x, y, f.outer, f.n, f.inner) : cpu::softmax(x, y, f.outer, f.n, f.inner);
 }
-template <bool LOG> void softmax_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_softmax<LOG, float>, run_softmax<LOG, double>); }
+template <bool LOG> void softmax_kernel(const KernelCall& k) {
+  cpu::in_f32_or_f64(k, run_softmax<LOG, float>, run_softmax<LOG, double>);
+}
 
 // The backward ops take y [..] and dy [.., or targets and ..]; the axis counts from the end, so that it fits both.
 void infer_backward(InferCtx& c) {
@@ -50,36 +52,52 @@ template <bool LOG, class T> void run_backward(const KernelCall& k) {
   T* dx = k.out[0].as<T>();
   int64_t n = k.in[0].numel(), total = k.in[1].numel();
   for (int64_t at = 0; at < total; at += n)
-    LOG ? cpu::log_softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner) : cpu::softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner);
+    LOG ? cpu::log_softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner)
+        : cpu::softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner);
 }
-template <bool LOG> void backward_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_backward<LOG, float>, run_backward<LOG, double>); }
+template <bool LOG> void backward_kernel(const KernelCall& k) {
+  cpu::in_f32_or_f64(k, run_backward<LOG, float>, run_backward<LOG, double>);
+}
 
 int64_t from_end(const SweepCtx& c) { return normalize_axis(c.attrs.integer("axis"), c.in().rank()) - c.in().rank(); }
 int64_t axis_from_end(const Attrs& attrs, int rank) { return normalize_axis(attrs.integer("axis"), rank) - rank; }
 
 std::vector<Sample> samples() {
   auto one = [](Shape s, int64_t axis, const char* name) { return Sample{{{.shape = s}}, {{"axis", axis}}, name}; };
-  return {one({3, 5}, -1, "rows"), one({5, 3}, 0, "columns"), one({2, 3, 4}, 1, "middle"), one({67}, 0, "odd"), one({2}, 0, "tiny"), one({0, 3}, 1, "empty")};
+  return {one({3, 5}, -1, "rows"), one({5, 3}, 0, "columns"), one({2, 3, 4}, 1, "middle"),
+          one({67}, 0, "odd"),     one({2}, 0, "tiny"),       one({0, 3}, 1, "empty")};
 }
 std::vector<ErrorSample> errors() {
-  return {{{{{2, 3}, f32}}, {{"axis", 2}}, "axis 2 is outside"}, {{{{2, 3}, i32}}, {{"axis", 1}}, "must be floating point"}, {{{{}, f32}}, {{"axis", -1}}, "axis -1 is outside"}};
+  return {{{{{2, 3}, f32}}, {{"axis", 2}}, "axis 2 is outside"},
+          {{{{2, 3}, i32}}, {{"axis", 1}}, "must be floating point"},
+          {{{{}, f32}}, {{"axis", -1}}, "axis -1 is outside"}};
 }
 std::vector<Sample> backward_samples() {
-  auto two = [](Shape y, Shape dy, int64_t axis, const char* name) { return Sample{{{.shape = y, .low = -2, .high = 0.5}, {.shape = dy}}, {{"axis", axis}}, name}; };
-  return {two({3, 5}, {3, 5}, -1, "rows"), two({5, 3}, {5, 3}, -2, "columns"), two({3, 4}, {2, 3, 4}, -1, "targets"), two({33}, {33}, -1, "odd"), two({0, 3}, {0, 3}, -1, "empty")};
+  auto two = [](Shape y, Shape dy, int64_t axis, const char* name) {
+    return Sample{{{.shape = y, .low = -2, .high = 0.5}, {.shape = dy}}, {{"axis", axis}}, name};
+  };
+  return {two({3, 5}, {3, 5}, -1, "rows"), two({5, 3}, {5, 3}, -2, "columns"), two({3, 4}, {2, 3, 4}, -1, "targets"),
+          two({33}, {33}, -1, "odd"), two({0, 3}, {0, 3}, -1, "empty")};
 }
 std::vector<ErrorSample> backward_errors() { return {{{{{2, 3}, f32}, {{3}, f32}}, {{"axis", -1}}, "dy must end in"}}; }
 
 }  // namespace
 
-// ---- softmax ----------------------------------------------------------------------------------------------------------
+// ---- softmax ------------------------------------------------------------------------------------------------------
 
-REGISTER_OP(softmax_backward) = {.doc = "y (dy - sum(y dy, axis)), y being the softmax", .operands = {"y", "dy"}, .infer = infer_backward, .cpu = backward_kernel<false>,
-                               .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-                                 Var y = in[0], dy = in[1];
-                                 return {y * (dy - sum(y * dy, {axis_from_end(attrs, y.rank())}, true))};
-                               },
-                               .samples = backward_samples, .errors = backward_errors, .traits = {.batched_sweep = true, .backward = true},};
+REGISTER_OP(softmax_backward) = {
+    .doc = "y (dy - sum(y dy, axis)), y being the softmax",
+    .operands = {"y", "dy"},
+    .infer = infer_backward,
+    .cpu = backward_kernel<false>,
+    .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
+      Var y = in[0], dy = in[1];
+      return {y * (dy - sum(y * dy, {axis_from_end(attrs, y.rank())}, true))};
+    },
+    .samples = backward_samples,
+    .errors = backward_errors,
+    .traits = {.batched_sweep = true, .backward = true},
+};
 
 namespace {
 
@@ -105,27 +123,53 @@ void softmax_absorbed(SweepCtx& c) {
 
 }  // namespace
 
-REGISTER_OP(softmax) = {.doc = "e^x / sum(e^x) along an axis", .operands = {"x"}, .infer = infer_softmax, .cpu = softmax_kernel<false>, .vjp = softmax_vjp,
-                      .relevance = softmax_relevance, .absorbed = softmax_absorbed, .samples = samples, .errors = errors,
-                      .traits = {.in_place = true, .batched_sweep = true},};
+REGISTER_OP(softmax) = {
+    .doc = "e^x / sum(e^x) along an axis",
+    .operands = {"x"},
+    .infer = infer_softmax,
+    .cpu = softmax_kernel<false>,
+    .vjp = softmax_vjp,
+    .relevance = softmax_relevance,
+    .absorbed = softmax_absorbed,
+    .samples = samples,
+    .errors = errors,
+    .traits = {.in_place = true, .batched_sweep = true},
+};
 
 Var softmax(Arg x, int64_t axis) { return record(softmax_op, {x}, {{"axis", axis}}); }
 
-// ---- log_softmax --------------------------------------------------------------------------------------------------------
+// ---- log_softmax --------------------------------------------------------------------------------------------------
 
-REGISTER_OP(log_softmax_backward) = {.doc = "dy - e^y sum(dy, axis), y being the log-softmax", .operands = {"y", "dy"}, .infer = infer_backward, .cpu = backward_kernel<true>,
-                                   .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-                                     Var y = in[0], dy = in[1];
-                                     return {dy - exp(y) * sum(dy, {axis_from_end(attrs, y.rank())}, true)};
-                                   },
-                                   .samples = backward_samples, .errors = backward_errors, .traits = {.batched_sweep = true, .backward = true},};
+REGISTER_OP(log_softmax_backward) = {
+    .doc = "dy - e^y sum(dy, axis), y being the log-softmax",
+    .operands = {"y", "dy"},
+    .infer = infer_backward,
+    .cpu = backward_kernel<true>,
+    .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
+      Var y = in[0], dy = in[1];
+      return {dy - exp(y) * sum(dy, {axis_from_end(attrs, y.rank())}, true)};
+    },
+    .samples = backward_samples,
+    .errors = backward_errors,
+    .traits = {.batched_sweep = true, .backward = true},
+};
 
-REGISTER_OP(log_softmax) = {.doc = "x - logsumexp(x) along an axis", .operands = {"x"}, .infer = infer_softmax, .cpu = softmax_kernel<true>,
-                          .vjp = [](SweepCtx& c) { c.give(0, record(log_softmax_backward_op, {c.out(), c.d()}, {{"axis", from_end(c)}})); },
-                          .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-                            return {in[0] - logsumexp(in[0], {attrs.integer("axis")}, true)};
-                          },
-                          .samples = samples, .errors = errors, .traits = {.in_place = true, .batched_sweep = true},};
+REGISTER_OP(log_softmax) = {
+    .doc = "x - logsumexp(x) along an axis",
+    .operands = {"x"},
+    .infer = infer_softmax,
+    .cpu = softmax_kernel<true>,
+    .vjp =
+        [](SweepCtx& c) {
+          c.give(0, record(log_softmax_backward_op, {c.out(), c.d()}, {{"axis", from_end(c)}}));
+        },
+    .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
+      return {in[0] - logsumexp(in[0], {attrs.integer("axis")}, true)};
+    },
+    .samples = samples,
+    .errors = errors,
+    .traits = {.in_place = true, .batched_sweep = true},
+};
 
 Var log_softmax(Arg x, int64_t axis) { return record(log_softmax_op, {x}, {{"axis", axis}}); }
 

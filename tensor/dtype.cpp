@@ -22,14 +22,20 @@ f16_t::f16_t(float x) {
   uint32_t u = std::bit_cast<uint32_t>(x);
   uint16_t sign = uint16_t((u >> 16) & 0x8000);
   float a = std::fabs(x);
-  if (a != a) { bits = sign | 0x7e00; return; }
-  if (a >= 65520.0f) { bits = sign | 0x7c00; return; }   // rounds to infinity
-  if (a < 6.103515625e-05f) {                            // subnormal: a multiple of 2^-24
+  if (a != a) {
+    bits = sign | 0x7e00;
+    return;
+  }
+  if (a >= 65520.0f) {
+    bits = sign | 0x7c00;
+    return;
+  }                            // rounds to infinity
+  if (a < 6.103515625e-05f) {  // subnormal: a multiple of 2^-24
     bits = sign | uint16_t(std::nearbyint(a * 16777216.0f));
     return;
   }
   uint32_t m = std::bit_cast<uint32_t>(a);
-  m += 0xfff + ((m >> 13) & 1);                          // round to nearest even at bit 13
+  m += 0xfff + ((m >> 13) & 1);  // round to nearest even at bit 13
   bits = sign | uint16_t((m - (112u << 23)) >> 13);
 }
 

@@ -7,7 +7,8 @@
 namespace whence {
 
 Shape::Shape(std::span<const int64_t> dims) {
-  if (dims.size() > size_t(kMaxRank)) throw ShapeError("a tensor has at most 8 dimensions, got " + std::to_string(dims.size()));
+  if (dims.size() > size_t(kMaxRank))
+    throw ShapeError("a tensor has at most 8 dimensions, got " + std::to_string(dims.size()));
   std::copy(dims.begin(), dims.end(), d_.begin());
   rank_ = int(dims.size());
 }

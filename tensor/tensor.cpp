@@ -48,13 +48,18 @@ bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, S
   int i = from.rank() - 1, j = to.rank() - 1;
   while (j >= 0) {
     while (i >= 0 && from[i] == 1) --i;
-    if (to[j] == 1) { --j; continue; }
+    if (to[j] == 1) {
+      --j;
+      continue;
+    }
     if (i < 0) return false;
     int64_t have = from[i], stride = strides[i], want = to[j];
     int last = j;
     while (have != want) {
       if (have < want) {
-        do { if (--i < 0) return false; } while (from[i] == 1);
+        do {
+          if (--i < 0) return false;
+        } while (from[i] == 1);
         if (strides[i] != stride * (have)) return false;
         have *= from[i];
       } else {
@@ -135,7 +140,9 @@ void copy(const View& src, const View& dst) {
 
 Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype) {
   size_t need = offset + size_t(shape.numel()) * size_of(dtype);
-  if (need > buffer->bytes()) throw ShapeError("a tensor " + shape.str() + " needs " + std::to_string(need) + " bytes, the buffer has " + std::to_string(buffer->bytes()));
+  if (need > buffer->bytes())
+    throw ShapeError("a tensor " + shape.str() + " needs " + std::to_string(need) + " bytes, the buffer has " +
+                     std::to_string(buffer->bytes()));
   Tensor t;
   t.buffer_ = std::move(buffer);
   t.offset_ = offset;
@@ -225,7 +232,8 @@ Tensor Tensor::slice(int axis, int64_t begin, int64_t end, int64_t step) const {
   if (end < 0) end += n;
   end = std::min(end, n);
   if (begin < 0 || begin > end || step < 1)
-    throw ShapeError("slice [" + std::to_string(begin) + ", " + std::to_string(end) + ") step " + std::to_string(step) + " of axis " + std::to_string(a) + " of " + shape_.str());
+    throw ShapeError("slice [" + std::to_string(begin) + ", " + std::to_string(end) + ") step " + std::to_string(step) +
+                     " of axis " + std::to_string(a) + " of " + shape_.str());
   Tensor t = *this;
   t.offset_ += size_t(begin * strides_[a]) * size_of(dtype_);
   t.shape_[a] = (end - begin + step - 1) / step;

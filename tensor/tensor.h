@@ -100,7 +100,8 @@ bool bitwise_equal(const Tensor& a, const Tensor& b);
 
 template <class T> Tensor Tensor::from(const std::vector<T>& values, const Shape& shape) {
   if (int64_t(values.size()) != shape.numel())
-    throw ShapeError("shape " + shape.str() + " holds " + std::to_string(shape.numel()) + " elements, got " + std::to_string(values.size()));
+    throw ShapeError("shape " + shape.str() + " holds " + std::to_string(shape.numel()) + " elements, got " +
+                     std::to_string(values.size()));
   Tensor t = empty(shape, dtype_of<T>::value);
   T* p = static_cast<T*>(t.raw());
   for (size_t i = 0; i < values.size(); ++i) p[i] = values[i];

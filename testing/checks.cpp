@@ -49,7 +49,8 @@ Failures check_forward(const OpDef& op, const Sample& sample) {
   std::vector<Tensor> in = draw(op, sample);
   Graph recorded;
   std::vector<Var> leaves;
-  for (size_t i = 0; i < in.size(); ++i) leaves.push_back(recorded.input("x" + std::to_string(i), in[i].shape(), in[i].dtype()));
+  for (size_t i = 0; i < in.size(); ++i)
+    leaves.push_back(recorded.input("x" + std::to_string(i), in[i].shape(), in[i].dtype()));
   Var first = recorded.record(op, leaves, sample.attrs);
   size_t n_out = recorded.producer(first.id()).out_count;
 
@@ -65,12 +66,17 @@ Failures check_forward(const OpDef& op, const Sample& sample) {
     }
     for (size_t k = 0; k < n_out; ++k) {
       TensorType type = recorded.type(first.id() + ValueId(k)), actual{got[k].shape(), got[k].dtype()};
-      if (!(type == actual)) add(failures, fmt::format("{} layout {}: result {} is {}, inferred {}", title(op, sample), name_of(layout), k, actual.str(), type.str()));
+      if (!(type == actual))
+        add(failures, fmt::format("{} layout {}: result {} is {}, inferred {}", title(op, sample), name_of(layout), k,
+                                  actual.str(), type.str()));
       if (std::string d = differ(got[k], want[k], kExact); !d.empty())
-        add(failures, fmt::format("{} layout {}: result {} differs from the contiguous run: {}", title(op, sample), name_of(layout), k, d));
+        add(failures, fmt::format("{} layout {}: result {} differs from the contiguous run: {}", title(op, sample),
+                                  name_of(layout), k, d));
     }
     for (size_t i = 0; i < in.size(); ++i)
-      if (!bitwise_equal(before[i], shown[i].contiguous_copy())) add(failures, fmt::format("{} layout {}: the kernel changed its operand {}", title(op, sample), name_of(layout), op.operand_name(int(i))));
+      if (!bitwise_equal(before[i], shown[i].contiguous_copy()))
+        add(failures, fmt::format("{} layout {}: the kernel changed its operand {}", title(op, sample), name_of(layout),
+                                  op.operand_name(int(i))));
   }
   return failures;
 }
@@ -90,7 +96,9 @@ Failures check_gradient(const OpDef& op, const Sample& sample) {
     std::vector<Tensor> u = cotangents(types(f(drawn)), rng);
     std::vector<Tensor> g = gradient(op, sample, drawn, u);
     for (size_t i : wrt)
-      if (g[i].defined() && max_abs(g[i]) != 0) add(failures, fmt::format("{}: cotangents stop here, but {} receives {:.6g}", title(op, sample), op.operand_name(int(i)), max_abs(g[i])));
+      if (g[i].defined() && max_abs(g[i]) != 0)
+        add(failures, fmt::format("{}: cotangents stop here, but {} receives {:.6g}", title(op, sample),
+                                  op.operand_name(int(i)), max_abs(g[i])));
     return failures;
   }
 
@@ -104,13 +112,17 @@ Failures check_gradient(const OpDef& op, const Sample& sample) {
     if (std::none_of(u.begin(), u.end(), [](const Tensor& t) { return t.defined(); })) return failures;
     for (size_t i : wrt)
       if (!(g[i].shape() == x[i].shape()) || g[i].dtype() != x[i].dtype()) {
-        add(failures, fmt::format("{} layout {}: gradient of {} is {} {}, the operand {} {}", title(op, sample), name_of(layout), op.operand_name(int(i)), g[i].shape().str(), name_of(g[i].dtype()), x[i].shape().str(), name_of(x[i].dtype())));
+        add(failures, fmt::format("{} layout {}: gradient of {} is {} {}, the operand {} {}", title(op, sample),
+                                  name_of(layout), op.operand_name(int(i)), g[i].shape().str(), name_of(g[i].dtype()),
+                                  x[i].shape().str(), name_of(x[i].dtype())));
         return failures;
       }
     for (size_t i : wrt) {
       Tensor rest = g[i].contiguous_copy();
       hold(op, sample, i, rest);
-      if (!bitwise_equal(rest, g[i].contiguous_copy())) add(failures, fmt::format("{} layout {}: {} has gradient at elements that get none by definition", title(op, sample), name_of(layout), op.operand_name(int(i))));
+      if (!bitwise_equal(rest, g[i].contiguous_copy()))
+        add(failures, fmt::format("{} layout {}: {} has gradient at elements that get none by definition",
+                                  title(op, sample), name_of(layout), op.operand_name(int(i))));
     }
     if (without_elements(x)) continue;
 
@@ -132,10 +144,14 @@ Failures check_gradient(const OpDef& op, const Sample& sample) {
         for (size_t k = 0; k < u.size(); ++k)
           if (u[k].defined() && std::isfinite(max_abs(y[k]))) noise += sum_abs(u[k]) * max_abs(y[k]);
         count_comparison();
-        if (!(std::abs(numeric - want) <= 1e-7 * scale + 1e-10 * noise + 1e-10)) numeric = directional(f, x, v, u, 1e-5);  // strong curvature
+        if (!(std::abs(numeric - want) <= 1e-7 * scale + 1e-10 * noise + 1e-10))
+          numeric = directional(f, x, v, u, 1e-5);  // strong curvature
         if (!(std::abs(numeric - want) <= 1e-6 * scale + 1e-9 * noise + 1e-9))
-          add(failures, fmt::format("{} layout {}, direction {} of {}: the vjp gives {:.12g}, central differences {:.12g} (relative {:.3g})", title(op, sample), name_of(layout), direction,
-                                    n < wrt.size() ? op.operand_name(int(wrt[n])) : "all operands", want, numeric, std::abs(numeric - want) / std::max(1e-300, std::abs(numeric))));
+          add(failures, fmt::format("{} layout {}, direction {} of {}: the vjp gives {:.12g}, central differences "
+                                    "{:.12g} (relative {:.3g})",
+                                    title(op, sample), name_of(layout), direction,
+                                    n < wrt.size() ? op.operand_name(int(wrt[n])) : "all operands", want, numeric,
+                                    std::abs(numeric - want) / std::max(1e-300, std::abs(numeric))));
       }
     }
 
@@ -154,7 +170,8 @@ Failures check_gradient(const OpDef& op, const Sample& sample) {
           Tensor want = Tensor::from(J[i][size_t(o)], x[i].shape());
           hold(op, sample, i, want);
           if (std::string d = differ(row[i], want, 1e-7, 1 + max_abs(want)); !d.empty())
-            add(failures, fmt::format("{}: row {} of the Jacobian of result {} by {}: {}", title(op, sample), o, k, op.operand_name(int(i)), d));
+            add(failures, fmt::format("{}: row {} of the Jacobian of result {} by {}: {}", title(op, sample), o, k,
+                                      op.operand_name(int(i)), d));
         }
       }
     }
@@ -214,8 +231,11 @@ Failures check_second_order(const OpDef& op, const Sample& sample) {
     for (size_t i = 0; i < wrt.size(); ++i) noise += sum_abs(w[wrt[i]]) * max_abs(first[i].value());
     count_comparison();
     if (!(std::abs(numeric - want) <= 1e-6 * scale + 1e-9 * noise + 1e-9))
-      add(failures, fmt::format("{}, second order, direction {}: the sweep gives {:.12g}, central differences {:.12g} (relative {:.3g})", title(op, sample), direction, want, numeric,
-                                std::abs(numeric - want) / std::max(1e-300, std::abs(numeric))));
+      add(failures,
+          fmt::format(
+              "{}, second order, direction {}: the sweep gives {:.12g}, central differences {:.12g} (relative {:.3g})",
+              title(op, sample), direction, want, numeric,
+              std::abs(numeric - want) / std::max(1e-300, std::abs(numeric))));
   }
   return failures;
 }
@@ -229,7 +249,10 @@ static std::vector<size_t> data_of(std::span<const char> data) {
   return which;
 }
 
-static std::string under(const lrp::Rule& rule) { return (rule.variant.empty() ? "" : ", variant " + rule.variant) + (rule.stab_of_double ? ", stab of the double" : ""); }
+static std::string under(const lrp::Rule& rule) {
+  return (rule.variant.empty() ? "" : ", variant " + rule.variant) +
+         (rule.stab_of_double ? ", stab of the double" : "");
+}
 
 // Rules that divide by a stabilised denominator.
 static bool divides(const OpDef& op) {
@@ -251,7 +274,8 @@ Failures check_ledger(const OpDef& op, const Sample& sample) {
         if (std::none_of(R.begin(), R.end(), [](const Tensor& t) { return t.defined(); })) return failures;
         bool fused_path = op.fast_relevance && op.absorbed;
         for (int fast = 0; fast <= int(fused_path); ++fast) {
-          Swept s = sweep_op(op, sample.attrs, x, data, R, data_of(data), {.kind = PassKind::relevance, .rule = rule, .inline_fused = !fast, .ledger = true});
+          Swept s = sweep_op(op, sample.attrs, x, data, R, data_of(data),
+                             {.kind = PassKind::relevance, .rule = rule, .inline_fused = !fast, .ledger = true});
           double arrived = 0, given = 0, absorbed = 0, scale = 0;
           for (const Tensor& t : R)
             if (t.defined()) arrived += sum(t), scale += sum_abs(t);
@@ -260,8 +284,11 @@ Failures check_ledger(const OpDef& op, const Sample& sample) {
           for (const Tensor& t : s.absorbed) absorbed += sum(t), scale += sum_abs(t);
           count_comparison();
           if (!(std::abs(arrived - given - absorbed) <= 1e-10 * scale))
-            add(failures, fmt::format("{}, {}{}{}: relevance {:.12g} arrived, {:.12g} was given on and {:.12g} absorbed; {:.6g} is missing ({:.3g} of sum |R|)", title(op, sample), describe(op, data),
-                                      under(rule), fast ? ", fast path" : "", arrived, given, absorbed, arrived - given - absorbed, std::abs(arrived - given - absorbed) / std::max(1e-300, scale)) +
+            add(failures, fmt::format("{}, {}{}{}: relevance {:.12g} arrived, {:.12g} was given on and {:.12g} "
+                                      "absorbed; {:.6g} is missing ({:.3g} of sum |R|)",
+                                      title(op, sample), describe(op, data), under(rule), fast ? ", fast path" : "",
+                                      arrived, given, absorbed, arrived - given - absorbed,
+                                      std::abs(arrived - given - absorbed) / std::max(1e-300, scale)) +
                               (divides(op) && !op.absorbed ? "; set .absorbed = lrp::absorbed_by_stabiliser" : ""));
         }
       }
@@ -314,11 +341,14 @@ std::vector<Tensor> oracle(const OpDef& op, const RelevanceCase& c, const Sample
   return want;
 }
 
-// The variants of lrp::linear_rule for one carrying factor x of y = f(x, W, b), from zennit's formulas: the op is a black
-// box that runs on modified operands, its adjoint a finite-difference Jacobian.
+// The variants of lrp::linear_rule for one carrying factor x of y = f(x, W, b), from zennit's formulas: the op is a
+// black box that runs on modified operands, its adjoint a finite-difference Jacobian.
 std::vector<Tensor> linear_variant(const OpDef& op, const RelevanceCase& c, const Sample& sample) {
   using Doubles = std::vector<double>;
-  struct Part { double sign; Tensor x, w, b; };
+  struct Part {
+    double sign;
+    Tensor x, w, b;
+  };
   TensorFn f = function_of(op, sample.attrs);
   size_t xi = c.carries[0] ? 0 : 1, wi = 1 - xi;
   bool has_bias = c.in.size() > 2;
@@ -351,7 +381,8 @@ std::vector<Tensor> linear_variant(const OpDef& op, const RelevanceCase& c, cons
     for (const Part& p : parts) {
       std::vector<Doubles> J = jacobian(f, operands(p), xi, 0, 1e-3);
       for (size_t o = 0; o < r.size(); ++o)
-        for (size_t j = 0; j < J[o].size(); ++j) want.data<double>()[j] += p.sign * p.x.data<double>()[j] * J[o][j] * weight * r[o] / s[o];
+        for (size_t j = 0; j < J[o].size(); ++j)
+          want.data<double>()[j] += p.sign * p.x.data<double>()[j] * J[o][j] * weight * r[o] / s[o];
     }
   };
   const std::string& v = c.rule.variant;
@@ -368,7 +399,8 @@ std::vector<Tensor> linear_variant(const OpDef& op, const RelevanceCase& c, cons
     add(1, above, {{1, xp, map(w, up), map(b, up)}, {1, xn, map(w, down), none}});
     add(1, below, {{1, xp, map(w, down), map(b, down)}, {1, xn, map(w, up), none}});
   } else if (v == "zbox") {
-    Tensor low = Tensor::full(x.shape(), c.rule.low.item(), f64), high = Tensor::full(x.shape(), c.rule.high.item(), f64);
+    Tensor low = Tensor::full(x.shape(), c.rule.low.item(), f64),
+           high = Tensor::full(x.shape(), c.rule.high.item(), f64);
     add(1, R, {{1, x, w, b}, {-1, low, map(w, plus), map(b, plus)}, {-1, high, map(w, minus), map(b, minus)}});
   } else {
     auto one = [](double) { return 1.0; };
@@ -383,7 +415,8 @@ std::vector<Tensor> linear_variant(const OpDef& op, const RelevanceCase& c, cons
 
 bool is_combinator(const OpDef& op) {
   SweepFn rule = op.relevance;
-  return rule == op.vjp || rule == lrp::linear_rule || rule == lrp::identity || rule == lrp::reindex || rule == lrp::sink || rule == lrp::linear_in_carriers || rule == lrp::multilinear;
+  return rule == op.vjp || rule == lrp::linear_rule || rule == lrp::identity || rule == lrp::reindex ||
+         rule == lrp::sink || rule == lrp::linear_in_carriers || rule == lrp::multilinear;
 }
 
 }  // namespace
@@ -396,14 +429,20 @@ Failures check_oracle(const OpDef& op, const Sample& sample) {
     std::vector<Tensor> x = draw(op, sample);
     Rng rng(op.name, 80);
     std::vector<char> data(x.size(), 1);
-    Swept s = sweep_op(op, sample.attrs, x, data, cotangents(types(forward(op, sample.attrs, x)), rng), data_of(data), {.kind = PassKind::relevance});
+    Swept s = sweep_op(op, sample.attrs, x, data, cotangents(types(forward(op, sample.attrs, x)), rng), data_of(data),
+                       {.kind = PassKind::relevance});
     for (size_t i = 0; i < x.size(); ++i)
-      if (s.in[i].defined() && max_abs(s.in[i]) != 0) add(failures, fmt::format("{}: relevance stops here, but {} receives {:.6g}", title(op, sample), op.operand_name(int(i)), max_abs(s.in[i])));
+      if (s.in[i].defined() && max_abs(s.in[i]) != 0)
+        add(failures, fmt::format("{}: relevance stops here, but {} receives {:.6g}", title(op, sample),
+                                  op.operand_name(int(i)), max_abs(s.in[i])));
     return failures;
   }
   if (!has_relevance(op) || op.fused()) return failures;
   const RelevanceReference* reference = find_reference(op.name);
-  if (!reference && !is_combinator(original(op))) return {fmt::format("[{}] {}: the rule is no combinator and has no reference; write one with whence::suite::relevance_reference", op.name, op.file)};
+  if (!reference && !is_combinator(original(op)))
+    return {fmt::format(
+        "[{}] {}: the rule is no combinator and has no reference; write one with whence::suite::relevance_reference",
+        op.name, op.file)};
   std::vector<Tensor> x = draw(op, sample), y = forward(op, sample.attrs, x);
   Rng rng(op.name + sample.name, 80);
   for (const std::vector<char>& data : assignments(op, sample))
@@ -415,12 +454,19 @@ Failures check_oracle(const OpDef& op, const Sample& sample) {
       if (variant && (wrt.size() != 1 || wrt[0] > 1)) continue;  // such variants speak of one carrying factor
       Swept s = sweep_op(op, sample.attrs, x, data, R, wrt, {.kind = PassKind::relevance, .rule = rule});
       RelevanceCase c{op, sample.attrs, rule, x, y, R, data};
-      std::vector<Tensor> want = reference ? (*reference)(c) : variant ? linear_variant(op, c, sample) : oracle(op, c, sample);
+      std::vector<Tensor> want = reference ? (*reference)(c)
+                                 : variant ? linear_variant(op, c, sample)
+                                           : oracle(op, c, sample);
       for (size_t i : wrt) {
-        if (!(s.in[i].shape() == x[i].shape())) add(failures, fmt::format("{}: relevance of {} has shape {}, the operand {}", title(op, sample), op.operand_name(int(i)), s.in[i].shape().str(), x[i].shape().str()));
+        if (!(s.in[i].shape() == x[i].shape()))
+          add(failures, fmt::format("{}: relevance of {} has shape {}, the operand {}", title(op, sample),
+                                    op.operand_name(int(i)), s.in[i].shape().str(), x[i].shape().str()));
         Tensor expected = want[i].defined() ? want[i] : Tensor::zeros(x[i].shape(), f64);
-        if (std::string d = differ(s.in[i], expected, reference ? 1e-11 : 1e-8, std::max(1e-3, max_abs(expected))); !d.empty())
-          add(failures, fmt::format("{}, {}{}: relevance of {} against the {}: {}", title(op, sample), describe(op, data), under(rule), op.operand_name(int(i)), reference ? "reference" : "finite-difference oracle", d));
+        if (std::string d = differ(s.in[i], expected, reference ? 1e-11 : 1e-8, std::max(1e-3, max_abs(expected)));
+            !d.empty())
+          add(failures, fmt::format("{}, {}{}: relevance of {} against the {}: {}", title(op, sample),
+                                    describe(op, data), under(rule), op.operand_name(int(i)),
+                                    reference ? "reference" : "finite-difference oracle", d));
       }
       // Asking for the parameters as well leaves the data's relevance alone.
       std::vector<size_t> all = carriers(op, sample);
@@ -428,7 +474,8 @@ Failures check_oracle(const OpDef& op, const Sample& sample) {
       Swept more = sweep_op(op, sample.attrs, x, data, R, all, {.kind = PassKind::relevance, .rule = rule});
       for (size_t i : wrt)
         if (std::string d = differ(more.in[i], s.in[i], 0); !d.empty())
-          add(failures, fmt::format("{}, {}{}: relevance of {} changes when parameters are asked for too: {}", title(op, sample), describe(op, data), under(rule), op.operand_name(int(i)), d));
+          add(failures, fmt::format("{}, {}{}: relevance of {} changes when parameters are asked for too: {}",
+                                    title(op, sample), describe(op, data), under(rule), op.operand_name(int(i)), d));
     }
   return failures;
 }
@@ -444,7 +491,10 @@ Failures check_fused(const OpDef& op, const Sample& sample) {
     for (const Tensor& t : x) length = std::max(length, t.numel());
     // f64: the same algebra. f32: rounding grows with the length of the sums; the body rounds at every step.
     double allowed = dtype == f64 ? 1e-10 : 0x1p-23 * double(8 + length);
-    auto complain = [&](const std::string& what, const std::string& d) { add(failures, fmt::format("{} {}: {} of the fused op against its body: {}", title(op, sample), name_of(dtype), what, d)); };
+    auto complain = [&](const std::string& what, const std::string& d) {
+      add(failures,
+          fmt::format("{} {}: {} of the fused op against its body: {}", title(op, sample), name_of(dtype), what, d));
+    };
 
     std::vector<Tensor> got = forward(op, sample.attrs, x), want;
     {
@@ -453,9 +503,12 @@ Failures check_fused(const OpDef& op, const Sample& sample) {
       for (const Tensor& t : x) leaves.push_back(g.constant(t));
       for (const Var& v : op.body(leaves, sample.attrs)) want.push_back(v.value());
     }
-    if (got.size() != want.size()) return {fmt::format("{}: {} results, the body gives {}", title(op, sample), got.size(), want.size())};
+    if (got.size() != want.size())
+      return {fmt::format("{}: {} results, the body gives {}", title(op, sample), got.size(), want.size())};
     for (size_t k = 0; k < got.size(); ++k) {
-      if (got[k].dtype() != want[k].dtype()) complain(fmt::format("result {}", k), fmt::format("dtype {} instead of {}", name_of(got[k].dtype()), name_of(want[k].dtype())));
+      if (got[k].dtype() != want[k].dtype())
+        complain(fmt::format("result {}", k),
+                 fmt::format("dtype {} instead of {}", name_of(got[k].dtype()), name_of(want[k].dtype())));
       if (std::string d = differ(got[k], want[k], allowed); !d.empty()) complain(fmt::format("result {}", k), d);
     }
     if (without_elements(x)) continue;
@@ -463,11 +516,13 @@ Failures check_fused(const OpDef& op, const Sample& sample) {
     if (op.vjp && has_gradient(op)) {
       std::vector<Tensor> u = cotangents(types(got), rng);
       std::vector<size_t> wrt = differentiable(op, sample);
-      Swept fast = sweep_op(op, sample.attrs, x, {}, u, wrt, {}), slow = sweep_op(op, sample.attrs, x, {}, u, wrt, {.inline_fused = true});
+      Swept fast = sweep_op(op, sample.attrs, x, {}, u, wrt, {}),
+            slow = sweep_op(op, sample.attrs, x, {}, u, wrt, {.inline_fused = true});
       double scale = 1e-30;
       for (size_t i : wrt) scale = std::max(scale, max_abs(slow.in[i]));
       for (size_t i : wrt)
-        if (std::string d = differ(fast.in[i], slow.in[i], allowed * 4, scale); !d.empty()) complain("gradient of " + op.operand_name(int(i)), d);
+        if (std::string d = differ(fast.in[i], slow.in[i], allowed * 4, scale); !d.empty())
+          complain("gradient of " + op.operand_name(int(i)), d);
     }
     if (!op.fast_relevance) continue;
     for (const std::vector<char>& data : assignments(op, sample))
@@ -482,12 +537,16 @@ Failures check_fused(const OpDef& op, const Sample& sample) {
         std::vector<Tensor> R = relevance_seeds(op, types(got), rng, 0, statistics);
         std::vector<size_t> wrt = data_of(data);
         Swept fast = sweep_op(op, sample.attrs, x, data, R, wrt, {.kind = PassKind::relevance, .rule = rule});
-        Swept slow = sweep_op(op, sample.attrs, x, data, R, wrt, {.kind = PassKind::relevance, .rule = rule, .inline_fused = true});
+        Swept slow = sweep_op(op, sample.attrs, x, data, R, wrt,
+                              {.kind = PassKind::relevance, .rule = rule, .inline_fused = true});
         double scale = 1e-30;
         for (size_t i : wrt) scale = std::max(scale, max_abs(slow.in[i]));
         for (size_t i : wrt)
-          if (std::string d = differ(fast.in[i], slow.in[i], statistics ? allowed * 16 : std::max(allowed * 16, 300 * eps), scale); !d.empty())
-            complain(fmt::format("relevance of {} (eps {:g}, {})", op.operand_name(int(i)), eps, describe(op, data)), d);
+          if (std::string d =
+                  differ(fast.in[i], slow.in[i], statistics ? allowed * 16 : std::max(allowed * 16, 300 * eps), scale);
+              !d.empty())
+            complain(fmt::format("relevance of {} (eps {:g}, {})", op.operand_name(int(i)), eps, describe(op, data)),
+                     d);
       }
   }
   return failures;

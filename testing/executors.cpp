@@ -1,4 +1,5 @@
-// Checks on kernels and executors: buffer bounds, precision per dtype and device, immediate = planned, threads, targets.
+// Checks on kernels and executors: buffer bounds, precision per dtype and device, immediate = planned, threads,
+// targets.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,7 +17,7 @@ void add(Failures& failures, std::string text) {
   if (failures.size() < 8) failures.push_back(std::move(text));
 }
 
-// ---- devices: the one place to add one -----------------------------------------------------------------------------
+// ---- devices: the one place to add one ----------------------------------------------------------------------------
 
 struct Device {
   const char* name;
@@ -53,7 +54,8 @@ class Guarded {
 std::vector<TensorType> inferred(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in) {
   Graph g;
   std::vector<Var> leaves;
-  for (size_t i = 0; i < in.size(); ++i) leaves.push_back(g.input("x" + std::to_string(i), in[i].shape(), in[i].dtype()));
+  for (size_t i = 0; i < in.size(); ++i)
+    leaves.push_back(g.input("x" + std::to_string(i), in[i].shape(), in[i].dtype()));
   Var first = g.record(op, leaves, attrs);
   std::vector<TensorType> out;
   for (uint32_t k = 0; k < g.producer(first.id()).out_count; ++k) out.push_back(g.type(first.id() + k));
@@ -66,7 +68,8 @@ struct KernelRun {
 };
 
 // The kernel alone, on guarded buffers.
-KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, std::span<const TensorType> out, uint8_t pattern, size_t shift) {
+KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in,
+                      std::span<const TensorType> out, uint8_t pattern, size_t shift) {
   KernelRun run;
   std::vector<View> views_in, views_out;
   std::vector<Guarded> held_in, held_out, held_work;
@@ -77,7 +80,8 @@ KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs,
       views_in.push_back(t.view());
       continue;
     }
-    held_in.emplace_back(TensorType{t.shape(), t.dtype()}, 0xff, shift);  // all ones: NaN, and an index far out of range
+    held_in.emplace_back(TensorType{t.shape(), t.dtype()}, 0xff,
+                         shift);  // all ones: NaN, and an index far out of range
     held_in.back().tensor().copy_from(t);
     views_in.push_back(held_in.back().tensor().view());
   }
@@ -104,12 +108,14 @@ KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs,
 // Rounded to `dtype` and back, so that every precision starts from the same numbers.
 std::vector<Tensor> rounded(std::span<const Tensor> in, DType dtype) {
   std::vector<Tensor> out;
-  for (const Tensor& t : in) out.push_back(t.defined() && is_float(t.dtype()) ? t.to(dtype).to(t.dtype()).contiguous_copy() : t);
+  for (const Tensor& t : in)
+    out.push_back(t.defined() && is_float(t.dtype()) ? t.to(dtype).to(t.dtype()).contiguous_copy() : t);
   return out;
 }
 std::vector<Tensor> converted(std::span<const Tensor> in, std::span<const SampleInput> declared, DType dtype) {
   std::vector<Tensor> out;
-  for (size_t i = 0; i < in.size(); ++i) out.push_back(declared[i].dtype == f64 ? in[i].to(dtype).contiguous_copy() : in[i]);
+  for (size_t i = 0; i < in.size(); ++i)
+    out.push_back(declared[i].dtype == f64 ? in[i].to(dtype).contiguous_copy() : in[i]);
   return out;
 }
 
@@ -134,18 +140,28 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
       for (Layout layout : {Layout::contiguous, Layout::transposed, Layout::strided, Layout::broadcast_first}) {
         if (layout != Layout::contiguous && !op.traits.strided) break;
         std::vector<Tensor> shown = laid_out(in, sample, layout);
-        auto complain = [&](const std::string& what) { add(failures, fmt::format("{} {} layout {} on {}: {}", title(op, sample), name_of(dtype), name_of(layout), device.name, what)); };
-        KernelRun a = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 0), b = run_guarded(device, op, sample.attrs, shown, out, 0x5a, 0),
+        auto complain = [&](const std::string& what) {
+          add(failures, fmt::format("{} {} layout {} on {}: {}", title(op, sample), name_of(dtype), name_of(layout),
+                                    device.name, what));
+        };
+        KernelRun a = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 0),
+                  b = run_guarded(device, op, sample.attrs, shown, out, 0x5a, 0),
                   c = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 1);
         for (const KernelRun* r : {&a, &b, &c})
           if (!r->complaint.empty()) complain(r->complaint);
         for (size_t k = 0; k < out.size(); ++k) {
           // What the buffers held before must not show through.
-          if (!bitwise_equal(a.out[k], b.out[k])) complain(fmt::format("result {} depends on what its buffer held: an element is not written, or read before it is: {}", k, differ(a.out[k], b.out[k], 0)));
-          if (std::string d = differ(c.out[k], a.out[k], 32 * unit(dtype)); !d.empty()) complain(fmt::format("result {} depends on the alignment of the buffers: {}", k, d));
+          if (!bitwise_equal(a.out[k], b.out[k]))
+            complain(fmt::format(
+                "result {} depends on what its buffer held: an element is not written, or read before it is: {}", k,
+                differ(a.out[k], b.out[k], 0)));
+          if (std::string d = differ(c.out[k], a.out[k], 32 * unit(dtype)); !d.empty())
+            complain(fmt::format("result {} depends on the alignment of the buffers: {}", k, d));
         }
         // In place: output 0 on top of input 0.
-        if (!op.traits.in_place || layout != Layout::contiguous || in.empty() || !(out[0] == TensorType{in[0].shape(), in[0].dtype()})) continue;
+        if (!op.traits.in_place || layout != Layout::contiguous || in.empty() ||
+            !(out[0] == TensorType{in[0].shape(), in[0].dtype()}))
+          continue;
         std::vector<Tensor> own = copies(shown);
         std::vector<View> views_in, views_out{own[0].view()};
         for (const Tensor& t : own) views_in.push_back(t.view());
@@ -157,7 +173,8 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
         std::shared_ptr<Buffer> workspace;
         if (op.workspace) workspace = Buffer::allocate(op.workspace(types(own), out, sample.attrs));
         device.kernel(op)({views_in, views_out, sample.attrs, workspace ? workspace->data() : nullptr, 0});
-        if (!bitwise_equal(own[0], a.out[0])) complain("written in place of its first operand the result differs: " + differ(own[0], a.out[0], 0));
+        if (!bitwise_equal(own[0], a.out[0]))
+          complain("written in place of its first operand the result differs: " + differ(own[0], a.out[0], 0));
       }
     }
     // A view and the kernel that stands in for it agree.
@@ -167,11 +184,15 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
       View alias;
       if (op.view(in[0].view(), sample.attrs, alias)) {
         Tensor shown = Tensor::empty(out[0].shape, out[0].dtype);
-        if (!(alias.shape == out[0].shape)) add(failures, fmt::format("{}: the view is {}, inferred {}", title(op, sample), alias.shape.str(), out[0].shape.str()));
+        if (!(alias.shape == out[0].shape))
+          add(failures,
+              fmt::format("{}: the view is {}, inferred {}", title(op, sample), alias.shape.str(), out[0].shape.str()));
         else {
           copy(alias, shown.view());
           KernelRun run = run_guarded(device, op, sample.attrs, in, out, 0xa5, 0);
-          if (!bitwise_equal(shown, run.out[0])) add(failures, fmt::format("{}: view and kernel differ: {}", title(op, sample), differ(shown, run.out[0], 0)));
+          if (!bitwise_equal(shown, run.out[0]))
+            add(failures,
+                fmt::format("{}: view and kernel differ: {}", title(op, sample), differ(shown, run.out[0], 0)));
         }
       }
     }
@@ -199,7 +220,9 @@ static void check_integers(const OpDef& op, const Sample& sample, Failures& fail
     }
     std::vector<Tensor> want = forward(op, sample.attrs, wide);
     for (size_t k = 0; k < want.size(); ++k)
-      if (std::string d = differ(got[k], want[k], 1, is_float(got[k].dtype()) ? 0x1p-7 * (1 + max_abs(want[k])) : 0.9999); !d.empty())
+      if (std::string d =
+              differ(got[k], want[k], 1, is_float(got[k].dtype()) ? 0x1p-7 * (1 + max_abs(want[k])) : 0.9999);
+          !d.empty())
         add(failures, fmt::format("{} {} against f64: result {}: {}", title(op, sample), name_of(dtype), k, d));
   }
 }
@@ -208,7 +231,8 @@ static void check_integers(const OpDef& op, const Sample& sample, Failures& fail
 Failures check_precision(const OpDef& op, const Sample& sample) {
   Failures failures;
   if (op.traits.random) return failures;  // the numbers of a stream are drawn per dtype
-  if (std::none_of(sample.in.begin(), sample.in.end(), [](const SampleInput& s) { return s.dtype == f64; })) return failures;
+  if (std::none_of(sample.in.begin(), sample.in.end(), [](const SampleInput& s) { return s.dtype == f64; }))
+    return failures;
   check_integers(op, sample, failures);
   for (DType dtype : {f32, bf16, f16}) {
     std::vector<Tensor> wide = rounded(draw(op, sample), dtype), narrow = converted(wide, sample.in, dtype);
@@ -225,7 +249,8 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
     // Sums in f32 over at most `length` terms; storage in `dtype`. A body without a kernel rounds at each of its steps.
     double allowed = 4 * 0x1p-24 * double(4 + length) + (half ? (op.cpu ? 4 : 64) * unit(dtype) : 0);
     for (size_t k = 0; k < want.size(); ++k)
-      if (std::string d = differ(got[k], want[k], allowed); !d.empty()) add(failures, fmt::format("{} {} against f64: result {}: {}", title(op, sample), name_of(dtype), k, d));
+      if (std::string d = differ(got[k], want[k], allowed); !d.empty())
+        add(failures, fmt::format("{} {} against f64: result {}: {}", title(op, sample), name_of(dtype), k, d));
     if (half) continue;
 
     Rng rng(op.name + sample.name, 90);
@@ -236,10 +261,14 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
       double scale = 1e-30;
       for (size_t i : wrt) scale = std::max(scale, max_abs(high.in[i]));
       for (size_t i : wrt)
-        if (std::string d = differ(low.in[i], high.in[i], 16 * allowed, scale); !d.empty()) add(failures, fmt::format("{} f32 against f64: {} of {}: {}", title(op, sample), what, op.operand_name(int(i)), d));
+        if (std::string d = differ(low.in[i], high.in[i], 16 * allowed, scale); !d.empty())
+          add(failures,
+              fmt::format("{} f32 against f64: {} of {}: {}", title(op, sample), what, op.operand_name(int(i)), d));
     };
     std::vector<size_t> wrt = differentiable(op, sample);
-    if (has_gradient(op) && !wrt.empty()) compare("gradient", sweep_op(op, sample.attrs, narrow, {}, u32, wrt, {}), sweep_op(op, sample.attrs, wide, {}, u, wrt, {}), wrt);
+    if (has_gradient(op) && !wrt.empty())
+      compare("gradient", sweep_op(op, sample.attrs, narrow, {}, u32, wrt, {}),
+              sweep_op(op, sample.attrs, wide, {}, u, wrt, {}), wrt);
     if (!has_relevance(op)) continue;
     std::vector<char> data = assignments(op, sample).empty() ? std::vector<char>() : assignments(op, sample)[0];
     std::vector<size_t> which;
@@ -247,7 +276,8 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
       if (data[i]) which.push_back(i);
     if (which.empty()) continue;
     SweepSetup setup{.kind = PassKind::relevance, .rule = rules_for(op)[0]};
-    compare("relevance", sweep_op(op, sample.attrs, narrow, data, u32, which, setup), sweep_op(op, sample.attrs, wide, data, u, which, setup), which);
+    compare("relevance", sweep_op(op, sample.attrs, narrow, data, u32, which, setup),
+            sweep_op(op, sample.attrs, wide, data, u, which, setup), which);
   }
   return failures;
 }
@@ -261,7 +291,8 @@ struct Everything {
   std::vector<Var> vars;
   std::vector<std::string> names;
 };
-Everything record_everything(Graph& g, const OpDef& op, const Sample& sample, std::span<const Tensor> in, std::span<const char> data, std::span<const Tensor> u, const lrp::RuleSet& rules) {
+Everything record_everything(Graph& g, const OpDef& op, const Sample& sample, std::span<const Tensor> in,
+                             std::span<const char> data, std::span<const Tensor> u, const lrp::RuleSet& rules) {
   Everything e;
   Recorded r = record_on(g, op, sample.attrs, in, data);
   for (size_t k = 0; k < r.out.size(); ++k) {
@@ -286,7 +317,8 @@ Everything record_everything(Graph& g, const OpDef& op, const Sample& sample, st
     }
   };
   if (any && has_gradient(op) && !wrt.empty()) append("gradient", wrt, {.kind = PassKind::gradient});
-  if (any && has_relevance(op) && !which.empty()) append("relevance", which, {.kind = PassKind::relevance, .rules = &rules});
+  if (any && has_relevance(op) && !which.empty())
+    append("relevance", which, {.kind = PassKind::relevance, .rules = &rules});
   return e;
 }
 
@@ -325,7 +357,9 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
   auto compare = [&](std::span<const Tensor> got, const std::string& what) {
     for (size_t i = 0; i < want.size(); ++i) {
       count_comparison(want[i].numel());
-      if (!bitwise_equal(got[i], want[i])) add(failures, fmt::format("{}: {} is not bitwise the same {}: {}", title(op, sample), names[i], what, differ(got[i], want[i], 0)));
+      if (!bitwise_equal(got[i], want[i]))
+        add(failures, fmt::format("{}: {} is not bitwise the same {}: {}", title(op, sample), names[i], what,
+                                  differ(got[i], want[i], 0)));
     }
   };
   {
@@ -376,7 +410,8 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
     for (const Tensor& t : in) shown.push_back(laid_out(t, Layout::transposed));
     std::vector<Tensor> got = run(shown);
     for (size_t i = 0; i < want.size(); ++i)
-      if (std::string d = differ(got[i], want[i], 1e-11); !d.empty()) add(failures, fmt::format("{}: {} differs {} when fed transposed: {}", title(op, sample), names[i], how, d));
+      if (std::string d = differ(got[i], want[i], 1e-11); !d.empty())
+        add(failures, fmt::format("{}: {} differs {} when fed transposed: {}", title(op, sample), names[i], how, d));
   }
   return failures;
 }
@@ -386,7 +421,8 @@ Failures check_targets(const OpDef& op, const Sample& sample) {
   Failures failures;
   constexpr int64_t K = 3;
   std::vector<Tensor> x = draw(op, sample);
-  if (std::any_of(x.begin(), x.end(), [](const Tensor& t) { return t.numel() == 0 || t.rank() >= Shape::kMaxRank; })) return failures;
+  if (std::any_of(x.begin(), x.end(), [](const Tensor& t) { return t.numel() == 0 || t.rank() >= Shape::kMaxRank; }))
+    return failures;
   Rng rng(op.name + sample.name, 92);
   std::vector<TensorType> out = inferred(op, sample.attrs, x);
   std::vector<Tensor> u = cotangents(out, rng, K);
@@ -403,7 +439,9 @@ Failures check_targets(const OpDef& op, const Sample& sample) {
       for (size_t i : wrt) {
         Tensor row = together.in[i].slice(0, t, t + 1).reshaped(alone.in[i].shape());
         if (std::string d = differ(row, alone.in[i], 1e-12); !d.empty())
-          add(failures, fmt::format("{}: {} of {} for target {} of {} differs from its own sweep: {}", title(op, sample), setup.kind == PassKind::gradient ? "gradient" : "relevance", op.operand_name(int(i)), t, K, d));
+          add(failures, fmt::format("{}: {} of {} for target {} of {} differs from its own sweep: {}",
+                                    title(op, sample), setup.kind == PassKind::gradient ? "gradient" : "relevance",
+                                    op.operand_name(int(i)), t, K, d));
       }
     }
   };
@@ -422,7 +460,8 @@ Failures check_targets(const OpDef& op, const Sample& sample) {
 // Row i alone is row i in its batch, for ops that treat the first axis as a batch.
 Failures check_batch(const OpDef& op, const Sample& sample) {
   Failures failures;
-  static const std::vector<std::string> rowwise{"linear", "softmax", "log_softmax", "layer_norm", "rms_norm", "attention", "matmul"};
+  static const std::vector<std::string> rowwise{"linear",   "softmax",   "log_softmax", "layer_norm",
+                                                "rms_norm", "attention", "matmul"};
   bool listed = std::count(rowwise.begin(), rowwise.end(), op.name) > 0;
   if (!has_relevance(op) || (!op.traits.elementwise && !listed)) return failures;
   std::vector<Tensor> x = draw(op, sample);
@@ -434,7 +473,9 @@ Failures check_batch(const OpDef& op, const Sample& sample) {
   std::vector<char> batched(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     bool same = x[i].rank() == y.rank() && x[i].shape()[0] == y[0];
-    batched[i] = i == 0 ? same : same && (op.traits.elementwise || op.name == "attention" || (op.name == "matmul" && y.rank() > 2));
+    batched[i] =
+        i == 0 ? same
+               : same && (op.traits.elementwise || op.name == "attention" || (op.name == "matmul" && y.rank() > 2));
     if (op.name == "attention" && x[i].rank() == 2 && x[i].shape()[0] == y[0]) batched[i] = 1;
   }
   if (!batched[0]) return failures;
@@ -451,12 +492,14 @@ Failures check_batch(const OpDef& op, const Sample& sample) {
   Swept whole = sweep_op(op, sample.attrs, x, data, R, wrt, setup);
   for (int64_t row = 0; row < y[0]; ++row) {
     std::vector<Tensor> part;
-    for (size_t i = 0; i < x.size(); ++i) part.push_back(batched[i] ? x[i].slice(0, row, row + 1).contiguous_copy() : x[i]);
+    for (size_t i = 0; i < x.size(); ++i)
+      part.push_back(batched[i] ? x[i].slice(0, row, row + 1).contiguous_copy() : x[i]);
     std::vector<Tensor> r{R[0].slice(0, row, row + 1).contiguous_copy()};
     Swept alone = sweep_op(op, sample.attrs, part, data, r, wrt, setup);
     for (size_t i : wrt)
       if (std::string d = differ(whole.in[i].slice(0, row, row + 1), alone.in[i], 1e-12); !d.empty())
-        add(failures, fmt::format("{}: relevance of {} in row {} of the batch differs from the row alone: {}", title(op, sample), op.operand_name(int(i)), row, d));
+        add(failures, fmt::format("{}: relevance of {} in row {} of the batch differs from the row alone: {}",
+                                  title(op, sample), op.operand_name(int(i)), row, d));
   }
   return failures;
 }

@@ -16,9 +16,9 @@ struct Mutant {
   const OpDef* original = nullptr;
   const OpDef* broken = nullptr;
   Change change = Change::scaled;
-  int operand = 0;       // dropped
-  bool applied = false;  // a rule ran that this mutant has something to change in
-  bool differed = false; // and the change showed
+  int operand = 0;        // dropped
+  bool applied = false;   // a rule ran that this mutant has something to change in
+  bool differed = false;  // and the change showed
 };
 thread_local Mutant* mutant = nullptr;
 
@@ -68,7 +68,8 @@ void break_rule(SweepCtx& c, SweepFn rule) {
   for (size_t i = 0; i < given.size(); ++i) {
     if (given[i].defined() && !(given[i] == before[i])) {
       m.applied = true;
-      m.differed |= !differ(given[i].value(), before[i].value(), 1e-6, std::max(1e-6, max_abs(before[i].value()))).empty();
+      m.differed |=
+          !differ(given[i].value(), before[i].value(), 1e-6, std::max(1e-6, max_abs(before[i].value()))).empty();
     }
     if (given[i].defined()) c.give(int(i), given[i]);
   }
@@ -97,8 +98,10 @@ Failures check_mutants(const OpDef& op) {
   };
   const Field fields[] = {
       {"vjp", op.vjp && has_gradient(op), [](OpDef& d) { d.vjp = broken_vjp; }, check_gradient, nullptr},
-      {"relevance", op.relevance && has_relevance(op), [](OpDef& d) { d.relevance = broken_relevance; }, check_ledger, check_oracle},
-      {"fast_relevance", op.fast_relevance && has_relevance(op), [](OpDef& d) { d.fast_relevance = broken_fast_relevance; }, check_fused, nullptr},
+      {"relevance", op.relevance && has_relevance(op), [](OpDef& d) { d.relevance = broken_relevance; }, check_ledger,
+       check_oracle},
+      {"fast_relevance", op.fast_relevance && has_relevance(op),
+       [](OpDef& d) { d.fast_relevance = broken_fast_relevance; }, check_fused, nullptr},
   };
   for (const Field& field : fields) {
     if (!field.present) continue;
@@ -125,10 +128,14 @@ Failures check_mutants(const OpDef& op) {
       mutant = nullptr;
       count_comparison();
       std::string claim = equivalence_claim(op.name, name);
-      if (caught && !claim.empty()) failures.push_back(fmt::format("[{}] the mutant '{}' is said to equal the original ({}), but it was caught", op.name, name, claim));
+      if (caught && !claim.empty())
+        failures.push_back(fmt::format("[{}] the mutant '{}' is said to equal the original ({}), but it was caught",
+                                       op.name, name, claim));
       if (caught || !m.applied || !claim.empty()) continue;
-      failures.push_back(fmt::format("[{}] the mutant '{}' was not caught: {}", op.name, name,
-                                     m.differed ? "its numbers differ, the checks are too loose" : "it changes nothing on any sample; add one, or state why with equivalent_mutant"));
+      failures.push_back(
+          fmt::format("[{}] the mutant '{}' was not caught: {}", op.name, name,
+                      m.differed ? "its numbers differ, the checks are too loose"
+                                 : "it changes nothing on any sample; add one, or state why with equivalent_mutant"));
     }
   }
   return failures;
@@ -147,7 +154,8 @@ Failures check_errors(const OpDef& op) {
     Graph g;
     ScopeGuard scope(g, "suite");
     std::vector<Var> in;
-    for (size_t i = 0; i < e.in.size(); ++i) in.push_back(g.input("x" + std::to_string(i), e.in[i].shape, e.in[i].dtype));
+    for (size_t i = 0; i < e.in.size(); ++i)
+      in.push_back(g.input("x" + std::to_string(i), e.in[i].shape, e.in[i].dtype));
     size_t nodes = g.node_count(), values = g.value_count();
     try {
       g.record(op, in, e.attrs);
@@ -156,9 +164,11 @@ Failures check_errors(const OpDef& op) {
       std::string text = error.what();
       count_comparison();
       for (const std::string& part : {e.message, "[" + op.name + "]", here, std::string("in suite")})
-        if (text.find(part) == text.npos) failures.push_back(fmt::format("{}: \"{}\" is missing from the text:\n{}", what, part, text));
+        if (text.find(part) == text.npos)
+          failures.push_back(fmt::format("{}: \"{}\" is missing from the text:\n{}", what, part, text));
     }
-    if (g.node_count() != nodes || g.value_count() != values) failures.push_back(what + ": the refused node stays in the graph");
+    if (g.node_count() != nodes || g.value_count() != values)
+      failures.push_back(what + ": the refused node stays in the graph");
   }
   return failures;
 }
@@ -211,7 +221,8 @@ std::vector<OpCheck> op_checks(std::string_view pattern) {
       {"gradient", check_gradient, [](const OpDef&) { return true; }},
       {"second_order", check_second_order, has_gradient},
       {"ledger", check_ledger, has_relevance},
-      {"oracle", check_oracle, [](const OpDef& op) { return (has_relevance(op) && !op.fused()) || op.traits.blocks_relevance; }},
+      {"oracle", check_oracle,
+       [](const OpDef& op) { return (has_relevance(op) && !op.fused()) || op.traits.blocks_relevance; }},
       {"fused", check_fused, [](const OpDef& op) { return op.fused(); }},
       {"kernel", check_kernel, [](const OpDef& op) { return op.cpu != nullptr; }},
       {"precision", check_precision, [](const OpDef& op) { return !op.traits.random; }},
@@ -229,7 +240,8 @@ std::vector<OpCheck> op_checks(std::string_view pattern) {
   for (const OpDef* op : all_ops()) {
     if (op->traits.leaf || !lrp::glob(pattern, op->name)) continue;
     for (const PerOp& c : per_op)
-      checks.push_back({word(op->name) + "_" + c.name, guarded(fmt::format("[{}] {}", op->name, c.name), [op, run = c.run] { return run(*op); })});
+      checks.push_back({word(op->name) + "_" + c.name,
+                        guarded(fmt::format("[{}] {}", op->name, c.name), [op, run = c.run] { return run(*op); })});
     if (!op->samples) continue;
     size_t n = op->samples().size();
     std::vector<std::string> names;
@@ -239,10 +251,16 @@ std::vector<OpCheck> op_checks(std::string_view pattern) {
       if (std::count(names.begin(), names.end(), name)) name += "_" + std::to_string(s);
       names.push_back(name);
       for (const PerSample& c : per_sample)
-        if (c.applies(*op)) checks.push_back({word(op->name) + "_" + name + "_" + c.name, guarded(title(*op, sample) + " " + c.name, [op, sample, run = c.run] { return run(*op, sample); })});
+        if (c.applies(*op))
+          checks.push_back(
+              {word(op->name) + "_" + name + "_" + c.name,
+               guarded(title(*op, sample) + " " + c.name, [op, sample, run = c.run] { return run(*op, sample); })});
     }
   }
-  if (checks.empty()) checks.push_back({"nothing", [pattern = std::string(pattern)]() -> Failures { return {"no op is named like '" + pattern + "'"}; }});
+  if (checks.empty())
+    checks.push_back({"nothing", [pattern = std::string(pattern)]() -> Failures {
+                        return {"no op is named like '" + pattern + "'"};
+                      }});
   return checks;
 }
 

@@ -1,5 +1,5 @@
-// The suite that every operation passes, the library's own and a user's. From one OpDef literal and its samples it checks
-// shapes, error texts, gradients (also of gradients), the relevance ledger, the relevance oracle, fused = body,
+// The suite that every operation passes, the library's own and a user's. From one OpDef literal and its samples it
+// checks shapes, error texts, gradients (also of gradients), the relevance ledger, the relevance oracle, fused = body,
 // precision and buffer bounds, executors, threads, several targets, batch independence, and that mutants of the vjp
 // and of the rule are caught.
 //
@@ -61,7 +61,7 @@ void equivalent_mutant(std::string op, std::string mutant, std::string reason);
 using HeldElements = std::function<std::vector<char>(const Attrs& attrs, size_t operand, const Shape& shape)>;
 void held_elements(std::string op, HeldElements mask);
 
-// ---- single checks, for programs that want less than op_checks -----------------------------------------------------
+// ---- single checks, for programs that want less than op_checks ----------------------------------------------------
 
 /// Fresh values for a sample's inputs, the same at every call; `dtype` stands in for f64.
 std::vector<Tensor> draw(const OpDef& op, const Sample& sample, DType dtype = f64);

@@ -29,13 +29,17 @@ RelevanceReference reference_sum(double s) {
     std::vector<Tensor> in(2);
     Doubles a = numbers(c.in[0]), b = numbers(c.in[1]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]);
     const Shape& out = c.out[0].shape();
-    auto term = [&](int k, int64_t i) { return k == 0 ? a[size_t(broadcast_index(c.in[0].shape(), out, i))] : s * b[size_t(broadcast_index(c.in[1].shape(), out, i))]; };
+    auto term = [&](int k, int64_t i) {
+      return k == 0 ? a[size_t(broadcast_index(c.in[0].shape(), out, i))]
+                    : s * b[size_t(broadcast_index(c.in[1].shape(), out, i))];
+    };
     bool one = c.carries[0] != c.carries[1];
     for (int k : {0, 1})
       spread(c, in, size_t(k), [&](int64_t i) {
         double r = R[size_t(i)], x = term(k, i), other = term(1 - k, i);
         if (c.rule.variant == "pass" && one) return r;
-        if (c.rule.variant == "abs") return x == 0 && other == 0 ? r / 2 : r * std::abs(x) / (std::abs(x) + std::abs(other));
+        if (c.rule.variant == "abs")
+          return x == 0 && other == 0 ? r / 2 : r * std::abs(x) / (std::abs(x) + std::abs(other));
         return r * x / z[size_t(i)];
       });
     return in;
@@ -55,7 +59,8 @@ std::vector<Tensor> reference_mul(const RelevanceCase& c) {
       if (v == "first") return k == 0 ? r : 0.0;
       if (v == "second") return k == 1 ? r : 0.0;
       if (v != "abs") return r / 2;
-      double x = std::abs(a[size_t(broadcast_index(c.in[0].shape(), out, i))]), y = std::abs(b[size_t(broadcast_index(c.in[1].shape(), out, i))]);
+      double x = std::abs(a[size_t(broadcast_index(c.in[0].shape(), out, i))]),
+             y = std::abs(b[size_t(broadcast_index(c.in[1].shape(), out, i))]);
       return x + y == 0 ? r / 2 : r * (k == 0 ? x : y) / (x + y);
     });
   return in;
@@ -72,7 +77,8 @@ std::vector<Tensor> reference_first(const RelevanceCase& c) {
       double r = R[size_t(i)];
       if (!both) return r;
       if (c.rule.variant != "abs") return k == 0 ? r : 0.0;
-      double x = std::abs(a[size_t(broadcast_index(c.in[0].shape(), out, i))]), y = std::abs(1 / b[size_t(broadcast_index(c.in[1].shape(), out, i))]);
+      double x = std::abs(a[size_t(broadcast_index(c.in[0].shape(), out, i))]),
+             y = std::abs(1 / b[size_t(broadcast_index(c.in[1].shape(), out, i))]);
       return r * (k == 0 ? x : y) / (x + y);
     });
   return in;
@@ -85,7 +91,8 @@ RelevanceReference reference_winner(bool larger) {
     const Shape& out = c.out[0].shape();
     for (int k : {0, 1})
       spread(c, in, size_t(k), [&](int64_t i) {
-        double x = a[size_t(broadcast_index(c.in[0].shape(), out, i))], y = b[size_t(broadcast_index(c.in[1].shape(), out, i))];
+        double x = a[size_t(broadcast_index(c.in[0].shape(), out, i))],
+               y = b[size_t(broadcast_index(c.in[1].shape(), out, i))];
         bool first = larger ? x >= y : x <= y;
         return first == (k == 0) ? R[size_t(i)] : 0.0;
       });
@@ -103,7 +110,8 @@ std::vector<Tensor> reference_reduction(const RelevanceCase& c) {
   if (!c.carries[0]) return {Tensor()};
   Shape kept = c.in[0].shape();
   for (int64_t a : c.attrs.ints("axes")) kept[normalize_axis(a, kept.rank())] = 1;
-  Doubles x = numbers(c.in[0]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]), size(R.size(), 0.0), count(R.size(), 0.0);
+  Doubles x = numbers(c.in[0]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]), size(R.size(), 0.0),
+          count(R.size(), 0.0);
   auto group = [&](size_t i) { return size_t(broadcast_index(kept, c.in[0].shape(), int64_t(i))); };
   for (size_t i = 0; i < x.size(); ++i) {
     size[group(i)] += std::abs(x[i]);
@@ -150,7 +158,8 @@ std::vector<Tensor> reference_embedding(const RelevanceCase& c) {
   return in;
 }
 
-// h_t = a_t h_{t-1} + b_t with a held: b_s takes b_s / stab(h_t) times the decay between s and t of every R_t. a takes nothing.
+// h_t = a_t h_{t-1} + b_t with a held: b_s takes b_s / stab(h_t) times the decay between s and t of every R_t. a takes
+// nothing.
 std::vector<Tensor> reference_scan(const RelevanceCase& c) {
   std::vector<Tensor> in(2);
   if (!c.carries[1]) return in;
@@ -273,7 +282,8 @@ struct Tables {
     references["linear_scan"] = reference_scan;
     references["embedding"] = reference_embedding;
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
-    equivalent[{"rms_norm", "fast_relevance swapped"}] = "shapes agree for a single row only, where both halves are the same products";
+    equivalent[{"rms_norm", "fast_relevance swapped"}] =
+        "shapes agree for a single row only, where both halves are the same products";
     // The row padding_idx of a table stays as it is: no gradient by definition.
     held["embedding"] = [](const Attrs& attrs, size_t operand, const Shape& shape) {
       std::vector<char> mask(size_t(shape.numel()));
@@ -290,8 +300,12 @@ Tables& tables() {
 
 }  // namespace
 
-void relevance_reference(std::string op, RelevanceReference reference) { tables().references[std::move(op)] = std::move(reference); }
-void equivalent_mutant(std::string op, std::string mutant, std::string reason) { tables().equivalent[{std::move(op), std::move(mutant)}] = std::move(reason); }
+void relevance_reference(std::string op, RelevanceReference reference) {
+  tables().references[std::move(op)] = std::move(reference);
+}
+void equivalent_mutant(std::string op, std::string mutant, std::string reason) {
+  tables().equivalent[{std::move(op), std::move(mutant)}] = std::move(reason);
+}
 
 const RelevanceReference* find_reference(std::string_view op) {
   auto it = tables().references.find(op);

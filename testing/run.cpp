@@ -32,7 +32,8 @@ bool has_gradient(const OpDef& op) {
   return !op.traits.leaf && !op.traits.nondifferentiable && !op.traits.blocks_gradient && (op.vjp || op.body);
 }
 bool has_relevance(const OpDef& op) {
-  return !op.traits.leaf && !op.traits.nondifferentiable && !op.traits.blocks_relevance && !op.traits.backward && (op.relevance || op.body);
+  return !op.traits.leaf && !op.traits.nondifferentiable && !op.traits.blocks_relevance && !op.traits.backward &&
+         (op.relevance || op.body);
 }
 
 std::vector<std::vector<char>> assignments(const OpDef& op, const Sample& sample) {
@@ -42,7 +43,8 @@ std::vector<std::vector<char>> assignments(const OpDef& op, const Sample& sample
   auto add = [&](auto&& is_data) {
     std::vector<char> data(n);
     for (size_t i = 0; i < n; ++i) data[i] = std::count(can.begin(), can.end(), i) && is_data(i);
-    if (std::count(data.begin(), data.end(), char(1)) && std::find(all.begin(), all.end(), data) == all.end()) all.push_back(data);
+    if (std::count(data.begin(), data.end(), char(1)) && std::find(all.begin(), all.end(), data) == all.end())
+      all.push_back(data);
   };
   add([&](size_t i) { return !sample.in[i].parameter; });
   if (can.size() <= 3) {
@@ -78,7 +80,8 @@ std::vector<lrp::Rule> rules_for(const OpDef& op) {
   bool linear = own == lrp::linear_rule, mutant = &original(op) != &op;
   if ((own == lrp::multilinear || linear) && !mutant) add("").stab_of_double = true;
   for (const std::string& v : original(op).variants)
-    if (!linear || (!mutant && v != "epsilon" && v != "first" && v != "second")) add(v);  // those speak of products of data
+    if (!linear || (!mutant && v != "epsilon" && v != "first" && v != "second"))
+      add(v);  // those speak of products of data
   return rules;
 }
 
@@ -90,7 +93,8 @@ static std::vector<Var> results_of(Graph& g, Var first) {
   return out;
 }
 
-Recorded record_on(Graph& g, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, std::span<const char> data) {
+Recorded record_on(Graph& g, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in,
+                   std::span<const char> data) {
   Recorded r;
   for (size_t i = 0; i < in.size(); ++i) {
     std::string name = "x" + std::to_string(i);
@@ -124,14 +128,16 @@ std::vector<Tensor> cotangents(std::span<const TensorType> out, Rng& rng, int64_
   return u;
 }
 
-std::vector<Tensor> relevance_seeds(const OpDef& op, std::span<const TensorType> out, Rng& rng, int64_t targets, bool all) {
+std::vector<Tensor> relevance_seeds(const OpDef& op, std::span<const TensorType> out, Rng& rng, int64_t targets,
+                                    bool all) {
   std::vector<Tensor> R = cotangents(out, rng, targets);
   if (op.fused() && !all)
     for (size_t k = 1; k < R.size(); ++k) R[k] = Tensor();
   return R;
 }
 
-std::vector<Var> sweep_recorded(const Recorded& r, std::span<const Var> cotangent, std::span<const size_t> wrt, const Pass& pass) {
+std::vector<Var> sweep_recorded(const Recorded& r, std::span<const Var> cotangent, std::span<const size_t> wrt,
+                                const Pass& pass) {
   std::vector<Var> roots, seeds, targets;
   for (size_t k = 0; k < r.out.size(); ++k)
     if (cotangent[k].defined()) {
@@ -142,7 +148,8 @@ std::vector<Var> sweep_recorded(const Recorded& r, std::span<const Var> cotangen
   return sweep(roots, seeds, targets, pass);
 }
 
-Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, std::span<const char> data, std::span<const Tensor> cotangent, std::span<const size_t> wrt, const SweepSetup& setup) {
+Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, std::span<const char> data,
+               std::span<const Tensor> cotangent, std::span<const size_t> wrt, const SweepSetup& setup) {
   Swept result;
   result.in.resize(in.size());
   Graph g(Graph::Mode::immediate);
@@ -168,7 +175,8 @@ Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, 
   return result;
 }
 
-std::vector<Tensor> gradient(const OpDef& op, const Sample& sample, std::span<const Tensor> in, std::span<const Tensor> cotangent, bool inline_fused) {
+std::vector<Tensor> gradient(const OpDef& op, const Sample& sample, std::span<const Tensor> in,
+                             std::span<const Tensor> cotangent, bool inline_fused) {
   return sweep_op(op, sample.attrs, in, {}, cotangent, differentiable(op, sample), {.inline_fused = inline_fused}).in;
 }
 
@@ -186,13 +194,15 @@ static std::vector<Tensor> moved(std::span<const Tensor> in, std::span<const Ten
   return out;
 }
 
-double directional(const TensorFn& f, std::span<const Tensor> in, std::span<const Tensor> v, std::span<const Tensor> cotangent, double h) {
+double directional(const TensorFn& f, std::span<const Tensor> in, std::span<const Tensor> v,
+                   std::span<const Tensor> cotangent, double h) {
   auto p1 = f(moved(in, v, h)), m1 = f(moved(in, v, -h)), p2 = f(moved(in, v, 2 * h)), m2 = f(moved(in, v, -2 * h));
   double s = 0;
   for (size_t k = 0; k < cotangent.size(); ++k) {
     if (!cotangent[k].defined() || !p1[k].defined()) continue;
     std::vector<double> u = cotangent[k].to_vector<double>();
-    std::vector<double> a = p1[k].to_vector<double>(), b = m1[k].to_vector<double>(), c = p2[k].to_vector<double>(), d = m2[k].to_vector<double>();
+    std::vector<double> a = p1[k].to_vector<double>(), b = m1[k].to_vector<double>(), c = p2[k].to_vector<double>(),
+                        d = m2[k].to_vector<double>();
     for (size_t o = 0; o < u.size(); ++o) {
       double dy = 8 * (a[o] - b[o]) - (c[o] - d[o]);
       if (a[o] == b[o]) dy = 0;  // also infinities that do not move
@@ -209,7 +219,8 @@ std::vector<std::vector<double>> jacobian(const TensorFn& f, std::span<const Ten
   for (int64_t j = 0; j < in[i].numel(); ++j) {
     v[i].data<double>()[j] = 1;
     std::vector<double> a = f(moved(in, v, h))[k].to_vector<double>(), b = f(moved(in, v, -h))[k].to_vector<double>();
-    std::vector<double> c = f(moved(in, v, 2 * h))[k].to_vector<double>(), d = f(moved(in, v, -2 * h))[k].to_vector<double>();
+    std::vector<double> c = f(moved(in, v, 2 * h))[k].to_vector<double>(),
+                        d = f(moved(in, v, -2 * h))[k].to_vector<double>();
     for (size_t o = 0; o < a.size(); ++o) a[o] = a[o] == b[o] ? 0 : (8 * (a[o] - b[o]) - (c[o] - d[o])) / (12 * h);
     columns.push_back(std::move(a));
     v[i].data<double>()[j] = 0;

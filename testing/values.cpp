@@ -26,7 +26,9 @@ uint64_t Rng::next() {
   return z ^ (z >> 31);
 }
 
-static Tensor from_doubles(const std::vector<double>& values, const Shape& shape, DType dtype) { return Tensor::from(values, shape).to(dtype).contiguous_copy(); }
+static Tensor from_doubles(const std::vector<double>& values, const Shape& shape, DType dtype) {
+  return Tensor::from(values, shape).to(dtype).contiguous_copy();
+}
 
 Tensor random_tensor(const Shape& shape, DType dtype, Rng& rng) {
   std::vector<double> v(size_t(shape.numel()));
@@ -82,7 +84,13 @@ std::vector<Tensor> draw(const OpDef& op, const Sample& sample, DType dtype) {
 // ---- layouts ------------------------------------------------------------------------------------------------------
 
 const char* name_of(Layout layout) {
-  static const char* names[] = {"contiguous", "transposed", "offset", "strided", "broadcast along the first axis", "broadcast along the last axis", "mixed"};
+  static const char* names[] = {"contiguous",
+                                "transposed",
+                                "offset",
+                                "strided",
+                                "broadcast along the first axis",
+                                "broadcast along the last axis",
+                                "mixed"};
   return names[int(layout)];
 }
 
@@ -182,8 +190,10 @@ double dot(const Tensor& a, const Tensor& b) {
 }
 
 std::string differ(const Tensor& got, const Tensor& want, double relative, double scale) {
-  if (!got.defined() || !want.defined()) return got.defined() == want.defined() ? "" : got.defined() ? "a value where none is expected" : "no value";
-  if (!(got.shape() == want.shape())) return fmt::format("shape {} instead of {}", got.shape().str(), want.shape().str());
+  if (!got.defined() || !want.defined())
+    return got.defined() == want.defined() ? "" : got.defined() ? "a value where none is expected" : "no value";
+  if (!(got.shape() == want.shape()))
+    return fmt::format("shape {} instead of {}", got.shape().str(), want.shape().str());
   std::vector<double> a = got.to_vector<double>(), b = want.to_vector<double>();
   count_comparison(int64_t(a.size()));
   if (scale < 0) {
@@ -203,7 +213,8 @@ std::string differ(const Tensor& got, const Tensor& want, double relative, doubl
     }
   }
   if (worst <= relative * scale) return "";
-  return fmt::format("element {} of {}: {:.17g} instead of {:.17g}, {:.3g} of the scale {:.3g}, allowed {:.1g}", at, got.shape().str(), a[at], b[at], worst / (scale > 0 ? scale : 1), scale, relative);
+  return fmt::format("element {} of {}: {:.17g} instead of {:.17g}, {:.3g} of the scale {:.3g}, allowed {:.1g}", at,
+                     got.shape().str(), a[at], b[at], worst / (scale > 0 ? scale : 1), scale, relative);
 }
 
 }  // namespace whence::suite

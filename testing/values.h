@@ -26,7 +26,8 @@ class Rng {
 Tensor random_tensor(const Shape& shape, DType dtype, Rng& rng);
 
 enum class Layout { contiguous, transposed, offset, strided, broadcast_first, broadcast_last, mixed };
-inline constexpr Layout kStridedLayouts[] = {Layout::transposed, Layout::offset, Layout::strided, Layout::broadcast_first, Layout::broadcast_last, Layout::mixed};
+inline constexpr Layout kStridedLayouts[] = {Layout::transposed,      Layout::offset,         Layout::strided,
+                                             Layout::broadcast_first, Layout::broadcast_last, Layout::mixed};
 const char* name_of(Layout layout);
 /// The tensor's values in another layout; the memory in between holds NaN (or an index far out of range). The broadcast
 /// layouts repeat the first row along an axis, so their values differ from x's; tensors that cannot be shown that way
@@ -42,7 +43,8 @@ double sum_abs(const Tensor& x);
 double max_abs(const Tensor& x);
 double dot(const Tensor& a, const Tensor& b);
 
-/// Empty when every |got - want| <= relative * scale; else a text with the worst element. A negative scale means max|want|.
+/// Empty when every |got - want| <= relative * scale; else a text with the worst element. A negative scale means
+/// max|want|.
 std::string differ(const Tensor& got, const Tensor& want, double relative, double scale = -1);
 
 void count_comparison(int64_t n = 1);

@@ -23,8 +23,9 @@ bool is_table(std::string path) {
 
 // The place after the best match of the primer; npos when more than a fifth of its letters are off.
 size_t after_primer(const std::string& s, const std::string& primer) {
-  static const std::map<char, std::string_view> iupac{{'R', "AG"}, {'Y', "CT"}, {'M', "AC"}, {'K', "GT"}, {'S', "CG"}, {'W', "AT"},
-                                                      {'B', "CGT"}, {'D', "AGT"}, {'H', "ACT"}, {'V', "ACG"}, {'N', "ACGT"}};
+  static const std::map<char, std::string_view> iupac{{'R', "AG"},  {'Y', "CT"},  {'M', "AC"},  {'K', "GT"},
+                                                      {'S', "CG"},  {'W', "AT"},  {'B', "CGT"}, {'D', "AGT"},
+                                                      {'H', "ACT"}, {'V', "ACG"}, {'N', "ACGT"}};
   auto fits = [&](char letter, char code) {
     auto it = iupac.find(code);
     return it == iupac.end() ? letter == code : it->second.find(letter) != it->second.npos;
@@ -105,7 +106,8 @@ Barcodes load(const DataOptions& o) {
       b.id.push_back(table.has("id") ? table.at(i, "id") : std::to_string(i));
     }
   }
-  if (b.sequence.empty()) throw IoError(fmt::format("{}: no sequence has {} letters after position {}", o.path, o.min_length, o.begin));
+  if (b.sequence.empty())
+    throw IoError(fmt::format("{}: no sequence has {} letters after position {}", o.path, o.min_length, o.begin));
   return b;
 }
 

@@ -28,7 +28,8 @@ struct Traced {
   Graph graph;
   Var words, logits, score;  // (B, T, C), (B, classes), (B)
   Traced(const models::BarcodeClassifier& m, int64_t B, int64_t T) {
-    Var ids = graph.input("ids", {B, T}, i32), mask = graph.input("mask", {B, T}, u8, kSide), target = graph.input("target", {B}, i32, kSide);
+    Var ids = graph.input("ids", {B, T}, i32), mask = graph.input("mask", {B, T}, u8, kSide),
+        target = graph.input("target", {B}, i32, kSide);
     const models::BertModel& encoder = m.encoder;
     words = encoder.embeddings.word(ids);
     models::BertInputs in{.positions = {}, .token_types = {}, .mask = mask};
@@ -64,7 +65,9 @@ ExplainResult explain(const ExplainOptions& o) {
   Saved saved = load_model(o.model);
   Barcodes b = load(o.data);
   Labelled l = with_label(b, o.label, o.min_count);
-  if (l.names != saved.classes) throw ValueError("the classes of '" + o.label + "' differ from those of " + o.model + ": use the data, --label and --min-count of finetune");
+  if (l.names != saved.classes)
+    throw ValueError("the classes of '" + o.label + "' differ from those of " + o.model +
+                     ": use the data, --label and --min-count of finetune");
   models::BarcodeClassifier model(saved.config, int64_t(saved.classes.size()));
   model.load_state_dict(saved.tensors);
   lrp::RuleSet rules = lrp::preset(o.rules);
@@ -93,8 +96,12 @@ ExplainResult explain(const ExplainOptions& o) {
 
   lrp::Report page;
   page.title = fmt::format("Why this {}?", o.label);
-  page.subtitle = fmt::format("{} · {} test barcodes that the classifier never saw in training", o.model.substr(o.model.rfind('/') + 1), n);
-  page.method = fmt::format("Rules: {}. The seed is the score of the predicted class; each {}-mer is coloured by the relevance that reaches it.", rules.name(), saved.config.k);
+  page.subtitle = fmt::format("{} · {} test barcodes that the classifier never saw in training",
+                              o.model.substr(o.model.rfind('/') + 1), n);
+  page.method = fmt::format(
+      "Rules: {}. The seed is the score of the predicted class; each {}-mer is coloured by the relevance that reaches "
+      "it.",
+      rules.name(), saved.config.k);
   page.layers_caption = "Relevance through each block (the rest skips it)";
   page.ops_caption = "Absorbed, by operation";
   ExplainResult result;
@@ -113,7 +120,8 @@ ExplainResult explain(const ExplainOptions& o) {
         Var g = sum(traced->words * grad(sum(traced->score), traced->words), {-1});
         plan = compile({r, g});
       }
-      Results out = plan.run({{"ids", rows(ids, at, end)}, {"mask", rows(mask, at, end)}, {"target", rows(target, at, end)}});
+      Results out =
+          plan.run({{"ids", rows(ids, at, end)}, {"mask", rows(mask, at, end)}, {"target", rows(target, at, end)}});
       for (auto [from, to] : {std::pair(out[0], &relevances), std::pair(out[1], &baseline)})
         for (int64_t i = 0; i < B; ++i) {
           std::vector<double> r;
@@ -123,17 +131,20 @@ ExplainResult explain(const ExplainOptions& o) {
         }
     }
     Graph graph;
-    Var probability = softmax(model(graph.input("ids", {kPoints, T}, i32), graph.input("mask", {kPoints, T}, u8, kSide)));
+    Var probability =
+        softmax(model(graph.input("ids", {kPoints, T}, i32), graph.input("mask", {kPoints, T}, u8, kSide)));
     Plan score_plan = compile({pick(probability, graph.input("target", {kPoints}, i32, kSide))});
     // One sample with some of its tokens removed, in a batch of fixed size: one plan for all.
     auto scores_of = [&](int64_t sample) {
       return [&, sample](const Tensor& keep) {
-        Tensor x = Tensor::full({kPoints, T}, KmerTokenizer::kUnknown, i32), m = Tensor::full({kPoints, T}, 1, u8), y = Tensor::full({kPoints}, target.item(sample), i32);
+        Tensor x = Tensor::full({kPoints, T}, KmerTokenizer::kUnknown, i32), m = Tensor::full({kPoints, T}, 1, u8),
+               y = Tensor::full({kPoints}, target.item(sample), i32);
         for (int64_t i = 0; i < keep.size(0); ++i)
           for (int64_t t = 0, unit = 0; t < T; ++t) {
             bool live = mask.data<uint8_t>()[sample * T + t];
             m.data<uint8_t>()[i * T + t] = live;
-            if (live && keep.data<uint8_t>()[i * keep.size(1) + unit++]) x.data<int32_t>()[i * T + t] = ids.data<int32_t>()[sample * T + t];
+            if (live && keep.data<uint8_t>()[i * keep.size(1) + unit++])
+              x.data<int32_t>()[i * T + t] = ids.data<int32_t>()[sample * T + t];
           }
         Results out = score_plan.run({{"ids", x}, {"mask", m}, {"target", y}});
         std::vector<double> p = out[0].to_vector<double>();
@@ -142,7 +153,8 @@ ExplainResult explain(const ExplainOptions& o) {
       };
     };
     Progress bar(2 * count, "deletion curves");
-    for (auto [name, all] : {std::pair(rules.name(), &relevances), std::pair(std::string("gradient x input"), &baseline)}) {
+    for (auto [name, all] :
+         {std::pair(rules.name(), &relevances), std::pair(std::string("gradient x input"), &baseline)}) {
       std::vector<lrp::Curve> morf, lerf, random;
       for (int64_t i = 0; i < count; ++i) {
         lrp::CurveOptions steps{.steps = kPoints - 1, .batch = kPoints};
@@ -159,8 +171,12 @@ ExplainResult explain(const ExplainOptions& o) {
     bar.finish();
     result.area = page.curves[0].area();
     result.baseline_area = page.curves[1].area();
-    page.curve_note = fmt::format("Mean probability of the predicted class over {} test barcodes while {}-mers are replaced by [UNK] in the order of their relevance. "
-                                  "A good explanation drops fast when the most relevant go first and holds when the least relevant go first: the shaded area is large.", count, saved.config.k);
+    page.curve_note = fmt::format(
+        "Mean probability of the predicted class over {} test barcodes while {}-mers are replaced by [UNK] in the "
+        "order of their relevance. "
+        "A good explanation drops fast when the most relevant go first and holds when the least relevant go first: the "
+        "shaded area is large.",
+        count, saved.config.k);
   }
 
   // ---- single predictions, each with its ledger
@@ -170,25 +186,30 @@ ExplainResult explain(const ExplainOptions& o) {
   Plan plan = compile({relevance, traced.score, ledger.outputs()});
   int64_t shown = std::min(n, o.count);
   for (int64_t i = 0; i < shown; ++i) {
-    Results out = plan.run({{"ids", rows(ids, i, i + 1)}, {"mask", rows(mask, i, i + 1)}, {"target", rows(target, i, i + 1)}});
+    Results out =
+        plan.run({{"ids", rows(ids, i, i + 1)}, {"mask", rows(mask, i, i + 1)}, {"target", rows(target, i, i + 1)}});
     lrp::LedgerReport report = ledger.read(out);
     const std::string& sequence = b.sequence[size_t(samples[size_t(i)])];
     lrp::ReportSample s;
     s.title = b.id[size_t(samples[size_t(i)])];
-    if (b.columns.contains("species") && !b.columns.at("species")[size_t(samples[size_t(i)])].empty()) s.title += " · " + b.columns.at("species")[size_t(samples[size_t(i)])];
+    if (b.columns.contains("species") && !b.columns.at("species")[size_t(samples[size_t(i)])].empty())
+      s.title += " · " + b.columns.at("species")[size_t(samples[size_t(i)])];
     s.truth = saved.classes[size_t(truth[size_t(i)])];
     s.predicted = saved.classes[size_t(target.data<int32_t>()[i])];
     std::vector<double> p = softmax_row(logits, i);
     std::vector<size_t> best(p.size());
     std::iota(best.begin(), best.end(), 0);
-    std::partial_sort(best.begin(), best.begin() + std::min<int64_t>(4, int64_t(p.size())), best.end(), [&](size_t a, size_t c) { return p[a] > p[c]; });
-    for (size_t k = 0; k < std::min<size_t>(4, p.size()); ++k) s.probabilities.push_back({saved.classes[best[k]], p[best[k]]});
+    std::partial_sort(best.begin(), best.begin() + std::min<int64_t>(4, int64_t(p.size())), best.end(),
+                      [&](size_t a, size_t c) { return p[a] > p[c]; });
+    for (size_t k = 0; k < std::min<size_t>(4, p.size()); ++k)
+      s.probabilities.push_back({saved.classes[best[k]], p[best[k]]});
     for (int64_t t = 0; t < T; ++t) {
       auto [from, to] = tokenizer.nucleotides(t, int64_t(sequence.size()));
       if (from >= to) continue;
       double r = out[0].item(t);
       std::string word = sequence.substr(size_t(from), size_t(to - from));
-      s.pieces.push_back({word, r, fmt::format("{} at {}-{}: {:+.4f}", word, o.data.begin + from + 1, o.data.begin + to, r)});
+      s.pieces.push_back(
+          {word, r, fmt::format("{} at {}-{}: {:+.4f}", word, o.data.begin + from + 1, o.data.begin + to, r)});
     }
     s.layers = through_blocks(report);
     s.ops = lrp::absorbed_by_op(report, 8);
@@ -204,7 +225,8 @@ ExplainResult explain(const ExplainOptions& o) {
   page.facts.push_back({"largest unexplained share", result.worst_residual});
   write_file_atomically(o.out, lrp::html(page));
   fmt::print("explain: {} barcodes in {}", shown, o.out);
-  if (o.evaluate > 0) fmt::print("; area between deletion curves {:.3f}, gradient x input {:.3f}", result.area, result.baseline_area);
+  if (o.evaluate > 0)
+    fmt::print("; area between deletion curves {:.3f}, gradient x input {:.3f}", result.area, result.baseline_area);
   fmt::print("\n");
   return result;
 }

@@ -6,12 +6,12 @@ namespace barcode {
 
 struct ExplainOptions {
   DataOptions data;
-  std::string model;               ///< classifier.safetensors
+  std::string model;  ///< classifier.safetensors
   std::string label = "family";
-  std::string rules = "attn";      ///< preset of lrp/presets.h
+  std::string rules = "attn";  ///< preset of lrp/presets.h
   std::string out = "why.html";
-  int64_t count = 10;              ///< barcodes shown
-  int64_t evaluate = 200;          ///< barcodes for the deletion curves
+  int64_t count = 10;      ///< barcodes shown
+  int64_t evaluate = 200;  ///< barcodes for the deletion curves
   int64_t min_count = 2;
   double test_fraction = 0.2;
   uint64_t seed = 0;

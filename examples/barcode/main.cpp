@@ -1,5 +1,5 @@
-// Barcodes from end to end: pretrain an encoder without labels, fine-tune a classifier, probe the embeddings, and explain
-// single predictions down to the nucleotide.
+// Barcodes from end to end: pretrain an encoder without labels, fine-tune a classifier, probe the embeddings, and
+// explain single predictions down to the nucleotide.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -12,9 +12,13 @@ using namespace barcode;
 namespace {
 
 void add_data(CLI::App* app, DataOptions& d) {
-  app->add_option("--data", d.path, "FASTA (.fa, .fasta, also .gz) or table (.csv, .tsv, also .gz)")->required()->check(CLI::ExistingFile);
+  app->add_option("--data", d.path, "FASTA (.fa, .fasta, also .gz) or table (.csv, .tsv, also .gz)")
+      ->required()
+      ->check(CLI::ExistingFile);
   app->add_option("--sequence-column", d.sequence_column, "tables: the column with the sequence");
-  app->add_option("--primer", d.primer, "start each sequence after the best match of this primer (IUPAC letters), leave out those without")->capture_default_str();
+  app->add_option("--primer", d.primer,
+                  "start each sequence after the best match of this primer (IUPAC letters), leave out those without")
+      ->capture_default_str();
   app->add_option("--begin", d.begin, "cut off letters before this position")->capture_default_str();
   app->add_option("--length", d.length, "use at most so many letters")->capture_default_str();
   app->add_option("--min-length", d.min_length, "leave out shorter sequences")->capture_default_str();
@@ -27,7 +31,8 @@ void add_model(CLI::App* app, whence::models::BarcodeConfig& m) {
   app->add_option("--dropout", m.dropout, "dropout while training")->capture_default_str()->check(CLI::Range(0.0, 0.9));
 }
 template <class Options> void add_training(CLI::App* app, Options& o) {
-  app->add_option("--out", o.out, "folder for checkpoints, metrics, curves and the model; a run found there goes on")->capture_default_str();
+  app->add_option("--out", o.out, "folder for checkpoints, metrics, curves and the model; a run found there goes on")
+      ->capture_default_str();
   app->add_option("--epochs", o.epochs, "passes over the training sequences")->capture_default_str();
   app->add_option("--batch", o.batch, "sequences per step")->capture_default_str();
   app->add_option("--lr", o.lr, "peak learning rate (AdamW, one cycle)")->capture_default_str();
@@ -48,11 +53,16 @@ int main(int argc, char** argv) {
   add_data(p, pre.data);
   add_model(p, pre.model);
   add_training(p, pre);
-  p->add_option("--objective", pre.objective, "mae: encoder sees only visible tokens; mlm: BarcodeBERT")->capture_default_str();
-  p->add_flag("--predict-seen", pre.predict_seen, "mae: the loss counts visible tokens too, so that the encoder keeps what each token says");
+  p->add_option("--objective", pre.objective, "mae: encoder sees only visible tokens; mlm: BarcodeBERT")
+      ->capture_default_str();
+  p->add_flag("--predict-seen", pre.predict_seen,
+              "mae: the loss counts visible tokens too, so that the encoder keeps what each token says");
   p->add_option("--mask", pre.mask, "share of tokens to hide")->capture_default_str()->check(CLI::Range(0.05, 0.95));
   p->add_option("--label", pre.label, "leave out the test side of this label's split");
-  p->callback([&] { pre.model.max_tokens = pre.data.length / pre.model.k; pretrain(pre); });
+  p->callback([&] {
+    pre.model.max_tokens = pre.data.length / pre.model.k;
+    pretrain(pre);
+  });
 
   FinetuneOptions fine;
   auto* f = app.add_subcommand("finetune", "train a classifier, from a pretrained encoder or from scratch");
@@ -60,10 +70,16 @@ int main(int argc, char** argv) {
   add_model(f, fine.model);
   add_training(f, fine);
   f->add_option("--encoder", fine.encoder, "encoder.safetensors of pretrain")->check(CLI::ExistingFile);
-  f->add_option("--label", fine.label, "label column: a table's column, a rank of a lineage header, or field1, field2, ...")->capture_default_str();
-  f->add_option("--min-count", fine.min_count, "leave out classes with fewer distinct sequences")->capture_default_str();
+  f->add_option("--label", fine.label,
+                "label column: a table's column, a rank of a lineage header, or field1, field2, ...")
+      ->capture_default_str();
+  f->add_option("--min-count", fine.min_count, "leave out classes with fewer distinct sequences")
+      ->capture_default_str();
   f->add_option("--label-smoothing", fine.label_smoothing, "of the cross entropy")->capture_default_str();
-  f->callback([&] { fine.model.max_tokens = fine.data.length / fine.model.k; finetune(fine); });
+  f->callback([&] {
+    fine.model.max_tokens = fine.data.length / fine.model.k;
+    finetune(fine);
+  });
 
   ProbeOptions pro;
   auto* q = app.add_subcommand("probe", "1-NN on mean-pooled embeddings, against k-mer counts and a random encoder");
@@ -71,10 +87,14 @@ int main(int argc, char** argv) {
   add_model(q, pro.model);
   q->add_option("--encoder", pro.encoder, "encoder.safetensors of pretrain")->check(CLI::ExistingFile);
   q->add_option("--label", pro.label, "label column")->capture_default_str();
-  q->add_option("--hold-out", pro.hold_out, "column whose equals do not count as neighbours; empty for none")->capture_default_str();
+  q->add_option("--hold-out", pro.hold_out, "column whose equals do not count as neighbours; empty for none")
+      ->capture_default_str();
   q->add_option("--baseline-k", pro.k, "word length of the k-mer baseline")->capture_default_str();
   q->add_option("--seed", pro.seed, "of the random encoder")->capture_default_str();
-  q->callback([&] { pro.model.max_tokens = pro.data.length / pro.model.k; print(probe(pro), pro); });
+  q->callback([&] {
+    pro.model.max_tokens = pro.data.length / pro.model.k;
+    print(probe(pro), pro);
+  });
 
   ExplainOptions ex;
   auto* e = app.add_subcommand("explain", "one HTML page: which nucleotides single predictions rest on");
@@ -86,7 +106,8 @@ int main(int argc, char** argv) {
   e->add_option("--seed", ex.seed, "as given to finetune")->capture_default_str();
   e->add_option("--rules", ex.rules, "attn, cp, dynamic or epsilon")->capture_default_str();
   e->add_option("--count", ex.count, "test barcodes on the page")->capture_default_str();
-  e->add_option("--evaluate", ex.evaluate, "test barcodes for the deletion curves; 0 leaves them out")->capture_default_str();
+  e->add_option("--evaluate", ex.evaluate, "test barcodes for the deletion curves; 0 leaves them out")
+      ->capture_default_str();
   e->add_option("--out", ex.out, "the page")->capture_default_str();
   e->callback([&] { explain(ex); });
 
@@ -100,7 +121,10 @@ int main(int argc, char** argv) {
   d->add_option("--finetune-epochs", all.finetune_epochs)->capture_default_str();
   d->add_option("--seed", all.seed)->capture_default_str();
   d->add_option("--out", all.out, "folder for everything; a run found there goes on")->capture_default_str();
-  d->callback([&] { all.model.max_tokens = all.data.length / all.model.k; demo(all); });
+  d->callback([&] {
+    all.model.max_tokens = all.data.length / all.model.k;
+    demo(all);
+  });
 
   try {
     app.parse(argc, argv);

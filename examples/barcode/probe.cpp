@@ -41,11 +41,13 @@ std::vector<ProbeRow> probe(const ProbeOptions& o) {
   auto measure = [&](const std::string& name, const Tensor& t) {
     ProbeRow r{name};
     r.leave_one_out = neighbour_accuracy(nearest_other(t, itself), l.label, l.label, itself, itself).fraction();
-    if (!o.hold_out.empty()) r.held_out = neighbour_accuracy(nearest_other(t, group), l.label, l.label, group, group).fraction();
+    if (!o.hold_out.empty())
+      r.held_out = neighbour_accuracy(nearest_other(t, group), l.label, l.label, group, group).fraction();
     rows.push_back(r);
   };
   measure(fmt::format("{}-mer counts", o.k), kmer_profiles(sequences, o.k));
-  auto embed = [&](const std::string& name, const models::BarcodeConfig& config, const std::map<std::string, Tensor>& weights) {
+  auto embed = [&](const std::string& name, const models::BarcodeConfig& config,
+                   const std::map<std::string, Tensor>& weights) {
     models::BarcodeClassifier model(config, 2);
     model.init(o.seed);
     if (!weights.empty()) models::load_encoder(model, weights);

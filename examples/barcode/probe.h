@@ -6,11 +6,11 @@ namespace barcode {
 
 struct ProbeOptions {
   DataOptions data;
-  std::string encoder;             ///< file of pretrain; empty: only the k-mer baseline and a random encoder
+  std::string encoder;  ///< file of pretrain; empty: only the k-mer baseline and a random encoder
   std::string label = "family";
   std::string hold_out = "genus";  ///< neighbours of the query's own group do not count; empty: leave one out only
   whence::models::BarcodeConfig model;
-  int k = 5;                       ///< of the k-mer baseline
+  int k = 5;  ///< of the k-mer baseline
   uint64_t seed = 0;
 };
 struct ProbeRow {

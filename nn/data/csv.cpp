@@ -79,9 +79,8 @@ bool CsvReader::next(std::vector<std::string>& fields) {
   if (!read_row(fields)) return false;
   if (width_ == 0) width_ = fields.size();
   if (fields.size() != width_)
-    throw IoError(source_.name() + ":" + std::to_string(row_line_) + ": the row has " +
-                  std::to_string(fields.size()) + " fields, " +
-                  (columns_.empty() ? "the first row" : "the header") + " has " + std::to_string(width_));
+    throw IoError(source_.name() + ":" + std::to_string(row_line_) + ": the row has " + std::to_string(fields.size()) +
+                  " fields, " + (columns_.empty() ? "the first row" : "the header") + " has " + std::to_string(width_));
   return true;
 }
 
@@ -113,8 +112,8 @@ double CsvTable::number(int64_t row, size_t column) const {
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (digits.empty() || error != std::errc() || end != digits.data() + digits.size())
     throw IoError(name_ + ":" + std::to_string(line(row)) + ": column " +
-                  (column < columns_.size() ? "'" + columns_[column] + "'" : std::to_string(column + 1)) +
-                  " holds '" + std::string(text.substr(0, 60)) + "', which is no number");
+                  (column < columns_.size() ? "'" + columns_[column] + "'" : std::to_string(column + 1)) + " holds '" +
+                  std::string(text.substr(0, 60)) + "', which is no number");
   return value;
 }
 
@@ -145,9 +144,7 @@ CsvTable collect_csv(CsvReader reader) {
   return table;
 }
 
-CsvTable read_csv(const std::string& path, CsvOptions options) {
-  return collect_csv(CsvReader(path, options));
-}
+CsvTable read_csv(const std::string& path, CsvOptions options) { return collect_csv(CsvReader(path, options)); }
 CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options, const std::string& name) {
   return collect_csv(CsvReader(ByteSource::memory(bytes, name), options));
 }

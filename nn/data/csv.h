@@ -19,8 +19,7 @@ struct CsvOptions {
 ///         a quote that is never closed.
 class CsvReader {
  public:
-  explicit CsvReader(const std::string& path, CsvOptions options = {})
-      : CsvReader(ByteSource::file(path), options) {}
+  explicit CsvReader(const std::string& path, CsvOptions options = {}) : CsvReader(ByteSource::file(path), options) {}
   explicit CsvReader(ByteSource source, CsvOptions options = {});
   /// Names of the columns; empty without a header.
   const std::vector<std::string>& columns() const { return columns_; }
@@ -48,9 +47,7 @@ class CsvTable {
   /// that name.
   size_t column(const std::string& name) const;
   const std::string& at(int64_t row, size_t column) const { return rows_.at(size_t(row)).at(column); }
-  const std::string& at(int64_t row, const std::string& column) const {
-    return at(row, this->column(column));
-  }
+  const std::string& at(int64_t row, const std::string& column) const { return at(row, this->column(column)); }
   /// A number. \throws IoError naming file, line, column and text when the field is none (an empty field is
   /// none).
   double number(int64_t row, size_t column) const;
@@ -69,7 +66,6 @@ class CsvTable {
 };
 
 CsvTable read_csv(const std::string& path, CsvOptions options = {});
-CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options = {},
-                   const std::string& name = "memory");
+CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options = {}, const std::string& name = "memory");
 
 }  // namespace whence

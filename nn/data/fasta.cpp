@@ -35,9 +35,9 @@ bool FastaReader::next(FastaRecord& record) {
         if (c == ' ' || c == '\t') continue;
         bool lower = c >= 'a' && c <= 'z';
         if (!lower && !(c >= 'A' && c <= 'Z') && c != '-' && c != '.' && c != '*')
-          fail(lines_.line(), (c >= 0x20 && c < 0x7f ? std::string("'") + c + "'"
-                                                     : "byte " + std::to_string(int(uint8_t(c)))) +
-                                  " is no letter of a sequence");
+          fail(lines_.line(),
+               (c >= 0x20 && c < 0x7f ? std::string("'") + c + "'" : "byte " + std::to_string(int(uint8_t(c)))) +
+                   " is no letter of a sequence");
         if (!open) fail(lines_.line(), "sequence before the first '>' header");
         record.sequence += lower && options_.upper ? char(c - 32) : c;
       }
@@ -58,8 +58,7 @@ static std::vector<FastaRecord> all(FastaReader reader) {
 std::vector<FastaRecord> read_fasta(const std::string& path, FastaOptions options) {
   return all(FastaReader(path, options));
 }
-std::vector<FastaRecord> parse_fasta(std::span<const std::byte> bytes, FastaOptions options,
-                                     const std::string& name) {
+std::vector<FastaRecord> parse_fasta(std::span<const std::byte> bytes, FastaOptions options, const std::string& name) {
   return all(FastaReader(ByteSource::memory(bytes, name), options));
 }
 

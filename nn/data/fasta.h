@@ -32,8 +32,7 @@ class FastaReader {
  public:
   explicit FastaReader(const std::string& path, FastaOptions options = {})
       : FastaReader(ByteSource::file(path), options) {}
-  explicit FastaReader(ByteSource source, FastaOptions options = {})
-      : lines_(std::move(source)), options_(options) {}
+  explicit FastaReader(ByteSource source, FastaOptions options = {}) : lines_(std::move(source)), options_(options) {}
   /// Fills `record`; false at the end.
   bool next(FastaRecord& record);
 

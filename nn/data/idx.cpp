@@ -10,15 +10,13 @@
 namespace whence {
 namespace {
 
-template <class T>
-T big_endian(const std::byte* p) {
+template <class T> T big_endian(const std::byte* p) {
   std::byte b[sizeof(T)];
   std::reverse_copy(p, p + sizeof(T), b);
   return std::bit_cast<T>(b);
 }
 
-template <class From, class To>
-Tensor decode(const std::vector<std::byte>& raw, const Shape& shape, DType dtype) {
+template <class From, class To> Tensor decode(const std::vector<std::byte>& raw, const Shape& shape, DType dtype) {
   Tensor t = Tensor::empty(shape, dtype);
   To* out = t.data<To>();
   for (int64_t i = 0, n = shape.numel(); i < n; ++i)
@@ -27,9 +25,7 @@ Tensor decode(const std::vector<std::byte>& raw, const Shape& shape, DType dtype
 }
 
 Tensor read(ByteSource source) {
-  auto fail = [&](const std::string& why) {
-    throw IoError(source.name() + ": not a valid idx file: " + why);
-  };
+  auto fail = [&](const std::string& why) { throw IoError(source.name() + ": not a valid idx file: " + why); };
   std::byte head[4];
   if (source.read(head) != 4) fail("shorter than its magic number");
   int type = int(head[2]), rank = int(head[3]);
@@ -64,25 +60,18 @@ Tensor read(ByteSource source) {
     raw.resize(had + want);
     size_t got = source.read(std::span(raw).subspan(had));
     if (got < want)
-      fail("the extents " + shape.str() + " ask for " + std::to_string(need) + " bytes, " +
-           std::to_string(had + got) + " are there");
+      fail("the extents " + shape.str() + " ask for " + std::to_string(need) + " bytes, " + std::to_string(had + got) +
+           " are there");
   }
   if (source.get() >= 0)
-    fail("there are bytes after the " + std::to_string(need) + " that the extents " + shape.str() +
-         " ask for");
+    fail("there are bytes after the " + std::to_string(need) + " that the extents " + shape.str() + " ask for");
   switch (type) {
-    case 0x08:
-      return decode<uint8_t, uint8_t>(raw, shape, u8);
-    case 0x09:
-      return decode<int8_t, int32_t>(raw, shape, i32);
-    case 0x0b:
-      return decode<int16_t, int32_t>(raw, shape, i32);
-    case 0x0c:
-      return decode<int32_t, int32_t>(raw, shape, i32);
-    case 0x0d:
-      return decode<float, float>(raw, shape, f32);
-    default:
-      return decode<double, double>(raw, shape, f64);
+    case 0x08: return decode<uint8_t, uint8_t>(raw, shape, u8);
+    case 0x09: return decode<int8_t, int32_t>(raw, shape, i32);
+    case 0x0b: return decode<int16_t, int32_t>(raw, shape, i32);
+    case 0x0c: return decode<int32_t, int32_t>(raw, shape, i32);
+    case 0x0d: return decode<float, float>(raw, shape, f32);
+    default: return decode<double, double>(raw, shape, f64);
   }
 }
 

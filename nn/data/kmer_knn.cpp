@@ -13,8 +13,7 @@ namespace {
 
 constexpr int64_t kPanel =
     64;  // references side by side in the inner loop, so that it runs over columns, not over a sum
-constexpr int64_t kDepth =
-    256;  // features per pass: a packed panel of 64 KiB stays in the second-level cache
+constexpr int64_t kDepth = 256;  // features per pass: a packed panel of 64 KiB stays in the second-level cache
 constexpr int64_t kRows = 4;
 
 void check_rows(const Tensor& t, const char* what) {
@@ -22,8 +21,7 @@ void check_rows(const Tensor& t, const char* what) {
     throw DTypeError(std::string("nearest_neighbours: ") + what + " must be f32, got " +
                      std::string(name_of(t.dtype())));
   if (t.rank() != 2)
-    throw ShapeError(std::string("nearest_neighbours: ") + what + " must be [rows, features], got " +
-                     t.shape().str());
+    throw ShapeError(std::string("nearest_neighbours: ") + what + " must be [rows, features], got " + t.shape().str());
 }
 
 // scores[r][c] += q[r][k] * panel[k][c], for kRows rows.
@@ -78,8 +76,8 @@ std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& r
   bool grouped = !query_groups.empty() || !reference_groups.empty();
   if (grouped && (int64_t(query_groups.size()) != n || int64_t(reference_groups.size()) != m))
     throw ValueError("nearest_neighbours: " + std::to_string(query_groups.size()) + " and " +
-                     std::to_string(reference_groups.size()) + " groups for " + std::to_string(n) +
-                     " queries and " + std::to_string(m) + " references");
+                     std::to_string(reference_groups.size()) + " groups for " + std::to_string(n) + " queries and " +
+                     std::to_string(m) + " references");
   Tensor q = queries.contiguous_tensor(), r = references.contiguous_tensor();
   std::vector<Neighbour> best(size_t(n), Neighbour{-1, 0});
 
@@ -111,8 +109,7 @@ std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& r
             block(edge, depth, depth, pp + (p * d + k) * kPanel,
                   reinterpret_cast<float(*)[kPanel]>(scores + i * kPanel));
           } else {
-            block(from, d, depth, pp + (p * d + k) * kPanel,
-                  reinterpret_cast<float(*)[kPanel]>(scores + i * kPanel));
+            block(from, d, depth, pp + (p * d + k) * kPanel, reinterpret_cast<float(*)[kPanel]>(scores + i * kPanel));
           }
         }
       }
@@ -145,8 +142,7 @@ Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<con
                             std::span<const int64_t> reference_groups) {
   bool grouped = !query_groups.empty() || !reference_groups.empty();
   if (neighbours.size() != query_labels.size() ||
-      (grouped &&
-       (query_groups.size() != query_labels.size() || reference_groups.size() != reference_labels.size())))
+      (grouped && (query_groups.size() != query_labels.size() || reference_groups.size() != reference_labels.size())))
     throw ValueError("neighbour_accuracy: lists of different length");
   std::map<int64_t, int64_t> with_label;
   std::map<std::pair<int64_t, int64_t>, int64_t> with_label_in_group;
@@ -163,8 +159,7 @@ Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<con
     int64_t label = query_labels[i];
     if (label < 0) continue;
     int64_t usable = count(with_label, label);
-    if (grouped && query_groups[i] >= 0)
-      usable -= count(with_label_in_group, std::pair(label, query_groups[i]));
+    if (grouped && query_groups[i] >= 0) usable -= count(with_label_in_group, std::pair(label, query_groups[i]));
     if (usable <= 0) continue;
     ++a.counted;
     a.right += neighbours[i].index >= 0 && reference_labels[size_t(neighbours[i].index)] == label;

@@ -38,8 +38,7 @@ struct Accuracy {
 /// How often the neighbour has the query's label. Queries whose label occurs nowhere among the references
 /// they may use cannot be right and are not counted; neither are negative labels.
 Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<const int64_t> query_labels,
-                            std::span<const int64_t> reference_labels,
-                            std::span<const int64_t> query_groups = {},
+                            std::span<const int64_t> reference_labels, std::span<const int64_t> query_groups = {},
                             std::span<const int64_t> reference_groups = {});
 
 }  // namespace whence

@@ -11,8 +11,7 @@ namespace whence {
 std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch) {
   std::vector<int64_t> order(size_t(n), 0);
   std::iota(order.begin(), order.end(), int64_t(0));
-  RandomStream(seed, epoch, 0x6f72646572)
-      .shuffle(std::span(order));  // "order": apart from the streams of the samples
+  RandomStream(seed, epoch, 0x6f72646572).shuffle(std::span(order));  // "order": apart from the streams of the samples
   return order;
 }
 
@@ -97,16 +96,15 @@ struct DataLoader::Impl {
 DataLoader::DataLoader(Dataset dataset, LoaderOptions options) : impl_(std::make_unique<Impl>()) {
   auto& o = options;
   if (!dataset.fill) throw ValueError("DataLoader: the dataset has no fill function");
-  if (o.batch_size < 1 || o.workers < 0 || o.prefetch < 1 || o.shards < 1 || o.shard < 0 ||
-      o.shard >= o.shards)
+  if (o.batch_size < 1 || o.workers < 0 || o.prefetch < 1 || o.shards < 1 || o.shard < 0 || o.shard >= o.shards)
     throw ValueError(
         "DataLoader: batch_size, prefetch and shards must be positive, workers not negative, and shard below "
         "shards");
   int64_t all = o.drop_last ? dataset.size / o.batch_size : (dataset.size + o.batch_size - 1) / o.batch_size;
   impl_->batches = all / o.shards;
   if (impl_->batches < 1)
-    throw ValueError("DataLoader: an epoch of " + std::to_string(dataset.size) +
-                     " samples holds no batch of " + std::to_string(o.batch_size) +
+    throw ValueError("DataLoader: an epoch of " + std::to_string(dataset.size) + " samples holds no batch of " +
+                     std::to_string(o.batch_size) +
                      (o.shards > 1 ? " for each of " + std::to_string(o.shards) + " shards" : ""));
   impl_->dataset = std::move(dataset);
   impl_->options = o;
@@ -198,10 +196,8 @@ DataLoader::Epoch::Iterator DataLoader::Epoch::begin() {
 }
 
 DataLoader::Epoch::Iterator& DataLoader::Epoch::Iterator::operator++() {
-  if (batch_.last)
-    loader_ = nullptr;
-  else
-    batch_ = loader_->next();
+  if (batch_.last) loader_ = nullptr;
+  else batch_ = loader_->next();
   return *this;
 }
 

@@ -37,9 +37,7 @@ struct Batch {
 /// state. Whatever it throws is thrown by DataLoader::next() in the place of that batch.
 struct Dataset {
   int64_t size = 0;
-  std::function<std::map<std::string, Tensor>(std::span<const int64_t> samples,
-                                              std::span<RandomStream> random)>
-      fill;
+  std::function<std::map<std::string, Tensor>(std::span<const int64_t> samples, std::span<RandomStream> random)> fill;
 };
 
 struct LoaderOptions {

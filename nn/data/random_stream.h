@@ -17,8 +17,7 @@ constexpr uint64_t mix64(uint64_t x) {
 /// nothing. Copies continue independently.
 class RandomStream {
  public:
-  template <class... Names>
-  explicit constexpr RandomStream(Names... names) {
+  template <class... Names> explicit constexpr RandomStream(Names... names) {
     ((key_ = mix64(key_ + kStep + mix64(uint64_t(names) + kStep))), ...);
   }
   /// 64 random bits.
@@ -37,8 +36,7 @@ class RandomStream {
       if (uint64_t(product) >= floor) return int64_t(uint64_t(product >> 64));
     }
   }
-  template <class T>
-  constexpr void shuffle(std::span<T> values) {
+  template <class T> constexpr void shuffle(std::span<T> values) {
     for (size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[size_t(below(int64_t(i)))]);
   }
 

@@ -40,8 +40,7 @@ void mark_groups(const std::vector<std::vector<int64_t>>& groups, double want, R
 }
 
 // Members by group, groups in order of first occurrence.
-template <class Keep>
-std::vector<std::vector<int64_t>> members(std::span<const int64_t> groups, Keep&& keep) {
+template <class Keep> std::vector<std::vector<int64_t>> members(std::span<const int64_t> groups, Keep&& keep) {
   std::unordered_map<int64_t, size_t> at;
   std::vector<std::vector<int64_t>> out;
   for (size_t i = 0; i < groups.size(); ++i) {
@@ -79,21 +78,18 @@ Split split_groups(std::span<const int64_t> groups, SplitOptions options) {
   return by_test(groups.size(), test);
 }
 
-Split split_stratified(std::span<const int64_t> labels, std::span<const int64_t> groups,
-                       SplitOptions options) {
+Split split_stratified(std::span<const int64_t> labels, std::span<const int64_t> groups, SplitOptions options) {
   check(options);
   if (labels.size() != groups.size())
     throw ValueError("split_stratified: " + std::to_string(labels.size()) + " labels for " +
                      std::to_string(groups.size()) + " groups");
   std::map<int64_t, std::vector<std::vector<int64_t>>> by_label;
-  for (auto& g : members(groups, [](size_t) { return true; }))
-    by_label[labels[size_t(g[0])]].push_back(std::move(g));
+  for (auto& g : members(groups, [](size_t) { return true; })) by_label[labels[size_t(g[0])]].push_back(std::move(g));
   std::vector<bool> test(labels.size());
   for (const auto& [label, own] : by_label) {
     double n = 0;
     for (const auto& g : own) n += double(g.size());
-    if (own.size() > 1)
-      mark_groups(own, options.test_fraction * n, RandomStream(options.seed, 2, label), test);
+    if (own.size() > 1) mark_groups(own, options.test_fraction * n, RandomStream(options.seed, 2, label), test);
   }
   return by_test(labels.size(), test);
 }

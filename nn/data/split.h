@@ -32,8 +32,7 @@ Split split_groups(std::span<const int64_t> groups, SplitOptions options = {});
 /// The same within each label, so that every label has its fraction in the test set, as near as whole groups
 /// allow. A label with a single group stays in training. A group whose samples have several labels counts for
 /// its first sample's. \throws ValueError when labels and groups differ in length.
-Split split_stratified(std::span<const int64_t> labels, std::span<const int64_t> groups,
-                       SplitOptions options = {});
+Split split_stratified(std::span<const int64_t> labels, std::span<const int64_t> groups, SplitOptions options = {});
 
 /// All samples of a random choice of whole families (or genera, ...) become the test set: `fraction` of the
 /// distinct values of `family`, at least one. For probes on what training never saw.

@@ -28,9 +28,8 @@ Lineage parse_lineage_header(std::string_view header) {
   auto fields = split_text(header, '\t');
   auto ranks = split_text(fields.back(), ';');
   if (fields.size() < 2 || ranks.size() != 6)
-    throw ValueError("no lineage of six ranks after a tab (" +
-                     std::to_string(fields.size() < 2 ? 0 : ranks.size()) + " ranks): '" +
-                     std::string(header.substr(0, 120)) + "'");
+    throw ValueError("no lineage of six ranks after a tab (" + std::to_string(fields.size() < 2 ? 0 : ranks.size()) +
+                     " ranks): '" + std::string(header.substr(0, 120)) + "'");
   Lineage out;
   for (size_t i = 0; i < 6; ++i) out.ranks[i] = trimmed(ranks[i]);
   size_t blank = fields[0].find(' ');

@@ -8,7 +8,7 @@ namespace whence {
 
 struct Lineage {
   std::string id;
-  std::string species;  ///< "Genus epithet"; empty where the header names none ("sp.", strains only)
+  std::string species;               ///< "Genus epithet"; empty where the header names none ("sp.", strains only)
   std::array<std::string, 6> ranks;  ///< domain, phylum, class, order, family, genus
   const std::string& order() const { return ranks[3]; }
   const std::string& family() const { return ranks[4]; }

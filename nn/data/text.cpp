@@ -58,8 +58,7 @@ std::string encode_utf8(char32_t c) {
   if (c < 0x80) return {char(c)};
   if (c < 0x800) return {char(0xc0 | c >> 6), char(0x80 | (c & 0x3f))};
   if (c < 0x10000) return {char(0xe0 | c >> 12), char(0x80 | (c >> 6 & 0x3f)), char(0x80 | (c & 0x3f))};
-  return {char(0xf0 | c >> 18), char(0x80 | (c >> 12 & 0x3f)), char(0x80 | (c >> 6 & 0x3f)),
-          char(0x80 | (c & 0x3f))};
+  return {char(0xf0 | c >> 18), char(0x80 | (c >> 12 & 0x3f)), char(0x80 | (c >> 6 & 0x3f)), char(0x80 | (c & 0x3f))};
 }
 
 }  // namespace whence

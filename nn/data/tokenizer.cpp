@@ -10,16 +10,11 @@ namespace {
 
 int base(char c) {
   switch (c) {
-    case 'A':
-      return 0;
-    case 'C':
-      return 1;
-    case 'G':
-      return 2;
-    case 'T':
-      return 3;
-    default:
-      return -1;
+    case 'A': return 0;
+    case 'C': return 1;
+    case 'G': return 2;
+    case 'T': return 3;
+    default: return -1;
   }
 }
 
@@ -63,13 +58,11 @@ Tokens KmerTokenizer::encode(std::string_view sequence, int offset) const {
   return out;
 }
 
-std::pair<Tensor, Tensor> KmerTokenizer::encode_batch(std::span<const std::string> sequences,
-                                                      int offset) const {
+std::pair<Tensor, Tensor> KmerTokenizer::encode_batch(std::span<const std::string> sequences, int offset) const {
   int64_t n = int64_t(sequences.size());
   Tensor ids = Tensor::empty({n, length()}, i32), mask = Tensor::empty({n, length()}, u8);
   for (int64_t i = 0; i < n; ++i)
-    encode_into(sequences[size_t(i)], offset, ids.data<int32_t>() + i * length(),
-                mask.data<uint8_t>() + i * length());
+    encode_into(sequences[size_t(i)], offset, ids.data<int32_t>() + i * length(), mask.data<uint8_t>() + i * length());
   return {ids, mask};
 }
 
@@ -85,8 +78,7 @@ std::string KmerTokenizer::word(int32_t id) const {
   return out;
 }
 
-std::pair<int64_t, int64_t> KmerTokenizer::nucleotides(int64_t position, int64_t sequence_length,
-                                                       int offset) const {
+std::pair<int64_t, int64_t> KmerTokenizer::nucleotides(int64_t position, int64_t sequence_length, int offset) const {
   check_offset(offset, options_.k);
   if (position < 0 || position >= length())
     throw ValueError("KmerTokenizer: token " + std::to_string(position) + " of " + std::to_string(length()));
@@ -94,11 +86,10 @@ std::pair<int64_t, int64_t> KmerTokenizer::nucleotides(int64_t position, int64_t
   return {std::min(begin, sequence_length), std::min(begin + options_.k, sequence_length)};
 }
 
-std::vector<float> KmerTokenizer::spread(std::span<const float> per_token, int64_t sequence_length,
-                                         int offset) const {
+std::vector<float> KmerTokenizer::spread(std::span<const float> per_token, int64_t sequence_length, int offset) const {
   if (int64_t(per_token.size()) != length())
-    throw ShapeError("KmerTokenizer: " + std::to_string(per_token.size()) + " scores for " +
-                     std::to_string(length()) + " tokens");
+    throw ShapeError("KmerTokenizer: " + std::to_string(per_token.size()) + " scores for " + std::to_string(length()) +
+                     " tokens");
   std::vector<float> out(size_t(std::max<int64_t>(sequence_length, 0)), 0.f);
   for (int64_t t = 0; t < length(); ++t) {
     auto [begin, end] = nucleotides(t, int64_t(out.size()), offset);
@@ -107,8 +98,7 @@ std::vector<float> KmerTokenizer::spread(std::span<const float> per_token, int64
   return out;
 }
 
-// ---- characters
-// -----------------------------------------------------------------------------------------------------
+// ---- characters -------------------------------------------------------------------------------------------------
 
 CharTokenizer CharTokenizer::from_text(std::string_view text, std::vector<std::string> specials) {
   std::vector<char32_t> all = decode_utf8(text);

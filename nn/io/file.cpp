@@ -41,8 +41,7 @@ int open_file(const std::string& path, struct stat* st) {
 
 }  // namespace
 
-// ---- MappedFile
-// -----------------------------------------------------------------------------------------------------
+// ---- MappedFile -------------------------------------------------------------------------------------------------
 
 std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   struct stat st;
@@ -66,8 +65,7 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(data_, size_);
 }
 
-// ---- ByteSource
-// -----------------------------------------------------------------------------------------------------
+// ---- ByteSource -------------------------------------------------------------------------------------------------
 
 struct ByteSource::Impl {
   std::string name;
@@ -151,8 +149,7 @@ struct ByteSource::Impl {
       int rc = inflate(&z, Z_NO_FLUSH);
       pending = pending.subspan(given - z.avail_in);
       have = plain.size() - z.avail_out;
-      if (rc == Z_STREAM_END)
-        member_open = false;
+      if (rc == Z_STREAM_END) member_open = false;
       else if (rc != Z_OK && rc != Z_BUF_ERROR)
         throw IoError(name + ": the gzip stream is damaged near byte " + std::to_string(z.total_out) +
                       " of its content: " + (z.msg ? z.msg : "zlib error " + std::to_string(rc)));
@@ -212,8 +209,7 @@ std::string ByteSource::rest(size_t limit) {
   return all;
 }
 
-// ---- LineReader
-// -----------------------------------------------------------------------------------------------------
+// ---- LineReader -------------------------------------------------------------------------------------------------
 
 bool LineReader::next(std::string& line) {
   line.clear();

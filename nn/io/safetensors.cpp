@@ -26,12 +26,11 @@ struct FileDType {
   DType as;  // what it becomes here
 };
 constexpr FileDType kDTypes[] = {
-    {"F64", 8, true, f64},      {"F32", 4, true, f32},      {"BF16", 2, true, bf16},
-    {"F16", 2, true, f16},      {"I64", 8, true, i64},      {"I32", 4, true, i32},
-    {"U8", 1, true, u8},        {"BOOL", 1, true, boolean}, {"I8", 1, true, i32},
-    {"I16", 2, true, i32},      {"U16", 2, true, i32},      {"U32", 4, true, i64},
-    {"U64", 8, false, i64},     {"F8_E4M3", 1, false, f32}, {"F8_E5M2", 1, false, f32},
-    {"F8_E8M0", 1, false, f32}, {"C64", 8, false, f32},
+    {"F64", 8, true, f64},  {"F32", 4, true, f32},      {"BF16", 2, true, bf16},    {"F16", 2, true, f16},
+    {"I64", 8, true, i64},  {"I32", 4, true, i32},      {"U8", 1, true, u8},        {"BOOL", 1, true, boolean},
+    {"I8", 1, true, i32},   {"I16", 2, true, i32},      {"U16", 2, true, i32},      {"U32", 4, true, i64},
+    {"U64", 8, false, i64}, {"F8_E4M3", 1, false, f32}, {"F8_E5M2", 1, false, f32}, {"F8_E8M0", 1, false, f32},
+    {"C64", 8, false, f32},
 };
 
 const FileDType* find_dtype(std::string_view name) {
@@ -60,8 +59,7 @@ struct Reject {
   }
 };
 
-template <class From, class To>
-Tensor widened(const std::byte* p, const Shape& shape, DType to) {
+template <class From, class To> Tensor widened(const std::byte* p, const Shape& shape, DType to) {
   Tensor t = Tensor::empty(shape, to);
   To* out = t.data<To>();
   for (int64_t i = 0, n = shape.numel(); i < n; ++i) {
@@ -81,12 +79,10 @@ Safetensors Safetensors::open(const std::string& path) {
 
 Safetensors Safetensors::parse(std::span<const std::byte> bytes, std::string name) {
   // Without `keep` every tensor is a copy, so nothing writes through the span.
-  return parse(std::span<std::byte>(const_cast<std::byte*>(bytes.data()), bytes.size()), std::move(name),
-               nullptr);
+  return parse(std::span<std::byte>(const_cast<std::byte*>(bytes.data()), bytes.size()), std::move(name), nullptr);
 }
 
-Safetensors Safetensors::parse(std::span<std::byte> bytes, std::string name,
-                               std::shared_ptr<const void> keep) {
+Safetensors Safetensors::parse(std::span<std::byte> bytes, std::string name, std::shared_ptr<const void> keep) {
   Safetensors s;
   s.name_ = std::move(name);
   s.keep_ = std::move(keep);
@@ -97,13 +93,12 @@ Safetensors Safetensors::parse(std::span<std::byte> bytes, std::string name,
 
 void Safetensors::read_header(std::span<std::byte> bytes) {
   Reject reject{name_};
-  if (bytes.size() < 8)
-    reject("it has " + std::to_string(bytes.size()) + " bytes, the header length alone takes 8");
+  if (bytes.size() < 8) reject("it has " + std::to_string(bytes.size()) + " bytes, the header length alone takes 8");
   uint64_t length;
   std::memcpy(&length, bytes.data(), 8);
   if (length > kMaxHeader)
-    reject("a header of " + std::to_string(length) + " bytes is announced, more than " +
-           std::to_string(kMaxHeader) + " are not read");
+    reject("a header of " + std::to_string(length) + " bytes is announced, more than " + std::to_string(kMaxHeader) +
+           " are not read");
   if (length > bytes.size() - 8)
     reject("the header is cut off: " + std::to_string(length) + " bytes announced, " +
            std::to_string(bytes.size() - 8) + " follow");
@@ -116,10 +111,8 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
   std::vector<std::set<std::string>> open_objects;
   auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
     if (depth > 8) reject("the header is nested too deeply");
-    if (event == Json::parse_event_t::object_start)
-      open_objects.emplace_back();
-    else if (event == Json::parse_event_t::object_end)
-      open_objects.pop_back();
+    if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
+    else if (event == Json::parse_event_t::object_end) open_objects.pop_back();
     else if (event == Json::parse_event_t::key &&
              !open_objects.back().insert(value.get_ref<const std::string&>()).second)
       reject("the name " + in_quotes(value.get_ref<const std::string&>()) + " occurs twice in the header");
@@ -147,8 +140,8 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
     auto dtype = value.find("dtype"), shape = value.find("shape"), offsets = value.find("data_offsets");
     if (dtype == value.end() || !dtype->is_string()) reject(who + "dtype is absent or no string");
     if (shape == value.end() || !shape->is_array()) reject(who + "shape is absent or no list");
-    if (offsets == value.end() || !offsets->is_array() || offsets->size() != 2 ||
-        !(*offsets)[0].is_number_unsigned() || !(*offsets)[1].is_number_unsigned())
+    if (offsets == value.end() || !offsets->is_array() || offsets->size() != 2 || !(*offsets)[0].is_number_unsigned() ||
+        !(*offsets)[1].is_number_unsigned())
       reject(who + "data_offsets must be two whole numbers, not negative");
     Entry e{key, dtype->get<std::string>(), {}, 0, 0};
     const FileDType* type = find_dtype(e.dtype);
@@ -157,8 +150,8 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
       reject(who + std::to_string(shape->size()) + " dimensions, at most " + std::to_string(Shape::kMaxRank) +
              " are supported");
     bool none = false;
-    int64_t need = int64_t(
-        type->bytes);  // overflow is checked over the extents that are not zero, so order does not matter
+    int64_t need =
+        int64_t(type->bytes);  // overflow is checked over the extents that are not zero, so order does not matter
     for (const auto& d : *shape) {
       if (!d.is_number_unsigned())
         reject(who + "the extent " + in_quotes(d.dump(-1, ' ', false, Json::error_handler_t::replace)) +
@@ -172,8 +165,7 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
     if (none) need = 0;
     uint64_t begin = (*offsets)[0].get<uint64_t>(), end = (*offsets)[1].get<uint64_t>();
     if (begin > end)
-      reject(who + "its data end at " + std::to_string(end) + " before they begin at " +
-             std::to_string(begin));
+      reject(who + "its data end at " + std::to_string(end) + " before they begin at " + std::to_string(begin));
     if (end > data_.size())
       reject(who + "its data end at byte " + std::to_string(end) + " of the data section, which has " +
              std::to_string(data_.size()));
@@ -192,16 +184,15 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
   for (size_t i = 0; i < entries_.size(); ++i) {
     const Entry& e = entries_[i];
     if (e.begin < at)
-      reject("tensors " + in_quotes(entries_[i - 1].name) + " and " + in_quotes(e.name) +
-             " overlap at byte " + std::to_string(e.begin) + " of the data section");
+      reject("tensors " + in_quotes(entries_[i - 1].name) + " and " + in_quotes(e.name) + " overlap at byte " +
+             std::to_string(e.begin) + " of the data section");
     if (e.begin > at)
       reject("bytes " + std::to_string(at) + " to " + std::to_string(e.begin) +
              " of the data section belong to no tensor (before " + in_quotes(e.name) + ")");
     at = e.end;
     index_[e.name] = i;
   }
-  if (at != data_.size())
-    reject("the last " + std::to_string(data_.size() - at) + " bytes belong to no tensor");
+  if (at != data_.size()) reject("the last " + std::to_string(data_.size() - at) + " bytes belong to no tensor");
 }
 
 const Safetensors::Entry& Safetensors::entry(const std::string& name) const {
@@ -246,19 +237,15 @@ TensorMap Safetensors::tensors() const {
 
 TensorMap load_safetensors(const std::string& path) { return Safetensors::open(path).tensors(); }
 
-// ---- Writing
-// --------------------------------------------------------------------------------------------------------
+// ---- Writing ----------------------------------------------------------------------------------------------------
 
 namespace {
 
-void emit(const TensorMap& tensors, const Metadata& metadata,
-          const std::function<void(const void*, size_t)>& write) {
+void emit(const TensorMap& tensors, const Metadata& metadata, const std::function<void(const void*, size_t)>& write) {
   std::vector<const TensorMap::value_type*> order;
   for (const auto& item : tensors) {
-    if (item.first == "__metadata__")
-      throw ValueError("save_safetensors: a tensor cannot be named '__metadata__'");
-    if (!item.second.defined())
-      throw ValueError("save_safetensors: the tensor '" + item.first + "' is undefined");
+    if (item.first == "__metadata__") throw ValueError("save_safetensors: a tensor cannot be named '__metadata__'");
+    if (!item.second.defined()) throw ValueError("save_safetensors: the tensor '" + item.first + "' is undefined");
     order.push_back(&item);
   }
   std::stable_sort(order.begin(), order.end(),
@@ -287,8 +274,8 @@ void emit(const TensorMap& tensors, const Metadata& metadata,
   text += '}';
   text.append((kDataAlignment - (8 + text.size()) % kDataAlignment) % kDataAlignment, ' ');
   if (text.size() > kMaxHeader)
-    throw ValueError("save_safetensors: the header would take " + std::to_string(text.size()) +
-                     " bytes, at most " + std::to_string(kMaxHeader) + " can be read back");
+    throw ValueError("save_safetensors: the header would take " + std::to_string(text.size()) + " bytes, at most " +
+                     std::to_string(kMaxHeader) + " can be read back");
   uint64_t length = text.size();
   write(&length, 8);
   write(text.data(), text.size());

@@ -7,53 +7,52 @@
 #include "ops/cpu/parallel.h"
 #include "ops/cpu/row.h"
 
-// Forward holds scores transposed, [keys][NR queries]: maxima, exponentials and sums then run down the keys with one query per lane, no
-// sum across lanes is ever needed, and the block is already laid out as the right operand of out^T = v^T p^T.
-// Backward holds [queries][NR keys], so that p and ds are right operands of dv^T = dout^T p and dk^T = q^T ds; only ds is transposed, for
-// dq = ds k. Five products, nothing of size T x S.
+// Forward holds scores transposed, [keys][NR queries]: maxima, exponentials and sums then run down the keys with one
+// query per lane, no sum across lanes is ever needed, and the block is already laid out as the right operand of out^T =
+// v^T p^T. Backward holds [queries][NR keys], so that p and ds are right operands of dv^T = dout^T p and dk^T = q^T ds;
+// only ds is transposed, for dq = ds k. Five products, nothing of size T x S.
 namespace whence::cpu {
 namespace {
 
 /// A matrix cut into packed strips of equal height (the last one may be lower).
 struct Strips {
   int64_t rows, height, count;
-  template <class T>
-  static Strips of(int64_t rows) {
+  template <class T> static Strips of(int64_t rows) {
     int64_t count = std::max<int64_t>(1, (rows + Tile<T>::MR - 1) / Tile<T>::MR);
     int64_t height = std::max<int64_t>(1, (rows + count - 1) / count);
     return {rows, height, (rows + height - 1) / height};
   }
   int64_t tall(int64_t s) const { return std::min(height, rows - s * height); }
-  template <class T>
-  int64_t packed(int64_t k) const { return count * Tile<T>::AS * k; }  // elements of all strips at depth k
+  template <class T> int64_t packed(int64_t k) const {
+    return count * Tile<T>::AS * k;
+  }  // elements of all strips at depth k
 };
 
 template <class T> constexpr int64_t slack() { return 4 * Vec<T>::size; }
 
 /// Strips of src [rows, k], k-major within a strip.
-template <class T>
-void pack_rows(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
-  for (int64_t s = 0; s < st.count; ++s) pack_transposed(src + s * st.height * ld, ld, st.tall(s), k, dst + s * Tile<T>::AS * k, Tile<T>::AS);
+template <class T> void pack_rows(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
+  for (int64_t s = 0; s < st.count; ++s)
+    pack_transposed(src + s * st.height * ld, ld, st.tall(s), k, dst + s * Tile<T>::AS * k, Tile<T>::AS);
 }
 /// Strips of the transpose of src [k, rows].
-template <class T>
-void pack_columns(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
-  for (int64_t s = 0; s < st.count; ++s) pack_straight(src + s * st.height, ld, st.tall(s), k, dst + s * Tile<T>::AS * k, Tile<T>::AS);
+template <class T> void pack_columns(Strips st, const T* src, int64_t ld, int64_t k, T* dst) {
+  for (int64_t s = 0; s < st.count; ++s)
+    pack_straight(src + s * st.height, ld, st.tall(s), k, dst + s * Tile<T>::AS * k, Tile<T>::AS);
 }
 
 /// C [strips s0..s1, n <= NR] = beta C + A[:, p0..p1) B[p0..p1), A packed for a full depth of k; b points at row p0.
-template <class T>
-void multiply(Strips st, int64_t s0, int64_t s1, const T* a, int64_t k, int64_t p0, int64_t p1, const T* b, int64_t bs, T* c, int64_t ldc,
-              int64_t n, bool add) {
+template <class T> void multiply(Strips st, int64_t s0, int64_t s1, const T* a, int64_t k, int64_t p0, int64_t p1,
+                                 const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, bool add) {
   for (int64_t s = s0; s < s1; ++s) {
     int64_t h = st.tall(s);
-    kernel_for<T>(h, n)(p1 - p0, a + (s * k + p0) * Tile<T>::AS, b, bs, c + (s - s0) * st.height * ldc, ldc, n, T(1), add ? T(1) : T(0), nullptr);
+    kernel_for<T>(h, n)(p1 - p0, a + (s * k + p0) * Tile<T>::AS, b, bs, c + (s - s0) * st.height * ldc, ldc, n, T(1),
+                        add ? T(1) : T(0), nullptr);
   }
 }
 
 /// rows[q * ld + d] = columns[d * NR + q] * scale[q] for q < nq, d < n; scale may be null.
-template <class T>
-void store_transposed(const T* columns, int64_t n, int64_t nq, const T* scale, T* rows, int64_t ld) {
+template <class T> void store_transposed(const T* columns, int64_t n, int64_t nq, const T* scale, T* rows, int64_t ld) {
   using V = Vec<T>;
   constexpr int64_t W = V::size, NR = Tile<T>::NR;
   for (int64_t q0 = 0; q0 < nq; q0 += W) {
@@ -68,18 +67,18 @@ void store_transposed(const T* columns, int64_t n, int64_t nq, const T* scale, T
   }
 }
 
-template <class T>
-struct Lanes {  // 0, 1, 2, ...
+template <class T> struct Lanes {  // 0, 1, 2, ...
   alignas(64) T at[Vec<T>::size];
-  Lanes() { for (int64_t i = 0; i < Vec<T>::size; ++i) at[i] = static_cast<T>(i); }
+  Lanes() {
+    for (int64_t i = 0; i < Vec<T>::size; ++i) at[i] = static_cast<T>(i);
+  }
   static Vec<T> from(int64_t start) {
     static const Lanes l;
     return Vec<T>::load(l.at) + Vec<T>(static_cast<T>(start));
   }
 };
 
-template <class T>
-struct Inputs {
+template <class T> struct Inputs {
   const AttentionDims& dims;
   const T *q, *k, *v;
   HeadStrides qs, ks, vs;
@@ -87,17 +86,18 @@ struct Inputs {
   AttentionBias<T> bias;
 };
 
-// ---- forward --------------------------------------------------------------------------------------------------------------------
+// ---- forward ------------------------------------------------------------------------------------------------------
 
 /// Tiles [t0, t1) of NR queries, counted over the heads of one key head; keys and values packed at kp and vp.
-template <class T>
-void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64_t t1, const T* kp, const T* vp, T* out, HeadStrides os, T* lse) {
+template <class T> void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64_t t1, const T* kp,
+                                      const T* vp, T* out, HeadStrides os, T* lse) {
   using V = Vec<T>;
   constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
   const AttentionDims& d = in.dims;
   const int64_t group = d.H / d.Hkv, tiles = (d.T + NR - 1) / NR, shift = d.S - d.T;
   const Strips keys = Strips::of<T>(d.S), depth = Strips::of<T>(d.Dv);
-  // About 192 keys at a time: scores and exponentials of a block stay in the first two caches, and short sequences take one block.
+  // About 192 keys at a time: scores and exponentials of a block stay in the first two caches, and short sequences take
+  // one block.
   const int64_t blocks = std::max<int64_t>(1, (d.S + 191) / 192), strips_per_block = (keys.count + blocks - 1) / blocks;
   const int64_t most = strips_per_block * keys.height;
   T* qt = scratch<T>(2, d.D * NR + slack<T>());
@@ -225,10 +225,9 @@ void forward_single(const Inputs<T>& in, int64_t b, int64_t h, int64_t i, T* out
   });
 }
 
-// ---- backward ---------------------------------------------------------------------------------------------------------------------
+// ---- backward -----------------------------------------------------------------------------------------------------
 
-template <class T>
-struct Gradients {
+template <class T> struct Gradients {
   const T *out, *lse, *dout;
   HeadStrides os, dos;
   T *dq, *dk, *dv;
@@ -237,8 +236,7 @@ struct Gradients {
   int64_t bias_size;  // elements of the bias
 };
 
-template <class T>
-void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_t hk) {
+template <class T> void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_t hk) {
   using V = Vec<T>;
   constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
   const AttentionDims& d = in.dims;
@@ -249,13 +247,15 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
   const int64_t block_rows = block * queries.height, dslivers = (d.D + NR - 1) / NR;
 
   // Packed once per query head: q and dout by strips of queries (depth d), and by strips of depth (depth T).
-  const int64_t rows_d = queries.packed<T>(d.D), rows_v = queries.packed<T>(d.Dv), cols_d = depth.packed<T>(d.T), cols_v = depth_v.packed<T>(d.T);
+  const int64_t rows_d = queries.packed<T>(d.D), rows_v = queries.packed<T>(d.Dv), cols_d = depth.packed<T>(d.T),
+                cols_v = depth_v.packed<T>(d.T);
   const int64_t own = rows_v + cols_v + (d.T + 15) / 16 * 16;  // of each target
   T* memory = scratch<T>(5, rows_d + cols_d + d.targets * own + d.T);
   T *q_rows = memory, *q_cols = q_rows + rows_d, *targets = q_cols + cols_d, *shift_by = targets + d.targets * own;
-  T* blocks = scratch<T>(6, 2 * block_rows * NR + 2 * slack<T>() + Tile<T>::AS * NR + d.D * NR + d.Dv * NR + dslivers * NR * NR + 6 * slack<T>());
-  T *p = blocks, *ds = p + block_rows * NR + slack<T>(), *strip = ds + block_rows * NR + slack<T>(), *kt = strip + Tile<T>::AS * NR + slack<T>(),
-    *vt = kt + d.D * NR + slack<T>(), *kr = vt + d.Dv * NR + slack<T>();
+  T* blocks = scratch<T>(6, 2 * block_rows * NR + 2 * slack<T>() + Tile<T>::AS * NR + d.D * NR + d.Dv * NR +
+                                dslivers * NR * NR + 6 * slack<T>());
+  T *p = blocks, *ds = p + block_rows * NR + slack<T>(), *strip = ds + block_rows * NR + slack<T>(),
+    *kt = strip + Tile<T>::AS * NR + slack<T>(), *vt = kt + d.D * NR + slack<T>(), *kr = vt + d.Dv * NR + slack<T>();
   const int64_t tile_sums = (d.D + d.Dv) * NR;  // dk^T and dv^T of each target and tile of keys
   T* sums = scratch<T>(7, d.targets * key_tiles * tile_sums + slack<T>());
   std::fill(sums, sums + d.targets * key_tiles * tile_sums, T(0));
@@ -280,7 +280,9 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
       if (g.dv) pack_columns(depth_v, dout, g.dos.t, d.T, do_cols);
       for (int64_t i = 0; i < d.T; ++i) {
         V s(T(0));
-        each<T>(d.Dv, [&](int64_t c, int64_t m) { s = fma(load_upto(dout + i * g.dos.t + c, m), load_upto(out + i * g.os.t + c, m), s); });
+        each<T>(d.Dv, [&](int64_t c, int64_t m) {
+          s = fma(load_upto(dout + i * g.dos.t + c, m), load_upto(out + i * g.os.t + c, m), s);
+        });
         delta[i] = fold_add(s);
         if (dq) std::fill(dq + i * g.dqs.t, dq + i * g.dqs.t + d.D, T(0));
       }
@@ -292,7 +294,8 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
         for (int64_t w = 0; w < NR; w += W) (V::load(kt + i * NR + w) * scale).store(kt + i * NR + w);
       if (scores_matter) pack_transposed(v + j0 * in.vs.t, in.vs.t, n, d.Dv, vt, NR);
       if (g.dq)
-        for (int64_t s = 0; s < dslivers; ++s) pack_straight(k + j0 * in.ks.t + s * NR, in.ks.t, std::min(NR, d.D - s * NR), n, kr + s * NR * NR, NR);
+        for (int64_t s = 0; s < dslivers; ++s)
+          pack_straight(k + j0 * in.ks.t + s * NR, in.ks.t, std::min(NR, d.D - s * NR), n, kr + s * NR * NR, NR);
       V keep[NV];  // 1 for keys that may be seen
       {
         alignas(64) T t[NR];
@@ -301,7 +304,8 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
       }
       const int64_t first = d.causal ? std::max<int64_t>(0, j0 - shift) / queries.height : 0;
       for (int64_t s0 = first; s0 < queries.count; s0 += block) {
-        const int64_t s1 = std::min(queries.count, s0 + block), i0 = s0 * queries.height, i1 = std::min(d.T, s1 * queries.height);
+        const int64_t s1 = std::min(queries.count, s0 + block), i0 = s0 * queries.height,
+                      i1 = std::min(d.T, s1 * queries.height);
         multiply(queries, s0, s1, q_rows, d.D, 0, d.D, kt, NR, p, NR, n, false);
         if (in.bias.data) {
           const T* e = in.bias.data + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
@@ -342,7 +346,8 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
             pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, Tile<T>::AS);
             for (int64_t c = 0; c < dslivers; ++c) {
               const int64_t wide = std::min(NR, d.D - c * NR);
-              kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1), T(1), nullptr);
+              kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1),
+                                        T(1), nullptr);
             }
           }
         }
@@ -353,16 +358,20 @@ void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_
     for (int64_t tile = 0; tile < key_tiles; ++tile) {
       const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
       const T *dkt = sums + (t * key_tiles + tile) * tile_sums, *dvt = dkt + d.D * NR;
-      if (g.dk) store_transposed<T>(dkt, d.D, n, nullptr, g.dk + t * g.dks.l + b * g.dks.b + hk * g.dks.h + j0 * g.dks.t, g.dks.t);
-      if (g.dv) store_transposed<T>(dvt, d.Dv, n, nullptr, g.dv + t * g.dvs.l + b * g.dvs.b + hk * g.dvs.h + j0 * g.dvs.t, g.dvs.t);
+      if (g.dk)
+        store_transposed<T>(dkt, d.D, n, nullptr, g.dk + t * g.dks.l + b * g.dks.b + hk * g.dks.h + j0 * g.dks.t,
+                            g.dks.t);
+      if (g.dv)
+        store_transposed<T>(dvt, d.Dv, n, nullptr, g.dv + t * g.dvs.l + b * g.dvs.b + hk * g.dvs.h + j0 * g.dvs.t,
+                            g.dvs.t);
     }
 }
 
 }  // namespace
 
-template <class T>
-void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, HeadStrides ks, const T* v, HeadStrides vs,
-               const uint8_t* key_mask, AttentionBias<T> bias, T* out, HeadStrides os, T* lse) {
+template <class T> void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, HeadStrides ks,
+                                  const T* v, HeadStrides vs, const uint8_t* key_mask, AttentionBias<T> bias, T* out,
+                                  HeadStrides os, T* lse) {
   constexpr int64_t NR = Tile<T>::NR;
   const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
   const double flops = 2.0 * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
@@ -375,7 +384,8 @@ void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, H
     parallel_for(n, serial ? n : 1, rows);
     return;
   }
-  // One task packs the keys and values of its key head once; when there are too few key heads, its query tiles are shared out as well.
+  // One task packs the keys and values of its key head once; when there are too few key heads, its query tiles are
+  // shared out as well.
   const int64_t heads = d.B * d.Hkv, tiles = d.H / std::max<int64_t>(1, d.Hkv) * ((d.T + NR - 1) / NR);
   int64_t parts = 1;
   if (!serial) parts = std::clamp<int64_t>(4 * num_threads() / std::max<int64_t>(1, heads), 1, tiles);
@@ -395,10 +405,11 @@ void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, H
   }
 }
 
-template <class T>
-void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, HeadStrides ks, const T* v, HeadStrides vs,
-                        const uint8_t* key_mask, AttentionBias<T> bias, const T* out, HeadStrides os, const T* lse, const T* dout,
-                        HeadStrides dos, T* dq, HeadStrides dqs, T* dk, HeadStrides dks, T* dv, HeadStrides dvs, T* dbias) {
+template <class T> void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, const T* k,
+                                           HeadStrides ks, const T* v, HeadStrides vs, const uint8_t* key_mask,
+                                           AttentionBias<T> bias, const T* out, HeadStrides os, const T* lse,
+                                           const T* dout, HeadStrides dos, T* dq, HeadStrides dqs, T* dk,
+                                           HeadStrides dks, T* dv, HeadStrides dvs, T* dbias) {
   const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
   const int64_t nb = bias.b ? d.B : 1, nh = bias.h ? d.H : 1, nt = bias.t ? d.T : 1, ns = bias.s ? d.S : 1;
   const Gradients<T> g{out, lse, dout, os, dos, dq, dk, dv, dqs, dks, dvs, dbias, nb * nh * nt * ns};
@@ -408,8 +419,10 @@ void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, cons
       for (int64_t b = 0; b < nb; ++b)
         for (int64_t h = 0; h < nh; ++h)
           for (int64_t t = 0; t < nt; ++t)
-            for (int64_t s = 0; s < ns; ++s) dbias[l * g.bias_size + b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
-  const double flops = 5.0 * double(d.targets) * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
+            for (int64_t s = 0; s < ns; ++s)
+              dbias[l * g.bias_size + b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
+  const double flops =
+      5.0 * double(d.targets) * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
   const int64_t tasks = d.B * d.Hkv;
   if (flops < 1e6 || shared_bias) {
     for (int64_t t = 0; t < tasks; ++t) backward_head(in, g, t / d.Hkv, t % d.Hkv);
@@ -418,12 +431,12 @@ void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, cons
   }
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                                                             \
-  template void attention<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*, HeadStrides, const uint8_t*,   \
-                             AttentionBias<T>, T*, HeadStrides, T*);                                                                      \
-  template void attention_backward<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*, HeadStrides,          \
-                                      const uint8_t*, AttentionBias<T>, const T*, HeadStrides, const T*, const T*, HeadStrides, T*,       \
-                                      HeadStrides, T*, HeadStrides, T*, HeadStrides, T*);
+#define WHENCE_INSTANTIATE(T)                                                                                         \
+  template void attention<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*,            \
+                             HeadStrides, const uint8_t*, AttentionBias<T>, T*, HeadStrides, T*);                     \
+  template void attention_backward<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*,   \
+                                      HeadStrides, const uint8_t*, AttentionBias<T>, const T*, HeadStrides, const T*, \
+                                      const T*, HeadStrides, T*, HeadStrides, T*, HeadStrides, T*, HeadStrides, T*);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)
 #undef WHENCE_INSTANTIATE

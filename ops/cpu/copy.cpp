@@ -47,8 +47,7 @@ void transpose_block(const U* src, int64_t ld_src, U* dst, int64_t ld_dst, int64
   }
 }
 
-template <class U>
-void copy(const U* src, U* dst, Axis* axis, int rank) {
+template <class U> void copy(const U* src, U* dst, Axis* axis, int rank) {
   // The innermost axis of dst is last. If another axis is the innermost of src, the two form a matrix to be turned.
   const Axis inner = axis[rank - 1];
   int turn = -1;
@@ -66,7 +65,8 @@ void copy(const U* src, U* dst, Axis* axis, int rank) {
   int64_t outer = 1;
   for (int a = 0; a < rank - 1; ++a) outer *= axis[a].n;
   const int64_t row_tile = turn >= 0 ? kSide : std::max<int64_t>(1, std::min<int64_t>(inner.n, kGrain));
-  const int64_t row_tiles = (inner.n + row_tile - 1) / row_tile, column_tiles = turn >= 0 ? (columns.n + kSide - 1) / kSide : 1;
+  const int64_t row_tiles = (inner.n + row_tile - 1) / row_tile,
+                column_tiles = turn >= 0 ? (columns.n + kSide - 1) / kSide : 1;
   const int64_t per_task = row_tile * std::min(columns.n, kSide);
   parallel_for(outer * column_tiles * row_tiles, std::max<int64_t>(1, kGrain / per_task), [&](int64_t t0, int64_t t1) {
     for (int64_t t = t0; t < t1; ++t) {
@@ -85,7 +85,8 @@ void copy(const U* src, U* dst, Axis* axis, int rank) {
         transpose_block(x + c, inner.s, y + c * columns.d, columns.d, n, std::min(kSide, columns.n - c));
       } else if (inner.s == 1 && inner.d == 1) {
         if (n >= 16) std::memcpy(y, x, static_cast<size_t>(n) * sizeof(U));
-        else for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+        else
+          for (int64_t i = 0; i < n; ++i) y[i] = x[i];
       } else if (inner.s == 0 && inner.d == 1) {
         std::fill(y, y + n, *x);
       } else {
@@ -97,8 +98,8 @@ void copy(const U* src, U* dst, Axis* axis, int rank) {
 
 }  // namespace
 
-void copy_strided(int element_size, int rank, const int64_t* shape, const void* src, const int64_t* src_strides, void* dst,
-                  const int64_t* dst_strides) {
+void copy_strided(int element_size, int rank, const int64_t* shape, const void* src, const int64_t* src_strides,
+                  void* dst, const int64_t* dst_strides) {
   Axis axis[kMaxRank + 1];
   int count = 0;
   for (int a = 0; a < rank && a < kMaxRank; ++a) {
@@ -111,7 +112,8 @@ void copy_strided(int element_size, int rank, const int64_t* shape, const void* 
   int kept = 1;
   for (int a = 1; a < count; ++a) {  // merge an axis into the one before where both sides run on
     Axis& last = axis[kept - 1];
-    if (last.s == axis[a].s * axis[a].n && last.d == axis[a].d * axis[a].n) last = {last.n * axis[a].n, axis[a].s, axis[a].d};
+    if (last.s == axis[a].s * axis[a].n && last.d == axis[a].d * axis[a].n)
+      last = {last.n * axis[a].n, axis[a].s, axis[a].d};
     else axis[kept++] = axis[a];
   }
   switch (element_size) {

@@ -42,7 +42,8 @@ Space collapse(const View& out, std::span<const View> in) {
   for (int a = 0; a < out.shape.rank(); ++a) {
     if (out.shape[a] == 1) continue;
     bool merge = s.rank > 0;
-    for (size_t k = 0; merge && k < in.size(); ++k) merge = s.stride[k][size_t(s.rank - 1)] == strides[k][a] * out.shape[a];
+    for (size_t k = 0; merge && k < in.size(); ++k)
+      merge = s.stride[k][size_t(s.rank - 1)] == strides[k][a] * out.shape[a];
     if (!merge) {
       s.extent[size_t(s.rank)] = out.shape[a];
       ++s.rank;
@@ -85,8 +86,10 @@ void elementwise(const OpDef& op, const KernelCall& call) {
   else if (arity == 1) unary = find_unary(op.loop, elem_of(call.in[0].dtype));
   else if (arity == 2) binary = find_binary(op.loop, elem_of(call.in[0].dtype));
   else where = find_where(int(size_of(out.dtype)));
-  if (!unary && !binary && !where && (call.in[0].dtype == bf16 || call.in[0].dtype == f16)) return widened(call, [&op](const KernelCall& c) { elementwise(op, c); });
-  if (!unary && !binary && !where) throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
+  if (!unary && !binary && !where && (call.in[0].dtype == bf16 || call.in[0].dtype == f16))
+    return widened(call, [&op](const KernelCall& c) { elementwise(op, c); });
+  if (!unary && !binary && !where)
+    throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
   if (out.numel() == 0) return;
 
   Space s = collapse(out, call.in);

@@ -15,20 +15,21 @@ __attribute__((weak)) void openblas_set_num_threads(int);
 }
 #endif
 
-// The own path: B is packed into slivers of NR columns, k-major, one panel of KC x NC at a time, by all threads together. Then strips
-// of at most MR rows of A are taken by threads as they become free: a strip is packed (it fits the first-level cache) and multiplied
-// with every sliver of the panel, which stays in the second-level cache. One micro-kernel holds an MR x NR block of C in
-// registers for a whole KC. A panel of A is never packed at large: a strip is used NC / NR times right after packing.
+// The own path: B is packed into slivers of NR columns, k-major, one panel of KC x NC at a time, by all threads
+// together. Then strips of at most MR rows of A are taken by threads as they become free: a strip is packed (it fits
+// the first-level cache) and multiplied with every sliver of the panel, which stays in the second-level cache. One
+// micro-kernel holds an MR x NR block of C in registers for a whole KC. A panel of A is never packed at large: a strip
+// is used NC / NR times right after packing.
 namespace whence::cpu {
 namespace {
 
 std::atomic<GemmBackend> backend{GemmBackend::own};
 
-// ---- micro-kernel -----------------------------------------------------------------------------------------------------------------
+// ---- micro-kernel -------------------------------------------------------------------------------------------------
 
 /// C[0..M)[0..n) = alpha sum_p a[p * AS + i] b[p * bs + j] + beta C + bias, n <= NV * W.
-template <class T, int M, int NV>
-void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias) {
+template <class T, int M, int NV> void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc,
+                                             int64_t n, T alpha, T beta, const T* bias) {
   using V = Vec<T>;
   constexpr int64_t W = V::size;
   V acc[M][NV];
@@ -87,15 +88,15 @@ void micro(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int
   }
 }
 
-template <class T, int NV, int... I>
-constexpr auto kernel_row(std::integer_sequence<int, I...>) {
-  struct { Kernel<T> at[sizeof...(I)]; } t{{micro<T, I + 1, NV>...}};
+template <class T, int NV, int... I> constexpr auto kernel_row(std::integer_sequence<int, I...>) {
+  struct {
+    Kernel<T> at[sizeof...(I)];
+  } t{{micro<T, I + 1, NV>...}};
   return t;
 }
 }  // namespace
 
-template <class T>
-Kernel<T> kernel_for(int64_t rows, int64_t columns) {
+template <class T> Kernel<T> kernel_for(int64_t rows, int64_t columns) {
   using Rows = std::make_integer_sequence<int, static_cast<int>(Tile<T>::MR)>;
   static constexpr auto one = kernel_row<T, 1>(Rows{});
   static constexpr auto two = kernel_row<T, 2>(Rows{});
@@ -107,10 +108,9 @@ template Kernel<double> kernel_for<double>(int64_t, int64_t);
 
 namespace {
 
-// ---- small cases ------------------------------------------------------------------------------------------------------------------
+// ---- small cases --------------------------------------------------------------------------------------------------
 
-template <class T>
-struct Problem {
+template <class T> struct Problem {
   bool ta, tb;
   int64_t m, n, k;
   T alpha;
@@ -139,8 +139,7 @@ struct Problem {
 constexpr int64_t kTurned = 4096;  // elements of a turned B on the stack, one tile of 4 registers wide
 
 /// A handful of multiplications: no packing, no calls.
-template <class T>
-void multiply_tiny(const Problem<T>& p) {
+template <class T> void multiply_tiny(const Problem<T>& p) {
   const int64_t ai = p.ta ? 1 : p.lda, ak = p.ta ? p.lda : 1, bk = p.tb ? 1 : p.ldb, bj = p.tb ? p.ldb : 1;
   for (int64_t i = 0; i < p.m; ++i)
     for (int64_t j = 0; j < p.n; ++j) {
@@ -152,8 +151,7 @@ void multiply_tiny(const Problem<T>& p) {
 }
 
 /// Rows of A times rows of B (tb, A not transposed): dot products along k, for m too small to pay for packing B.
-template <class T, int M, int N>
-void dots(const Problem<T>& p, int64_t i, int64_t j) {
+template <class T, int M, int N> void dots(const Problem<T>& p, int64_t i, int64_t j) {
   using V = Vec<T>;
   V acc[M][N];
 #pragma GCC unroll 4
@@ -178,33 +176,33 @@ void dots(const Problem<T>& p, int64_t i, int64_t j) {
   for (int r = 0; r < M; ++r)
     for (int c = 0; c < N; ++c) p.put(i + r, j + c, fold_add(acc[r][c]));
 }
-template <class T, int M>
-void dot_rows(const Problem<T>& p, int64_t i, int64_t j0, int64_t j1) {
+template <class T, int M> void dot_rows(const Problem<T>& p, int64_t i, int64_t j0, int64_t j1) {
   int64_t j = j0;
   for (; j + 4 <= j1; j += 4) dots<T, M, 4>(p, i, j);
   for (; j < j1; ++j) dots<T, M, 1>(p, i, j);
 }
-template <class T>
-void multiply_dots(const Problem<T>& p) {
+template <class T> void multiply_dots(const Problem<T>& p) {
   // Groups of columns, so that a group's rows of B stay in cache for all rows of A.
   int64_t group = std::max<int64_t>(4, 4096 / std::max<int64_t>(1, p.k) / 4 * 4);
   int64_t groups = (p.n + group - 1) / group;
-  parallel_for(groups, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, group * p.k * p.m)), [&](int64_t g0, int64_t g1) {
-    for (int64_t g = g0; g < g1; ++g) {
-      int64_t j0 = g * group, j1 = std::min(p.n, j0 + group), i = 0;
-      for (; i + 4 <= p.m; i += 4) dot_rows<T, 4>(p, i, j0, j1);
-      switch (p.m - i) {
-        case 3: dot_rows<T, 3>(p, i, j0, j1); break;
-        case 2: dot_rows<T, 2>(p, i, j0, j1); break;
-        case 1: dot_rows<T, 1>(p, i, j0, j1); break;
-        default: break;
-      }
-      p.finish(0, p.m, j0, j1);
-    }
-  });
+  parallel_for(groups, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, group * p.k * p.m)),
+               [&](int64_t g0, int64_t g1) {
+                 for (int64_t g = g0; g < g1; ++g) {
+                   int64_t j0 = g * group, j1 = std::min(p.n, j0 + group), i = 0;
+                   for (; i + 4 <= p.m; i += 4) dot_rows<T, 4>(p, i, j0, j1);
+                   switch (p.m - i) {
+                     case 3: dot_rows<T, 3>(p, i, j0, j1); break;
+                     case 2: dot_rows<T, 2>(p, i, j0, j1); break;
+                     case 1: dot_rows<T, 1>(p, i, j0, j1); break;
+                     default: break;
+                   }
+                   p.finish(0, p.m, j0, j1);
+                 }
+               });
 }
 
-/// Rows [i, i + M) of A, read as they lie, times columns [j, j + w) of a k-major B: NV registers of columns, KU values of k in flight.
+/// Rows [i, i + M) of A, read as they lie, times columns [j, j + w) of a k-major B: NV registers of columns, KU values
+/// of k in flight.
 template <class T, int M, int NV, int KU>
 void axpys(const Problem<T>& p, const T* b, int64_t ldb, int64_t i, int64_t j, int64_t w) {
   using V = Vec<T>;
@@ -218,7 +216,7 @@ void axpys(const Problem<T>& p, const T* b, int64_t ldb, int64_t i, int64_t j, i
     for (int r = 0; r < M; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[u][r][v] = V(T(0));
-  auto step = [&](V (&to)[M][NV], int64_t q, auto load) {
+  auto step = [&](V(&to)[M][NV], int64_t q, auto load) {
     V bv[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) bv[v] = load(b + q * ldb + v * W, v);
@@ -237,8 +235,7 @@ void axpys(const Problem<T>& p, const T* b, int64_t ldb, int64_t i, int64_t j, i
     }
     for (; q < p.k; ++q) step(acc[0], q, load);
   };
-  if (w == NV * W)
-    sweep([](const T* s, int) { return V::load(s); });
+  if (w == NV * W) sweep([](const T* s, int) { return V::load(s); });
   else
     sweep([w](const T* s, int v) {
       const int64_t m = std::min<int64_t>(V::size, w - v * V::size);
@@ -262,8 +259,7 @@ void axpys(const Problem<T>& p, const T* b, int64_t ldb, int64_t i, int64_t j, i
     }
   }
 }
-template <class T, int NV>
-void axpy_rows(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t w) {
+template <class T, int NV> void axpy_rows(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t w) {
   constexpr int R = Tile<T>::MR >= 12 ? 6 : 4;  // rows at a time, by the number of registers
   int64_t i = 0;
   for (; i + R <= p.m; i += R) axpys<T, R, NV, NV == 1 ? 2 : 1>(p, b, ldb, i, j, w);
@@ -276,28 +272,26 @@ void axpy_rows(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t 
     default: break;
   }
 }
-template <class T>
-void axpy_tile(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t w) {
+template <class T> void axpy_tile(const Problem<T>& p, const T* b, int64_t ldb, int64_t j, int64_t w) {
   if (w <= Vec<T>::size) axpy_rows<T, 1>(p, b, ldb, j, w);
   else if (w <= 2 * Vec<T>::size) axpy_rows<T, 2>(p, b, ldb, j, w);
   else axpy_rows<T, 4>(p, b, ldb, j, w);
 }
 /// B k-major as it lies: no packing at all.
-template <class T>
-void multiply_axpys(const Problem<T>& p) {
+template <class T> void multiply_axpys(const Problem<T>& p) {
   constexpr int64_t width = 4 * Vec<T>::size;
   const int64_t tiles = (p.n + width - 1) / width;
-  parallel_for(tiles, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, width * p.k * p.m)), [&](int64_t t0, int64_t t1) {
-    for (int64_t t = t0; t < t1; ++t) {
-      const int64_t j = t * width, w = std::min(width, p.n - j);
-      axpy_tile(p, p.b + j, p.ldb, j, w);
-      p.finish(0, p.m, j, j + w);
-    }
-  });
+  parallel_for(tiles, std::max<int64_t>(1, 250000 / std::max<int64_t>(1, width * p.k * p.m)),
+               [&](int64_t t0, int64_t t1) {
+                 for (int64_t t = t0; t < t1; ++t) {
+                   const int64_t j = t * width, w = std::min(width, p.n - j);
+                   axpy_tile(p, p.b + j, p.ldb, j, w);
+                   p.finish(0, p.m, j, j + w);
+                 }
+               });
 }
 /// A small [n,k] B, turned on the stack.
-template <class T>
-void multiply_turned(const Problem<T>& p) {
+template <class T> void multiply_turned(const Problem<T>& p) {
   constexpr int64_t width = 4 * Vec<T>::size;
   alignas(64) T b[kTurned + 4 * Vec<T>::size];
   for (int64_t j = 0; j < p.n; j += width) {
@@ -308,20 +302,21 @@ void multiply_turned(const Problem<T>& p) {
   p.finish(0, p.m, 0, p.n);
 }
 
-// ---- the packed product -------------------------------------------------------------------------------------------------------------
+// ---- the packed product -------------------------------------------------------------------------------------------
 
 constexpr int64_t kBand = 8;  // strips of A in one task
 
-/// Rows of a k-major operand, cut into pieces of `width` that lie `step` apart and are stored STRIDE wide. The row some ahead is fetched.
+/// Rows of a k-major operand, cut into pieces of `width` that lie `step` apart and are stored STRIDE wide. The row some
+/// ahead is fetched.
 template <int64_t STRIDE, class T>
 void pack_row(const T* src, int64_t ld, int64_t n, int64_t width, T* dst, int64_t step) {
   constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T)), ahead = 8;
   for (int64_t i = 0; i < n; i += line) __builtin_prefetch(src + ahead * ld + i);
-  for (int64_t i = 0; i < n; i += width, dst += step) pack_straight(src + i, ld, std::min(width, n - i), 1, dst, STRIDE);
+  for (int64_t i = 0; i < n; i += width, dst += step)
+    pack_straight(src + i, ld, std::min(width, n - i), 1, dst, STRIDE);
 }
 
-template <class T>
-void multiply_packed(const Problem<T>& p, int threads) {
+template <class T> void multiply_packed(const Problem<T>& p, int threads) {
   using Tl = Tile<T>;
   constexpr int64_t NR = Tl::NR;
   const int64_t strips = (p.m + Tl::MR - 1) / Tl::MR;
@@ -343,11 +338,13 @@ void multiply_packed(const Problem<T>& p, int threads) {
       const int64_t first_packed = direct ? nc / NR : 0, columns = nc - first_packed * NR;
       auto pack_slivers = [&](int64_t b, int64_t e) {
         for (int64_t s = first_packed + b; s < first_packed + e; ++s)
-          pack_transposed(p.b + (j0 + s * NR) * p.ldb + p0, p.ldb, std::min(NR, nc - s * NR), kc, panel + s * NR * kc, NR);
+          pack_transposed(p.b + (j0 + s * NR) * p.ldb + p0, p.ldb, std::min(NR, nc - s * NR), kc, panel + s * NR * kc,
+                          NR);
       };
       auto pack_rows = [&](int64_t b, int64_t e) {
         for (int64_t q = b; q < e; ++q)
-          pack_row<NR>(p.b + (p0 + q) * p.ldb + j0 + first_packed * NR, p.ldb, columns, NR, panel + first_packed * NR * kc + q * NR, NR * kc);
+          pack_row<NR>(p.b + (p0 + q) * p.ldb + j0 + first_packed * NR, p.ldb, columns, NR,
+                       panel + first_packed * NR * kc + q * NR, NR * kc);
       };
       const int64_t units = p.tb ? slivers - first_packed : columns > 0 ? kc : 0, chunk = p.tb ? 1 : 16;
       auto pack = [&](int64_t b, int64_t e) { p.tb ? pack_slivers(b, e) : pack_rows(b, e); };
@@ -366,14 +363,17 @@ void multiply_packed(const Problem<T>& p, int threads) {
         for (int64_t e = extent * part / parts; e < extent * (part + 1) / parts; ++e)
           for (int64_t c = 0; c < kc; c += line) __builtin_prefetch(p.a + (i + e) * p.lda + p0 + c);
       };
-      // A task is a band of strips one below the other, for one group of slivers. A band of a transposed A is packed at once, along its rows.
-      const int64_t deep = std::clamp<int64_t>(strips * column_groups / (8 * threads), 1, kBand), bands = (strips + deep - 1) / deep;
+      // A task is a band of strips one below the other, for one group of slivers. A band of a transposed A is packed at
+      // once, along its rows.
+      const int64_t deep = std::clamp<int64_t>(strips * column_groups / (8 * threads), 1, kBand),
+                    bands = (strips + deep - 1) / deep;
       auto task = [&](int64_t t) {
         const int64_t s0 = t % column_groups * per_group, s1 = std::min(slivers, s0 + per_group);
         const int64_t top = t / column_groups * deep * rows, bottom = std::min(p.m, top + deep * rows);
         T* packed = scratch<T>(1, kBand * kc * Tl::AS);
         if (p.ta)
-          for (int64_t q = 0; q < kc; ++q) pack_row<Tl::AS>(p.a + (p0 + q) * p.lda + top, p.lda, bottom - top, rows, packed + q * Tl::AS, kc * Tl::AS);
+          for (int64_t q = 0; q < kc; ++q)
+            pack_row<Tl::AS>(p.a + (p0 + q) * p.lda + top, p.lda, bottom - top, rows, packed + q * Tl::AS, kc * Tl::AS);
         for (int64_t i = top; i < bottom; i += rows) {
           const int64_t mr = std::min(rows, bottom - i);
           T* strip = packed + (p.ta ? (i - top) / rows * kc * Tl::AS : 0);
@@ -383,8 +383,8 @@ void multiply_packed(const Problem<T>& p, int threads) {
             const bool in_place = s < first_packed;
             const T* src = in_place ? p.b + p0 * p.ldb + j : panel + s * NR * kc;
             if (i + rows < bottom) prefetch(i + rows, s - s0, s1 - s0);
-            kernel_for<T>(mr, w)(kc, strip, src, in_place ? p.ldb : NR, p.c + i * p.ldc + j, p.ldc, w, p.alpha, first ? p.beta : T(1),
-                                 last && p.bias ? p.bias + j : nullptr);
+            kernel_for<T>(mr, w)(kc, strip, src, in_place ? p.ldb : NR, p.c + i * p.ldc + j, p.ldc, w, p.alpha,
+                                 first ? p.beta : T(1), last && p.bias ? p.bias + j : nullptr);
           }
           if (last) p.finish(i, i + mr, j0 + s0 * NR, std::min(p.n, j0 + s1 * NR));
         }
@@ -401,30 +401,30 @@ void multiply_packed(const Problem<T>& p, int threads) {
   }
 }
 
-// ---- CBLAS ----------------------------------------------------------------------------------------------------------------------------
+// ---- CBLAS --------------------------------------------------------------------------------------------------------
 
 #ifdef WHENCE_CBLAS
-inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
-                 float beta, float* c, int ldc) {
+inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
+                 const float* b, int ldb, float beta, float* c, int ldc) {
   cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b,
-                 int ldb, double beta, double* c, int ldc) {
+inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, double alpha, const double* a, int lda,
+                 const double* b, int ldb, double beta, double* c, int ldc) {
   cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 /// The library on one thread, our threads over rows or columns: its own threading scales badly at two.
-template <class T>
-void multiply_blas(const Problem<T>& p) {
+template <class T> void multiply_blas(const Problem<T>& p) {
   static const bool once = [] {
     if (openblas_set_num_threads) openblas_set_num_threads(1);
     return true;
   }();
   (void)once;
   auto block = [&](int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-    blas(p.ta ? CblasTrans : CblasNoTrans, p.tb ? CblasTrans : CblasNoTrans, static_cast<int>(i1 - i0), static_cast<int>(j1 - j0),
-         static_cast<int>(p.k), p.alpha, p.a + i0 * (p.ta ? 1 : p.lda), static_cast<int>(p.lda), p.b + j0 * (p.tb ? p.ldb : 1),
-         static_cast<int>(p.ldb), p.beta, p.c + i0 * p.ldc + j0, static_cast<int>(p.ldc));
+    blas(p.ta ? CblasTrans : CblasNoTrans, p.tb ? CblasTrans : CblasNoTrans, static_cast<int>(i1 - i0),
+         static_cast<int>(j1 - j0), static_cast<int>(p.k), p.alpha, p.a + i0 * (p.ta ? 1 : p.lda),
+         static_cast<int>(p.lda), p.b + j0 * (p.tb ? p.ldb : 1), static_cast<int>(p.ldb), p.beta, p.c + i0 * p.ldc + j0,
+         static_cast<int>(p.ldc));
     if (p.bias)
       for (int64_t i = i0; i < i1; ++i)
         for (int64_t j = j0; j < j1; ++j) p.c[i * p.ldc + j] += p.bias[j];
@@ -436,13 +436,13 @@ void multiply_blas(const Problem<T>& p) {
   const int64_t threads = num_threads(), pieces = 2e6 < flops_per_unit * double(units) ? std::min(units, threads) : 1;
   parallel_chunks(pieces, 1, [&](int64_t b, int64_t) {
     int64_t lo = std::min(extent, units * b / pieces * unit), hi = std::min(extent, units * (b + 1) / pieces * unit);
-    if (by_rows) block(lo, hi, 0, p.n); else block(0, p.m, lo, hi);
+    if (by_rows) block(lo, hi, 0, p.n);
+    else block(0, p.m, lo, hi);
   });
 }
 #endif
 
-template <class T>
-void multiply(const Problem<T>& p) {
+template <class T> void multiply(const Problem<T>& p) {
   if (p.m <= 0 || p.n <= 0) return;
   if (p.k <= 0 || p.alpha == T(0)) {
     Problem<T> q = p;
@@ -470,30 +470,30 @@ void multiply(const Problem<T>& p) {
 
 }  // namespace
 
-template <class T>
-void gemm_epilogue(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b, int64_t ldb, T beta,
-                   T* c, int64_t ldc, const T* bias, BlockFn done, void* context) {
+template <class T> void gemm_epilogue(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a,
+                                      int64_t lda, const T* b, int64_t ldb, T beta, T* c, int64_t ldc, const T* bias,
+                                      BlockFn done, void* context) {
   multiply(Problem<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, bias, done, context});
 }
 
-template <class T>
-void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b, int64_t ldb, T beta, T* c,
-          int64_t ldc) {
+template <class T> void gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
+                             const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
   multiply(Problem<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc, nullptr, nullptr, nullptr});
 }
 
-template <class T>
-void gemm_batched(int64_t batch, bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, BatchOffsets oa,
-                  const T* b, int64_t ldb, BatchOffsets ob, T beta, T* c, int64_t ldc, BatchOffsets oc) {
+template <class T> void gemm_batched(int64_t batch, bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha,
+                                     const T* a, int64_t lda, BatchOffsets oa, const T* b, int64_t ldb, BatchOffsets ob,
+                                     T beta, T* c, int64_t ldc, BatchOffsets oc) {
   const double flops = 2.0 * double(m) * double(n) * double(k);
   auto one = [&](int64_t i) { gemm(ta, tb, m, n, k, alpha, a + oa(i), lda, b + ob(i), ldb, beta, c + oc(i), ldc); };
   if (batch < num_threads() && flops > 4e6) {  // few large ones: threads inside
     for (int64_t i = 0; i < batch; ++i) one(i);
     return;
   }
-  parallel_for(batch, std::max<int64_t>(1, static_cast<int64_t>(1e6 / std::max(1.0, flops))), [&](int64_t b0, int64_t b1) {
-    for (int64_t i = b0; i < b1; ++i) one(i);
-  });
+  parallel_for(batch, std::max<int64_t>(1, static_cast<int64_t>(1e6 / std::max(1.0, flops))),
+               [&](int64_t b0, int64_t b1) {
+                 for (int64_t i = b0; i < b1; ++i) one(i);
+               });
 }
 
 void set_gemm_backend(GemmBackend b) { backend = b; }
@@ -505,12 +505,13 @@ bool gemm_has_blas() {
 #endif
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                                                          \
-  template void gemm<T>(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, T*, int64_t);               \
-  template void gemm_epilogue<T>(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, T*, int64_t,       \
-                                 const T*, BlockFn, void*);                                                                            \
-  template void gemm_batched<T>(int64_t, bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, BatchOffsets, const T*, int64_t, \
-                                BatchOffsets, T, T*, int64_t, BatchOffsets);
+#define WHENCE_INSTANTIATE(T)                                                                                       \
+  template void gemm<T>(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, T*,      \
+                        int64_t);                                                                                   \
+  template void gemm_epilogue<T>(bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, \
+                                 T*, int64_t, const T*, BlockFn, void*);                                            \
+  template void gemm_batched<T>(int64_t, bool, bool, int64_t, int64_t, int64_t, T, const T*, int64_t, BatchOffsets, \
+                                const T*, int64_t, BatchOffsets, T, T*, int64_t, BatchOffsets);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)
 #undef WHENCE_INSTANTIATE

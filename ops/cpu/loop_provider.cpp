@@ -16,9 +16,10 @@ namespace {
       .where = find_where,
       .cast = [](DType from, DType to) { return find_cast(elem_of(from), elem_of(to)); },
       .copy = copy_strided,
-      .parallel = [](int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context) {
-        parallel_for(n, grain, [&](int64_t begin, int64_t end) { f(context, begin, end); });
-      },
+      .parallel =
+          [](int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context) {
+            parallel_for(n, grain, [&](int64_t begin, int64_t end) { f(context, begin, end); });
+          },
   });
   return true;
 }();

@@ -7,8 +7,8 @@
 
 namespace whence::cpu {
 
-template <class T, class I>
-int64_t cross_entropy(const T* x, const I* target, T* loss, T* lse, int64_t rows, int64_t classes, int64_t ignore_index, double smoothing) {
+template <class T, class I> int64_t cross_entropy(const T* x, const I* target, T* loss, T* lse, int64_t rows,
+                                                  int64_t classes, int64_t ignore_index, double smoothing) {
   std::atomic<int64_t> bad{rows};
   parallel_for(rows, std::max<int64_t>(1, kGrain / 4 / std::max<int64_t>(1, classes)), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r) {
@@ -38,9 +38,9 @@ int64_t cross_entropy(const T* x, const I* target, T* loss, T* lse, int64_t rows
   return bad.load() < rows ? bad.load() : -1;
 }
 
-template <class T, class I>
-void cross_entropy_backward(const T* x, const T* lse, const I* target, const T* dloss, int64_t dloss_stride, T scale, T* dx, int64_t rows,
-                            int64_t classes, int64_t ignore_index, double smoothing) {
+template <class T, class I> void cross_entropy_backward(const T* x, const T* lse, const I* target, const T* dloss,
+                                                        int64_t dloss_stride, T scale, T* dx, int64_t rows,
+                                                        int64_t classes, int64_t ignore_index, double smoothing) {
   using V = Vec<T>;
   parallel_for(rows, std::max<int64_t>(1, kGrain / 4 / std::max<int64_t>(1, classes)), [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r) {
@@ -53,7 +53,9 @@ void cross_entropy_backward(const T* x, const T* lse, const I* target, const T* 
       const T* p = x + r * classes;
       const T g = dloss[r * dloss_stride] * scale;
       const V shift(lse[r]), gv(g), spread(static_cast<T>(smoothing / static_cast<double>(classes)));
-      each<T>(classes, [&](int64_t i, int64_t m) { store_upto((exp_flush(load_upto(p + i, m) - shift) - spread) * gv, q + i, m); });
+      each<T>(classes, [&](int64_t i, int64_t m) {
+        store_upto((exp_flush(load_upto(p + i, m) - shift) - spread) * gv, q + i, m);
+      });
       if (t >= 0 && t < classes) q[t] -= g * static_cast<T>(1 - smoothing);
     }
   });

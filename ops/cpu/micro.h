@@ -11,30 +11,30 @@
 
 namespace whence::cpu {
 
-template <class T>
-struct Tile {
+template <class T> struct Tile {
   using V = Vec<T>;
 #if defined(__AVX512F__)
   static constexpr int64_t MR = 14, NV = 2;  // 28 accumulators, 2 registers of B, 1 of A, of 32
 #else
-  static constexpr int64_t MR = 6, NV = 2;   // 12 + 2 + 1 of 16
+  static constexpr int64_t MR = 6, NV = 2;  // 12 + 2 + 1 of 16
 #endif
   static constexpr int64_t W = V::size, NR = NV * W;
-  static constexpr int64_t AS = (MR + W - 1) / W * W;  // a packed strip's stride: whole registers, so that packing stores never cross a cache line
-  static constexpr int64_t KC = 384;                                         // strip of A: 16 * 384 * 4 = 24 KB
-  static constexpr int64_t NC = 768 * 4 / static_cast<int64_t>(sizeof(T));   // panel of B: 1.2 MB
+  static constexpr int64_t AS =
+      (MR + W - 1) / W *
+      W;  // a packed strip's stride: whole registers, so that packing stores never cross a cache line
+  static constexpr int64_t KC = 384;                                        // strip of A: 16 * 384 * 4 = 24 KB
+  static constexpr int64_t NC = 768 * 4 / static_cast<int64_t>(sizeof(T));  // panel of B: 1.2 MB
 };
 
-/// Computes C[0..rows)[0..n) = alpha sum_p a[p * AS + i] b[p * bs + j] + beta C + bias[j]. `a` is a packed strip of `rows` <= MR
-/// rows, `b` has whole registers of columns at each p (n <= NR; what lies beyond n is read but not used). C is not read when beta is 0.
-template <class T>
-using Kernel = void (*)(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n, T alpha, T beta, const T* bias);
-template <class T>
-Kernel<T> kernel_for(int64_t rows, int64_t columns);  // instantiated in gemm.cpp
+/// Computes C[0..rows)[0..n) = alpha sum_p a[p * AS + i] b[p * bs + j] + beta C + bias[j]. `a` is a packed strip of
+/// `rows` <= MR rows, `b` has whole registers of columns at each p (n <= NR; what lies beyond n is read but not used).
+/// C is not read when beta is 0.
+template <class T> using Kernel = void (*)(int64_t k, const T* a, const T* b, int64_t bs, T* c, int64_t ldc, int64_t n,
+                                           T alpha, T beta, const T* bias);
+template <class T> Kernel<T> kernel_for(int64_t rows, int64_t columns);  // instantiated in gemm.cpp
 
 /// Scratch that a thread keeps; grows, never shrinks. gemm uses slots 0 and 1, attention the others.
-template <class T>
-T* scratch(int slot, int64_t count) {
+template <class T> T* scratch(int slot, int64_t count) {
   struct Free {
     void operator()(void* p) const { std::free(p); }
   };
@@ -51,10 +51,9 @@ T* scratch(int slot, int64_t count) {
   return static_cast<T*>(memory[slot].get());
 }
 
-/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k; rows > 0. Whole registers are stored (stride is a multiple of W and at least
-/// rows): lanes beyond `rows` repeat the last row and mean nothing.
-template <class T>
-void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, int64_t stride) {
+/// dst[p * stride + i] = src[i * ld + p] for i < rows, p < k; rows > 0. Whole registers are stored (stride is a
+/// multiple of W and at least rows): lanes beyond `rows` repeat the last row and mean nothing.
+template <class T> void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, int64_t stride) {
   using V = Vec<T>;
   constexpr int W = static_cast<int>(V::size);
   for (int64_t block = 0; block < rows; block += W) {
@@ -81,8 +80,7 @@ void pack_transposed(const T* src, int64_t ld, int64_t rows, int64_t k, T* dst, 
 }
 
 /// dst[p * stride + i] = src[p * ld + i] for i < width, zero up to `stride`, a multiple of W.
-template <class T>
-void pack_straight(const T* src, int64_t ld, int64_t width, int64_t k, T* dst, int64_t stride) {
+template <class T> void pack_straight(const T* src, int64_t ld, int64_t width, int64_t k, T* dst, int64_t stride) {
   using V = Vec<T>;
   constexpr int64_t W = V::size;
   int64_t full = width / W * W, rest = width - full;

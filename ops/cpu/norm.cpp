@@ -23,7 +23,11 @@ void forward(const T* x, const T* w, const T* b, T* y, T* mean, T* rstd, int64_t
       const V m(mu);
       // The second moment about the mean in a second pass over the cached row: a large mean costs no digits.
       const T ss = run<Sum, T>(
-          0, n, [&](int64_t i) { V d = V::load(p + i) - m; return d * d; },
+          0, n,
+          [&](int64_t i) {
+            V d = V::load(p + i) - m;
+            return d * d;
+          },
           [&](int64_t i, int64_t k) {
             V d = load_or(p + i, k, mu) - m;
             return d * d;
@@ -44,8 +48,8 @@ void forward(const T* x, const T* w, const T* b, T* y, T* mean, T* rstd, int64_t
 
 // Per row, with u = (x - mean) rstd and g = dy w:
 //   dx = rstd (g - [mean(g)] - [u mean(g u)]), the first bracket for layer norm, the second unless rstd is frozen.
-template <bool MEAN, class T>
-void backward(const T* x, const T* mean, const T* rstd, const T* w, const T* dy, T* dx, T* dw, T* db, int64_t rows, int64_t n, bool freeze) {
+template <bool MEAN, class T> void backward(const T* x, const T* mean, const T* rstd, const T* w, const T* dy, T* dx,
+                                            T* dw, T* db, int64_t rows, int64_t n, bool freeze) {
   using V = Vec<T>;
   if (n <= 0) return;
   if (rows <= 0) {
@@ -113,24 +117,23 @@ template <class T>
 void layer_norm(const T* x, const T* w, const T* b, T* y, T* mean, T* rstd, int64_t rows, int64_t n, double eps) {
   forward<true>(x, w, b, y, mean, rstd, rows, n, eps);
 }
-template <class T>
-void rms_norm(const T* x, const T* w, T* y, T* rstd, int64_t rows, int64_t n, double eps) {
+template <class T> void rms_norm(const T* x, const T* w, T* y, T* rstd, int64_t rows, int64_t n, double eps) {
   forward<false, T>(x, w, nullptr, y, nullptr, rstd, rows, n, eps);
 }
-template <class T>
-void layer_norm_backward(const T* x, const T* mean, const T* rstd, const T* w, const T* dy, T* dx, T* dw, T* db, int64_t rows, int64_t n,
-                         bool freeze_rstd) {
+template <class T> void layer_norm_backward(const T* x, const T* mean, const T* rstd, const T* w, const T* dy, T* dx,
+                                            T* dw, T* db, int64_t rows, int64_t n, bool freeze_rstd) {
   backward<true>(x, mean, rstd, w, dy, dx, dw, db, rows, n, freeze_rstd);
 }
-template <class T>
-void rms_norm_backward(const T* x, const T* rstd, const T* w, const T* dy, T* dx, T* dw, int64_t rows, int64_t n, bool freeze_rstd) {
+template <class T> void rms_norm_backward(const T* x, const T* rstd, const T* w, const T* dy, T* dx, T* dw,
+                                          int64_t rows, int64_t n, bool freeze_rstd) {
   backward<false, T>(x, nullptr, rstd, w, dy, dx, dw, nullptr, rows, n, freeze_rstd);
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                                                      \
-  template void layer_norm<T>(const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, double);                                 \
-  template void rms_norm<T>(const T*, const T*, T*, T*, int64_t, int64_t, double);                                                 \
-  template void layer_norm_backward<T>(const T*, const T*, const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, bool);      \
+#define WHENCE_INSTANTIATE(T)                                                                                          \
+  template void layer_norm<T>(const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, double);                     \
+  template void rms_norm<T>(const T*, const T*, T*, T*, int64_t, int64_t, double);                                     \
+  template void layer_norm_backward<T>(const T*, const T*, const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, \
+                                       bool);                                                                          \
   template void rms_norm_backward<T>(const T*, const T*, const T*, const T*, T*, T*, int64_t, int64_t, bool);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)

@@ -6,14 +6,13 @@
 namespace whence::cpu {
 namespace {
 
-template <class T, class F>
-void pass(int64_t n, F&& f) {
-  parallel_for(n, kGrain / 2, [&](int64_t b, int64_t e) { each<T>(e - b, [&](int64_t i, int64_t m) { f(b + i, m); }); });
+template <class T, class F> void pass(int64_t n, F&& f) {
+  parallel_for(n, kGrain / 2,
+               [&](int64_t b, int64_t e) { each<T>(e - b, [&](int64_t i, int64_t m) { f(b + i, m); }); });
 }
 
 /// p = keep p - step(d, i, k) for every register: k elements at i.
-template <class T, class F>
-void descend(T* p, const T* g, int64_t n, const Intake& in, F&& step) {
+template <class T, class F> void descend(T* p, const T* g, int64_t n, const Intake& in, F&& step) {
   const Vec<T> scale(static_cast<T>(in.scale)), l2(static_cast<T>(in.l2)), keep(static_cast<T>(in.keep));
   pass<T>(n, [&](int64_t i, int64_t k) {
     const Vec<T> x = load_upto(p + i, k), d = fma(l2, x, load_upto(g + i, k) * scale);
@@ -21,14 +20,12 @@ void descend(T* p, const T* g, int64_t n, const Intake& in, F&& step) {
   });
 }
 
-template <class T>
-struct Coefficient {
+template <class T> struct Coefficient {
   Vec<T> operator()(double x) const { return Vec<T>(static_cast<T>(x)); }
 };
 
 /// y = a y + b x in memory; gives the new y.
-template <class T>
-Vec<T> blend(T* y, int64_t k, Vec<T> a, Vec<T> bx) {
+template <class T> Vec<T> blend(T* y, int64_t k, Vec<T> a, Vec<T> bx) {
   const Vec<T> v = fma(a, load_upto(y, k), bx);
   store_upto(v, y, k);
   return v;
@@ -40,7 +37,8 @@ template <class T>
 void adam_step(T* p, const T* g, T* m, T* v, T* largest, int64_t n, const Intake& in, const AdamStep& a) {
   using V = Vec<T>;
   const Coefficient<T> c;
-  const V b1 = c(a.beta1), c1 = c(1 - a.beta1), b2 = c(a.beta2), c2 = c(1 - a.beta2), eps = c(a.eps), rate = c(a.rate), direct = c(a.direct), root = c(a.root);
+  const V b1 = c(a.beta1), c1 = c(1 - a.beta1), b2 = c(a.beta2), c2 = c(1 - a.beta2), eps = c(a.eps), rate = c(a.rate),
+          direct = c(a.direct), root = c(a.root);
   const bool with_direct = a.direct != 0;
   descend(p, g, n, in, [&](V d, int64_t i, int64_t k) {
     const V m1 = blend(m + i, k, b1, c1 * d);
@@ -55,8 +53,7 @@ void adam_step(T* p, const T* g, T* m, T* v, T* largest, int64_t n, const Intake
   });
 }
 
-template <class T>
-void adamax_step(T* p, const T* g, T* m, T* u, int64_t n, const Intake& in, const AdamaxStep& a) {
+template <class T> void adamax_step(T* p, const T* g, T* m, T* u, int64_t n, const Intake& in, const AdamaxStep& a) {
   using V = Vec<T>;
   const Coefficient<T> c;
   const V b1 = c(a.beta1), c1 = c(1 - a.beta1), b2 = c(a.beta2), eps = c(a.eps), rate = c(a.rate);
@@ -96,8 +93,7 @@ void adadelta_step(T* p, const T* g, T* v, T* u, int64_t n, const Intake& in, co
   });
 }
 
-template <class T>
-void sgd_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const SgdStep& s) {
+template <class T> void sgd_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const SgdStep& s) {
   using V = Vec<T>;
   const Coefficient<T> c;
   const V rate = c(s.rate), mu = c(s.momentum), damp = c(1 - s.dampening);
@@ -109,8 +105,7 @@ void sgd_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const SgdStep
   });
 }
 
-template <class T>
-void lion_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const LionStep& l) {
+template <class T> void lion_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const LionStep& l) {
   using V = Vec<T>;
   const Coefficient<T> c;
   const V rate = c(l.rate), b1 = c(l.beta1), c1 = c(1 - l.beta1), b2 = c(l.beta2), c2 = c(1 - l.beta2), zero = c(0);
@@ -121,14 +116,12 @@ void lion_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const LionSt
   });
 }
 
-template <class T>
-void scale_array(T* y, double a, int64_t n) {
+template <class T> void scale_array(T* y, double a, int64_t n) {
   const Vec<T> s(static_cast<T>(a));
   pass<T>(n, [&](int64_t i, int64_t k) { store_upto(load_upto(y + i, k) * s, y + i, k); });
 }
 
-template <class T>
-void blend_array(T* y, double a, const T* x, double b, int64_t n) {
+template <class T> void blend_array(T* y, double a, const T* x, double b, int64_t n) {
   const Vec<T> s(static_cast<T>(a)), t(static_cast<T>(b));
   pass<T>(n, [&](int64_t i, int64_t k) { blend(y + i, k, s, load_upto(x + i, k) * t); });
 }

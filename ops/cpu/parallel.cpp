@@ -14,8 +14,7 @@ std::atomic<int> thread_cap{0};
 // An exception must not leave a parallel region: keep the first one and rethrow it on the calling thread.
 struct Rethrow {
   std::exception_ptr first;
-  template <class F>
-  void guard(F&& f) {
+  template <class F> void guard(F&& f) {
     try {
       f();
     } catch (...) {

@@ -1,8 +1,8 @@
 // Splitting work over the cores. Public to every CPU op; knows nothing of tensors.
 //
-// Nothing here changes a result: a chunk's work must depend on its range only. Where a reduction needs an order, ask for
-// fixed-size chunks (`parallel_chunks`) and combine the partial results in chunk order, so that the sum is the same for any
-// number of threads.
+// Nothing here changes a result: a chunk's work must depend on its range only. Where a reduction needs an order, ask
+// for fixed-size chunks (`parallel_chunks`) and combine the partial results in chunk order, so that the sum is the same
+// for any number of threads.
 #pragma once
 
 #include <cstdint>
@@ -21,17 +21,15 @@ inline constexpr int64_t kGrain = 32768;
 
 namespace detail {
 using ChunkFn = void (*)(void* context, int64_t begin, int64_t end);
-void run_split(int64_t n, int64_t pieces, ChunkFn fn, void* context);          // `pieces` contiguous ranges, sizes within one
-void run_fixed(int64_t n, int64_t chunk, ChunkFn fn, void* context);           // ranges [i*chunk, min(n, (i+1)*chunk))
+void run_split(int64_t n, int64_t pieces, ChunkFn fn, void* context);  // `pieces` contiguous ranges, sizes within one
+void run_fixed(int64_t n, int64_t chunk, ChunkFn fn, void* context);   // ranges [i*chunk, min(n, (i+1)*chunk))
 int pieces_for(int64_t n, int64_t grain);
 extern bool split_everything;  // tests: split loops below their grain too, so that tiny samples have seams
 }  // namespace detail
 
-/// Calls f(begin, end) over contiguous pieces that cover [0, n), a few per thread so that a core that others use slows the loop
-/// less, none smaller than about `grain`.
-/// Serial, and free of any call overhead, when n <= grain.
-template <class F>
-void parallel_for(int64_t n, int64_t grain, F&& f) {
+/// Calls f(begin, end) over contiguous pieces that cover [0, n), a few per thread so that a core that others use slows
+/// the loop less, none smaller than about `grain`. Serial, and free of any call overhead, when n <= grain.
+template <class F> void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
   int pieces = n <= grain && !detail::split_everything ? 1 : detail::pieces_for(n, grain);
   if (pieces <= 1) {
@@ -39,20 +37,23 @@ void parallel_for(int64_t n, int64_t grain, F&& f) {
     return;
   }
   using Fn = std::remove_reference_t<F>;
-  detail::run_split(n, pieces, [](void* c, int64_t b, int64_t e) { (*static_cast<Fn*>(c))(b, e); }, const_cast<void*>(static_cast<const void*>(&f)));
+  detail::run_split(
+      n, pieces, [](void* c, int64_t b, int64_t e) { (*static_cast<Fn*>(c))(b, e); },
+      const_cast<void*>(static_cast<const void*>(&f)));
 }
 
 /// Calls f(begin, end) for each fixed-size chunk of [0, n), chunks spread over the threads as they become free.
 /// The set of ranges is the same for any number of threads.
-template <class F>
-void parallel_chunks(int64_t n, int64_t chunk, F&& f) {
+template <class F> void parallel_chunks(int64_t n, int64_t chunk, F&& f) {
   if (n <= 0) return;
   if (n <= chunk || num_threads() == 1) {
     for (int64_t b = 0; b < n; b += chunk) f(b, b + chunk < n ? b + chunk : n);
     return;
   }
   using Fn = std::remove_reference_t<F>;
-  detail::run_fixed(n, chunk, [](void* c, int64_t b, int64_t e) { (*static_cast<Fn*>(c))(b, e); }, const_cast<void*>(static_cast<const void*>(&f)));
+  detail::run_fixed(
+      n, chunk, [](void* c, int64_t b, int64_t e) { (*static_cast<Fn*>(c))(b, e); },
+      const_cast<void*>(static_cast<const void*>(&f)));
 }
 
 }  // namespace whence::cpu

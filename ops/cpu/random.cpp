@@ -10,10 +10,11 @@
 namespace whence::cpu {
 namespace {
 
-constexpr int64_t kLanes = 16;                 // indices worked on together
+constexpr int64_t kLanes = 16;  // indices worked on together
 constexpr int64_t kWords = 4 * kLanes;
 
-// Eight 32-bit words in lanes of 64 bits, as their products need. The compiler's own vectors: any processor has these operations.
+// Eight 32-bit words in lanes of 64 bits, as their products need. The compiler's own vectors: any processor has these
+// operations.
 typedef uint64_t Words __attribute__((vector_size(64)));
 
 /// out[4 l + w] = word w of Philox4x32-10 at index first + l, for kLanes indices (Salmon et al. 2011).
@@ -43,13 +44,15 @@ void block(uint64_t seed, uint64_t offset, uint64_t first, uint32_t* out) {
   }
   for (int v = 0; v < kVectors; ++v) {
     Words w01 = c0[v] | (c1[v] << 32), w23 = c2[v] | (c3[v] << 32);
-    Words front = __builtin_shufflevector(w01, w23, 0, 8, 1, 9, 2, 10, 3, 11), back = __builtin_shufflevector(w01, w23, 4, 12, 5, 13, 6, 14, 7, 15);
+    Words front = __builtin_shufflevector(w01, w23, 0, 8, 1, 9, 2, 10, 3, 11),
+          back = __builtin_shufflevector(w01, w23, 4, 12, 5, 13, 6, 14, 7, 15);
     std::memcpy(out + 32 * v, &front, 64);
     std::memcpy(out + 32 * v + 16, &back, 64);
   }
 }
 
-/// Fills y[0..n) = elements first .. first + n of a stream in which PER elements share one block; `make(words, out)` makes PER elements.
+/// Fills y[0..n) = elements first .. first + n of a stream in which PER elements share one block; `make(words, out)`
+/// makes PER elements.
 template <int64_t PER, class T, class Make>
 void fill(T* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first, Make make) {
   parallel_for(n, kGrain / 4, [&](int64_t b, int64_t e) {
@@ -72,8 +75,7 @@ void fill(T* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first, Make m
 constexpr double kTwoPi = 6.283185307179586476925;
 
 // Pairs (u1, u2) -> sqrt(-2 ln u1) (cos, sin)(2 pi u2), u1 in (0, 1].
-template <class T>
-void box_muller(const T* u1, const T* u2, int64_t pairs, T* out) {
+template <class T> void box_muller(const T* u1, const T* u2, int64_t pairs, T* out) {
   using V = Vec<T>;
   alignas(64) T c[V::size], s[V::size];
   for (int64_t i = 0; i < pairs; i += V::size) {
@@ -89,21 +91,18 @@ void box_muller(const T* u1, const T* u2, int64_t pairs, T* out) {
 
 }  // namespace
 
-template <>
-void random_uniform<float>(float* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
+template <> void random_uniform<float>(float* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
   fill<kWords>(y, n, seed, offset, first, [](const uint32_t* w, float* out) {
     for (int64_t i = 0; i < kWords; ++i) out[i] = static_cast<float>(static_cast<int32_t>(w[i] >> 8)) * 0x1p-24f;
   });
 }
-template <>
-void random_uniform<double>(double* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
+template <> void random_uniform<double>(double* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
   fill<kWords / 2>(y, n, seed, offset, first, [](const uint32_t* w, double* out) {
     for (int64_t i = 0; i < kWords / 2; ++i) out[i] = philox::uniform53(w[2 * i], w[2 * i + 1]);
   });
 }
 // Four words make two pairs of floats: (w0, w1) and (w2, w3).
-template <>
-void random_normal<float>(float* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
+template <> void random_normal<float>(float* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
   fill<kWords>(y, n, seed, offset, first, [](const uint32_t* w, float* out) {
     alignas(64) float u1[kWords / 2], u2[kWords / 2];
     for (int64_t i = 0; i < kWords / 2; ++i) {
@@ -114,8 +113,7 @@ void random_normal<float>(float* y, int64_t n, uint64_t seed, uint64_t offset, i
   });
 }
 // Four words make one pair of doubles.
-template <>
-void random_normal<double>(double* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
+template <> void random_normal<double>(double* y, int64_t n, uint64_t seed, uint64_t offset, int64_t first) {
   fill<kWords / 2>(y, n, seed, offset, first, [](const uint32_t* w, double* out) {
     alignas(64) double u1[kLanes], u2[kLanes];
     for (int64_t i = 0; i < kLanes; ++i) {

@@ -1,5 +1,6 @@
-// Random arrays. Element i is a pure function of (seed, offset, first + i): any split of an array draws the same numbers, on any
-// number of threads, and on CUDA (normals up to the last place of log, sin and cos). T is float or double.
+// Random arrays. Element i is a pure function of (seed, offset, first + i): any split of an array draws the same
+// numbers, on any number of threads, and on CUDA (normals up to the last place of log, sin and cos). T is float or
+// double.
 #pragma once
 
 #include <cstdint>

@@ -14,8 +14,7 @@ constexpr int64_t kRows = 32;      // rows (inner > 1) summed in registers befor
 constexpr int64_t kChunk = 65536;  // elements of one chunk when a single long reduction is spread over threads
 
 /// Chunks of one long row over threads, combined as a left-to-right tree of fixed shape.
-template <class R, class T, class RowFn>
-T reduce_long(int64_t n, RowFn row) {
+template <class R, class T, class RowFn> T reduce_long(int64_t n, RowFn row) {
   int64_t chunks = (n + kChunk - 1) / kChunk;
   if (chunks <= 1) return row(0, n);
   std::vector<T> part(static_cast<size_t>(chunks));
@@ -26,9 +25,9 @@ T reduce_long(int64_t n, RowFn row) {
   return part[0];
 }
 
-/// acc[0..w) = reduction over rows [r0, r1) of the columns at x; pairwise over blocks of rows. `acc` must hold w elements.
-template <class R, class T>
-void reduce_columns(const T* x, int64_t stride, int64_t r0, int64_t r1, int64_t w, T* acc) {
+/// acc[0..w) = reduction over rows [r0, r1) of the columns at x; pairwise over blocks of rows. `acc` must hold w
+/// elements.
+template <class R, class T> void reduce_columns(const T* x, int64_t stride, int64_t r0, int64_t r1, int64_t w, T* acc) {
   using V = Vec<T>;
   if (r1 - r0 > kRows) {
     int64_t half = r0 + ((r1 - r0) / 2 + kRows - 1) / kRows * kRows;
@@ -63,8 +62,7 @@ void reduce_columns(const T* x, int64_t stride, int64_t r0, int64_t r1, int64_t 
 constexpr int64_t kTile = 256;  // columns per tile; `right` above is one tile
 
 /// f(o, j, w) for every tile of columns [j, j + w) of every outer index, over threads when the whole is large.
-template <class F>
-void for_tiles(int64_t outer, int64_t n, int64_t inner, int64_t width, F&& f) {
+template <class F> void for_tiles(int64_t outer, int64_t n, int64_t inner, int64_t width, F&& f) {
   int64_t tiles = (inner + width - 1) / width;
   int64_t work = std::max<int64_t>(1, n * std::min(inner, width));
   parallel_for(outer * tiles, std::max<int64_t>(1, kGrain / work), [&](int64_t b, int64_t e) {
@@ -75,8 +73,7 @@ void for_tiles(int64_t outer, int64_t n, int64_t inner, int64_t width, F&& f) {
   });
 }
 
-template <class R, class T>
-void reduce(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+template <class R, class T> void reduce(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   if (outer <= 0 || inner <= 0) return;
   if (n <= 0) {
     std::fill(y, y + outer * inner, R::template identity<T>());
@@ -84,7 +81,8 @@ void reduce(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   }
   if (inner == 1) {
     if (n > 2 * kChunk) {
-      for (int64_t o = 0; o < outer; ++o) y[o] = reduce_long<R, T>(n, [&](int64_t b, int64_t e) { return reduce_row<R>(x + o * n + b, e - b); });
+      for (int64_t o = 0; o < outer; ++o)
+        y[o] = reduce_long<R, T>(n, [&](int64_t b, int64_t e) { return reduce_row<R>(x + o * n + b, e - b); });
       return;
     }
     parallel_for(outer, std::max<int64_t>(1, kGrain / n), [&](int64_t b, int64_t e) {
@@ -109,7 +107,9 @@ void reduce(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
     }
     return;
   }
-  for_tiles(outer, n, inner, kTile, [&](int64_t o, int64_t j, int64_t w) { reduce_columns<R>(x + o * n * inner + j, inner, 0, n, w, y + o * inner + j); });
+  for_tiles(outer, n, inner, kTile, [&](int64_t o, int64_t j, int64_t w) {
+    reduce_columns<R>(x + o * n * inner + j, inner, 0, n, w, y + o * inner + j);
+  });
 }
 
 /// First position of the extreme, NaN counting as more extreme than anything.
@@ -152,10 +152,9 @@ void arg_reduce(const T* x, int64_t* y, int64_t outer, int64_t n, int64_t inner,
   });
 }
 
-// ---- rows of exponentials ------------------------------------------------------------------------------------------------------
+// ---- rows of exponentials -----------------------------------------------------------------------------------------
 
-template <class T>
-T log_sum_exp_row(const T* x, int64_t n) {
+template <class T> T log_sum_exp_row(const T* x, int64_t n) {
   T top = reduce_row<Max>(x, n);
   if (top == inf<T>() || top == -inf<T>() || top != top) return top;
   return top + std::log(exp_sum<false, T>(x, nullptr, n, top));
@@ -164,22 +163,23 @@ T log_sum_exp_row(const T* x, int64_t n) {
 constexpr int64_t kSoftTile = 64;
 
 /// Column tile of softmax-like ops: top[] and total[] = max and sum of exp over n, for w <= kSoftTile columns.
-template <class T>
-void column_max_sum(const T* x, int64_t n, int64_t stride, int64_t w, T* top, T* total) {
+template <class T> void column_max_sum(const T* x, int64_t n, int64_t stride, int64_t w, T* top, T* total) {
   reduce_columns<Max>(x, stride, 0, n, w, top);
   for (int64_t j = 0; j < w; j += Vec<T>::size) {
     int64_t m = std::min(Vec<T>::size, w - j);
     Vec<T> shift = load_upto(top + j, m), sum(T(0)), part(T(0));
     for (int64_t r = 0; r < n; ++r) {
       part += exp_flush(load_upto(x + r * stride + j, m) - shift);
-      if (r % kRows == kRows - 1) { sum += part; part = Vec<T>(T(0)); }
+      if (r % kRows == kRows - 1) {
+        sum += part;
+        part = Vec<T>(T(0));
+      }
     }
     store_upto(sum + part, total + j, m);
   }
 }
 
-template <class T, class F>
-void rows(int64_t outer, int64_t n, int64_t cost, F&& f) {
+template <class T, class F> void rows(int64_t outer, int64_t n, int64_t cost, F&& f) {
   parallel_for(outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, n * cost)), [&](int64_t b, int64_t e) {
     for (int64_t o = b; o < e; ++o) f(o);
   });
@@ -187,15 +187,20 @@ void rows(int64_t outer, int64_t n, int64_t cost, F&& f) {
 
 }  // namespace
 
-template <class T>
-void reduce_sum(const T* x, T* y, int64_t outer, int64_t n, int64_t inner, double scale) {
+template <class T> void reduce_sum(const T* x, T* y, int64_t outer, int64_t n, int64_t inner, double scale) {
   reduce<Sum>(x, y, outer, n, inner);
   if (scale != 1.0)
     for (int64_t i = 0; i < outer * inner; ++i) y[i] = static_cast<T>(y[i] * scale);
 }
-template <class T> void reduce_prod(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) { reduce<Prod>(x, y, outer, n, inner); }
-template <class T> void reduce_max(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) { reduce<Max>(x, y, outer, n, inner); }
-template <class T> void reduce_min(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) { reduce<Min>(x, y, outer, n, inner); }
+template <class T> void reduce_prod(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+  reduce<Prod>(x, y, outer, n, inner);
+}
+template <class T> void reduce_max(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+  reduce<Max>(x, y, outer, n, inner);
+}
+template <class T> void reduce_min(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+  reduce<Min>(x, y, outer, n, inner);
+}
 template <class T> void reduce_argmax(const T* x, int64_t* y, int64_t outer, int64_t n, int64_t inner) {
   arg_reduce<Max>(x, y, outer, n, inner, [](T a, T b) { return a > b; });
 }
@@ -203,8 +208,7 @@ template <class T> void reduce_argmin(const T* x, int64_t* y, int64_t outer, int
   arg_reduce<Min>(x, y, outer, n, inner, [](T a, T b) { return a < b; });
 }
 
-template <class T>
-void reduce_logsumexp(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+template <class T> void reduce_logsumexp(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   if (outer <= 0 || inner <= 0) return;
   if (n <= 0) {
     std::fill(y, y + outer * inner, -inf<T>());
@@ -222,8 +226,7 @@ void reduce_logsumexp(const T* x, T* y, int64_t outer, int64_t n, int64_t inner)
   }
 }
 
-template <class T>
-void softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+template <class T> void softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   using V = Vec<T>;
   if (outer <= 0 || n <= 0 || inner <= 0) return;
   if (inner == 1) {
@@ -243,13 +246,13 @@ void softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
     for (int64_t j = 0; j < w; j += V::size) {
       int64_t m = std::min(V::size, w - j);
       V shift = load_upto(top + j, m), scale = V(T(1)) / load_upto(total + j, m);
-      for (int64_t r = 0; r < n; ++r) store_upto(exp_flush(load_upto(p + r * inner + j, m) - shift) * scale, q + r * inner + j, m);
+      for (int64_t r = 0; r < n; ++r)
+        store_upto(exp_flush(load_upto(p + r * inner + j, m) - shift) * scale, q + r * inner + j, m);
     }
   });
 }
 
-template <class T>
-void log_softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
+template <class T> void log_softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   using V = Vec<T>;
   if (outer <= 0 || n <= 0 || inner <= 0) return;
   if (inner == 1) {
@@ -270,21 +273,22 @@ void log_softmax(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
     for (int64_t j = 0; j < w; j += V::size) {
       int64_t m = std::min(V::size, w - j);
       V shift = load_upto(top + j, m), rest = log(load_upto(total + j, m));
-      for (int64_t r = 0; r < n; ++r) store_upto((load_upto(p + r * inner + j, m) - shift) - rest, q + r * inner + j, m);
+      for (int64_t r = 0; r < n; ++r)
+        store_upto((load_upto(p + r * inner + j, m) - shift) - rest, q + r * inner + j, m);
     }
   });
 }
 
-template <class T>
-void softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, int64_t inner) {
+template <class T> void softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, int64_t inner) {
   using V = Vec<T>;
   if (outer <= 0 || n <= 0 || inner <= 0) return;
   if (inner == 1) {
     rows<T>(outer, n, 2, [&](int64_t o) {
       const T *p = y + o * n, *g = dy + o * n;
       T* q = dx + o * n;
-      V s(run<Sum, T>(0, n, [&](int64_t i) { return V::load(p + i) * V::load(g + i); },
-                      [&](int64_t i, int64_t m) { return V::load(p + i, m) * V::load(g + i, m); }));
+      V s(run<Sum, T>(
+          0, n, [&](int64_t i) { return V::load(p + i) * V::load(g + i); },
+          [&](int64_t i, int64_t m) { return V::load(p + i, m) * V::load(g + i, m); }));
       each<T>(n, [&](int64_t i, int64_t m) { store_upto(load_upto(p + i, m) * (load_upto(g + i, m) - s), q + i, m); });
     });
     return;
@@ -296,7 +300,10 @@ void softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, int64
       V s(T(0)), part(T(0));
       for (int64_t r = 0; r < n; ++r) {
         part = fma(load_upto(y + r * inner + j, m), load_upto(dy + r * inner + j, m), part);
-        if (r % kRows == kRows - 1) { s += part; part = V(T(0)); }
+        if (r % kRows == kRows - 1) {
+          s += part;
+          part = V(T(0));
+        }
       }
       s += part;
       for (int64_t r = 0; r < n; ++r) {
@@ -307,8 +314,7 @@ void softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, int64
   });
 }
 
-template <class T>
-void log_softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, int64_t inner) {
+template <class T> void log_softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, int64_t inner) {
   using V = Vec<T>;
   if (outer <= 0 || n <= 0 || inner <= 0) return;
   if (inner == 1) {
@@ -316,7 +322,9 @@ void log_softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, i
       const T *p = y + o * n, *g = dy + o * n;
       T* q = dx + o * n;
       V s(reduce_row<Sum>(g, n));
-      each<T>(n, [&](int64_t i, int64_t m) { store_upto(fma(-exp(load_upto(p + i, m)), s, load_upto(g + i, m)), q + i, m); });
+      each<T>(n, [&](int64_t i, int64_t m) {
+        store_upto(fma(-exp(load_upto(p + i, m)), s, load_upto(g + i, m)), q + i, m);
+      });
     });
     return;
   }
@@ -335,8 +343,7 @@ void log_softmax_vjp(const T* y, const T* dy, T* dx, int64_t outer, int64_t n, i
   });
 }
 
-template <class T>
-double dot(const T* x, const T* y, int64_t n) {
+template <class T> double dot(const T* x, const T* y, int64_t n) {
   using V = Vec<T>;
   if (n <= 0) return 0;
   return reduce_long<Sum, double>(n, [&](int64_t b, int64_t e) {
@@ -344,27 +351,28 @@ double dot(const T* x, const T* y, int64_t n) {
     for (int64_t i = b; i < e; i += 4096) {  // short runs in T, their sums in double
       int64_t m = std::min<int64_t>(4096, e - i);
       const T *p = x + i, *q = y + i;
-      total += run<Sum, T>(0, m, [&](int64_t k) { return V::load(p + k) * V::load(q + k); },
-                           [&](int64_t k, int64_t w) { return V::load(p + k, w) * V::load(q + k, w); });
+      total += run<Sum, T>(
+          0, m, [&](int64_t k) { return V::load(p + k) * V::load(q + k); },
+          [&](int64_t k, int64_t w) { return V::load(p + k, w) * V::load(q + k, w); });
     }
     return total;
   });
 }
 template <class T> double sum_squares(const T* x, int64_t n) { return dot(x, x, n); }
 
-#define WHENCE_INSTANTIATE(T)                                                                          \
-  template void reduce_sum<T>(const T*, T*, int64_t, int64_t, int64_t, double);                        \
-  template void reduce_prod<T>(const T*, T*, int64_t, int64_t, int64_t);                               \
-  template void reduce_max<T>(const T*, T*, int64_t, int64_t, int64_t);                                \
-  template void reduce_min<T>(const T*, T*, int64_t, int64_t, int64_t);                                \
-  template void reduce_argmax<T>(const T*, int64_t*, int64_t, int64_t, int64_t);                       \
-  template void reduce_argmin<T>(const T*, int64_t*, int64_t, int64_t, int64_t);                       \
-  template void reduce_logsumexp<T>(const T*, T*, int64_t, int64_t, int64_t);                          \
-  template void softmax<T>(const T*, T*, int64_t, int64_t, int64_t);                                   \
-  template void log_softmax<T>(const T*, T*, int64_t, int64_t, int64_t);                               \
-  template void softmax_vjp<T>(const T*, const T*, T*, int64_t, int64_t, int64_t);                     \
-  template void log_softmax_vjp<T>(const T*, const T*, T*, int64_t, int64_t, int64_t);                 \
-  template double dot<T>(const T*, const T*, int64_t);                                                 \
+#define WHENCE_INSTANTIATE(T)                                                          \
+  template void reduce_sum<T>(const T*, T*, int64_t, int64_t, int64_t, double);        \
+  template void reduce_prod<T>(const T*, T*, int64_t, int64_t, int64_t);               \
+  template void reduce_max<T>(const T*, T*, int64_t, int64_t, int64_t);                \
+  template void reduce_min<T>(const T*, T*, int64_t, int64_t, int64_t);                \
+  template void reduce_argmax<T>(const T*, int64_t*, int64_t, int64_t, int64_t);       \
+  template void reduce_argmin<T>(const T*, int64_t*, int64_t, int64_t, int64_t);       \
+  template void reduce_logsumexp<T>(const T*, T*, int64_t, int64_t, int64_t);          \
+  template void softmax<T>(const T*, T*, int64_t, int64_t, int64_t);                   \
+  template void log_softmax<T>(const T*, T*, int64_t, int64_t, int64_t);               \
+  template void softmax_vjp<T>(const T*, const T*, T*, int64_t, int64_t, int64_t);     \
+  template void log_softmax_vjp<T>(const T*, const T*, T*, int64_t, int64_t, int64_t); \
+  template double dot<T>(const T*, const T*, int64_t);                                 \
   template double sum_squares<T>(const T*, int64_t);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)

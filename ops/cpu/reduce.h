@@ -1,7 +1,8 @@
 // Reductions over the middle of (outer, n, inner), the layout to which any reduction of a contiguous tensor collapses.
 //
-// T is float or double. x is [outer, n, inner], results are [outer, inner], all contiguous. The order of summation depends on the
-// shape alone: runs are bitwise equal for any number of threads. Sums are blocked (error grows with log n, not n).
+// T is float or double. x is [outer, n, inner], results are [outer, inner], all contiguous. The order of summation
+// depends on the shape alone: runs are bitwise equal for any number of threads. Sums are blocked (error grows with log
+// n, not n).
 #pragma once
 
 #include <cstdint>

@@ -24,7 +24,10 @@ std::vector<Run> runs_of(const std::vector<int64_t>& at) {
     if (!runs.empty()) {
       Run& r = runs.back();
       bool filled = at[i] == kNowhere;
-      if (filled && r.step == kNowhere) { ++r.n; continue; }
+      if (filled && r.step == kNowhere) {
+        ++r.n;
+        continue;
+      }
       if (!filled && r.step != kNowhere && (r.n == 1 || at[i] - at[i - 1] == r.step)) {
         r.step = at[i] - at[i - 1];
         ++r.n;
@@ -69,7 +72,8 @@ template <class T> void run(const View& x, const View& out, const std::vector<st
   });
 }
 
-template <class T> void run(const View& x, const View& out, const std::vector<std::vector<int64_t>>& at, const Tensor& fill) {
+template <class T>
+void run(const View& x, const View& out, const std::vector<std::vector<int64_t>>& at, const Tensor& fill) {
   run(x, out, at, *static_cast<const T*>(fill.raw()));
 }
 
@@ -84,15 +88,16 @@ template <class T> void adjoint(const View& dy, const View& dx, const AxisMaps& 
     for (int b = 0; b < a; ++b) outer *= s[b];
     for (int b = a + 1; b < s.rank(); ++b) inner *= s[b];
     next.assign(size_t(outer * m * inner), T(0));
-    parallel_for(outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, n * inner)), [&](int64_t begin, int64_t end) {
-      for (int64_t o = begin; o < end; ++o)
-        for (int64_t j = 0; j < n; ++j) {
-          if (map[size_t(j)] == kFill) continue;
-          const T* src = from + (o * n + j) * inner;
-          T* dst = next.data() + (o * m + map[size_t(j)]) * inner;
-          for (int64_t i = 0; i < inner; ++i) dst[i] += src[i];
-        }
-    });
+    parallel_for(outer, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, n * inner)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t o = begin; o < end; ++o)
+                     for (int64_t j = 0; j < n; ++j) {
+                       if (map[size_t(j)] == kFill) continue;
+                       const T* src = from + (o * n + j) * inner;
+                       T* dst = next.data() + (o * m + map[size_t(j)]) * inner;
+                       for (int64_t i = 0; i < inner; ++i) dst[i] += src[i];
+                     }
+                 });
     held.swap(next);
     from = held.data();
     s[a] = m;

@@ -1,4 +1,5 @@
-// Reductions of one contiguous row in registers: blocked sums, maxima, sums of exponentials. Private to kernel .cpp files.
+// Reductions of one contiguous row in registers: blocked sums, maxima, sums of exponentials. Private to kernel .cpp
+// files.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +14,7 @@ inline constexpr int64_t kBlock = 512;  // elements summed in registers before t
 
 template <class T> constexpr T inf() { return std::numeric_limits<T>::infinity(); }
 
-// ---- what is reduced: identity, combination of registers and of scalars -----------------------------------------------------------
+// ---- what is reduced: identity, combination of registers and of scalars -------------------------------------------
 
 struct Sum {
   template <class T> static constexpr T identity() { return T(0); }
@@ -23,10 +24,15 @@ struct Sum {
 struct Prod {
   template <class T> static constexpr T identity() { return T(1); }
   template <class V> static V combine(V a, V b) { return a * b; }
-  template <class T> static T fold(Vec<T> a) { return cpu::fold(a, [](T x, T y) { return x * y; }); }
+  template <class T> static T fold(Vec<T> a) {
+    return cpu::fold(a, [](T x, T y) { return x * y; });
+  }
 };
-template <class T> requires std::is_floating_point_v<T> bool isnan(T x) { return x != x; }
-template <class T> requires std::is_floating_point_v<T> T pick(bool c, T a, T b) { return c ? a : b; }
+template <class T>
+requires std::is_floating_point_v<T>
+bool isnan(T x) { return x != x; }
+template <class T>
+requires std::is_floating_point_v<T> T pick(bool c, T a, T b) { return c ? a : b; }
 template <class T> Vec<T> pick(Mask<T> c, Vec<T> a, Vec<T> b) { return select(c, a, b); }
 struct Max {
   template <class T> static constexpr T identity() { return -inf<T>(); }
@@ -40,8 +46,7 @@ struct Min {
 };
 
 /// The n elements at p, the missing lanes holding `fill`.
-template <class T>
-Vec<T> load_or(const T* p, int64_t n, T fill) {
+template <class T> Vec<T> load_or(const T* p, int64_t n, T fill) {
   alignas(64) T t[Vec<T>::size];
   std::fill(t, t + Vec<T>::size, fill);
   std::copy(p, p + n, t);
@@ -49,7 +54,8 @@ Vec<T> load_or(const T* p, int64_t n, T fill) {
 }
 template <class R, class T> Vec<T> load_tail(const T* p, int64_t n) { return load_or(p, n, R::template identity<T>()); }
 
-/// Reduces n contiguous elements; `load(i)` gives the register at i, `tail(i, m)` the last m elements padded with the identity.
+/// Reduces n contiguous elements; `load(i)` gives the register at i, `tail(i, m)` the last m elements padded with the
+/// identity.
 template <class R, class T, class Load, class Tail>
 T run(int64_t begin, int64_t n, const Load& load, const Tail& tail) {
   using V = Vec<T>;
@@ -71,24 +77,25 @@ T run(int64_t begin, int64_t n, const Load& load, const Tail& tail) {
   return R::fold(R::combine(R::combine(a0, a1), R::combine(a2, a3)));
 }
 
-template <class R, class T>
-T reduce_row(const T* x, int64_t n) {
-  return run<R, T>(0, n, [x](int64_t i) { return Vec<T>::load(x + i); }, [x](int64_t i, int64_t m) { return load_tail<R>(x + i, m); });
+template <class R, class T> T reduce_row(const T* x, int64_t n) {
+  return run<R, T>(
+      0, n, [x](int64_t i) { return Vec<T>::load(x + i); },
+      [x](int64_t i, int64_t m) { return load_tail<R>(x + i, m); });
 }
 
 /// f(register, m) over a row; m < size only at the end.
-template <class T, class F>
-void each(int64_t n, F&& f) {
+template <class T, class F> void each(int64_t n, F&& f) {
   int64_t i = 0;
   for (; i + Vec<T>::size <= n; i += Vec<T>::size) f(i, Vec<T>::size);
   if (i < n) f(i, n - i);
 }
-template <class T> Vec<T> load_upto(const T* p, int64_t m) { return m == Vec<T>::size ? Vec<T>::load(p) : Vec<T>::load(p, m); }
+template <class T> Vec<T> load_upto(const T* p, int64_t m) {
+  return m == Vec<T>::size ? Vec<T>::load(p) : Vec<T>::load(p, m);
+}
 template <class T> void store_upto(Vec<T> v, T* p, int64_t m) { m == Vec<T>::size ? v.store(p) : v.store(p, m); }
 
 /// Sum of exp(x - shift) over a row, storing the exponentials to y when Store.
-template <bool Store, class T>
-T exp_sum(const T* x, T* y, int64_t n, T shift) {
+template <bool Store, class T> T exp_sum(const T* x, T* y, int64_t n, T shift) {
   using V = Vec<T>;
   V s(shift), zero(T(0));
   return run<Sum, T>(

@@ -11,15 +11,15 @@ namespace whence::cpu {
 namespace {
 
 /// f(offset of the first element, columns) for each tile of up to `width` columns of each outer index.
-template <class F>
-void columns(int64_t outer, int64_t n, int64_t inner, int64_t width, F&& f) {
+template <class F> void columns(int64_t outer, int64_t n, int64_t inner, int64_t width, F&& f) {
   const int64_t tiles = (inner + width - 1) / width;
-  parallel_for(outer * tiles, std::max<int64_t>(1, kGrain / 2 / std::max<int64_t>(1, n * std::min(width, inner))), [&](int64_t b, int64_t e) {
-    for (int64_t t = b; t < e; ++t) {
-      const int64_t o = t / tiles, j = t % tiles * width;
-      f(o, j, std::min(width, inner - j));
-    }
-  });
+  parallel_for(outer * tiles, std::max<int64_t>(1, kGrain / 2 / std::max<int64_t>(1, n * std::min(width, inner))),
+               [&](int64_t b, int64_t e) {
+                 for (int64_t t = b; t < e; ++t) {
+                   const int64_t o = t / tiles, j = t % tiles * width;
+                   f(o, j, std::min(width, inner - j));
+                 }
+               });
 }
 
 /// inner == 1: W sequences side by side, turned so that a register holds one time step of each.
@@ -63,7 +63,7 @@ void linear_scan(const T* a, const T* b, const T* h0, T* h, int64_t outer, int64
     T* const out[1] = {h};
     turned<T>(outer, n, reverse, in, out, [&](int64_t o, int64_t rows) {
       V state = h0 ? V::load(h0 + o, rows) : V(T(0));
-      return [state](V (&r)[3][V::size], int64_t q) mutable { r[2][q] = state = fma(r[0][q], state, r[1][q]); };
+      return [state](V(&r)[3][V::size], int64_t q) mutable { r[2][q] = state = fma(r[0][q], state, r[1][q]); };
     });
     return;
   }
@@ -77,9 +77,8 @@ void linear_scan(const T* a, const T* b, const T* h0, T* h, int64_t outer, int64
   });
 }
 
-template <class T>
-void linear_scan_backward(const T* a, const T* h, const T* h0, const T* dh, T* da, T* db, T* dh0, int64_t outer, int64_t n, int64_t inner,
-                          bool reverse) {
+template <class T> void linear_scan_backward(const T* a, const T* h, const T* h0, const T* dh, T* da, T* db, T* dh0,
+                                             int64_t outer, int64_t n, int64_t inner, bool reverse) {
   using V = Vec<T>;
   if (outer <= 0 || inner <= 0) return;
   if (n <= 0) {
@@ -142,11 +141,14 @@ void conv1d(const T* x, const T* w, const T* bias, T* y, int64_t B, int64_t n, i
         const V b0 = bias ? load_upto(bias + c, m) : V(T(0));
         auto row = [&](int64_t t, int64_t k0, int64_t k1, auto tap) {
           V a = b0;
-          for (int64_t k = k0; k < k1; ++k) a = fma(tap(k), load_upto(px + (t + (reverse ? K - 1 - k : k - (K - 1))) * C + c, m), a);
+          for (int64_t k = k0; k < k1; ++k)
+            a = fma(tap(k), load_upto(px + (t + (reverse ? K - 1 - k : k - (K - 1))) * C + c, m), a);
           store_upto(a, py + t * C + c, m);
         };
         auto from_memory = [&](int64_t k) { return load_upto(taps.data() + k * C + c, m); };
-        auto first = [&](int64_t t) { return reverse ? std::max<int64_t>(0, t + K - n) : std::max<int64_t>(0, K - 1 - t); };
+        auto first = [&](int64_t t) {
+          return reverse ? std::max<int64_t>(0, t + K - n) : std::max<int64_t>(0, K - 1 - t);
+        };
         if (K == 4) {  // the usual width: taps in registers
           const V w4[4] = {from_memory(0), from_memory(1), from_memory(2), from_memory(3)};
           for (int64_t t = t0; t < t1; ++t)
@@ -198,11 +200,12 @@ void conv1d_taps(const T* x, const T* dy, T* dw, T* dbias, int64_t B, int64_t n,
   }
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                                                  \
-  template void linear_scan<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, bool);                             \
-  template void linear_scan_backward<T>(const T*, const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, int64_t, bool);  \
-  template void cumsum<T>(const T*, T*, int64_t, int64_t, int64_t, bool, bool);                                                \
-  template void conv1d<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t, bool);                         \
+#define WHENCE_INSTANTIATE(T)                                                                                          \
+  template void linear_scan<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, bool);                     \
+  template void linear_scan_backward<T>(const T*, const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, int64_t, \
+                                        bool);                                                                         \
+  template void cumsum<T>(const T*, T*, int64_t, int64_t, int64_t, bool, bool);                                        \
+  template void conv1d<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t, bool);                 \
   template void conv1d_taps<T>(const T*, const T*, T*, T*, int64_t, int64_t, int64_t, int64_t, bool);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)

@@ -7,8 +7,7 @@
 
 namespace whence::cpu {
 
-template <class T>
-void divide_stabilised(const T* r, const T* z, T* out, int64_t n, StabForm form, T e, T share) {
+template <class T> void divide_stabilised(const T* r, const T* z, T* out, int64_t n, StabForm form, T e, T share) {
   using V = Vec<T>;
   auto loop = [&](auto stab) {
     each<T>(n, [&](int64_t i, int64_t m) {
@@ -20,15 +19,17 @@ void divide_stabilised(const T* r, const T* z, T* out, int64_t n, StabForm form,
   switch (form) {
     case StabForm::sign: return loop([&](V d) { return d + select(d >= zero, add, minus); });
     case StabForm::plain: return loop([&](V d) { return d + add; });
-    case StabForm::clip: return loop([&](V d) { return select(d >= zero, select(d > add, d, add), select(d < minus, d, minus)); });
+    case StabForm::clip:
+      return loop([&](V d) { return select(d >= zero, select(d > add, d, add), select(d < minus, d, minus)); });
   }
 }
 
-template <class T>
-double root_mean_square(const T* z, int64_t n) {
+template <class T> double root_mean_square(const T* z, int64_t n) {
   if (n <= 0) return 0;
   auto squared = [](Vec<T> v) { return v * v; };
-  double sum = run<Sum, T>(0, n, [&](int64_t i) { return squared(Vec<T>::load(z + i)); }, [&](int64_t i, int64_t m) { return squared(load_tail<Sum>(z + i, m)); });
+  double sum = run<Sum, T>(
+      0, n, [&](int64_t i) { return squared(Vec<T>::load(z + i)); },
+      [&](int64_t i, int64_t m) { return squared(load_tail<Sum>(z + i, m)); });
   if (!std::isfinite(sum)) {
     sum = 0;
     for (int64_t i = 0; i < n; ++i) sum += double(z[i]) * double(z[i]);
@@ -52,11 +53,13 @@ void divide_rows(const void* rv, int r_step, const void* zv, int z_step, void* o
   for (int64_t i = 0; i < n; i += row) {
     T e = T(params[1] * std::max(1.0, root_mean_square(at(zv, z_step, i), row)));
     if (r_step && z_step) {
-      divide_stabilised(static_cast<const T*>(rv) + i, static_cast<const T*>(zv) + i, static_cast<T*>(out) + i, row, StabForm::sign, e, share);
+      divide_stabilised(static_cast<const T*>(rv) + i, static_cast<const T*>(zv) + i, static_cast<T*>(out) + i, row,
+                        StabForm::sign, e, share);
       continue;
     }
     for (int64_t j = i; j < i + row; ++j)
-      divide_stabilised(static_cast<const T*>(rv) + j * r_step, static_cast<const T*>(zv) + j * z_step, static_cast<T*>(out) + j, 1, StabForm::sign, e, share);
+      divide_stabilised(static_cast<const T*>(rv) + j * r_step, static_cast<const T*>(zv) + j * z_step,
+                        static_cast<T*>(out) + j, 1, StabForm::sign, e, share);
   }
 }
 
@@ -67,8 +70,8 @@ BinaryLoop find_row_loop(std::string_view name, Elem elem) {
   return elem == Elem::f32 ? divide_rows<float> : elem == Elem::f64 ? divide_rows<double> : nullptr;
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                       \
-  template void divide_stabilised<T>(const T*, const T*, T*, int64_t, StabForm, T, T);              \
+#define WHENCE_INSTANTIATE(T)                                                          \
+  template void divide_stabilised<T>(const T*, const T*, T*, int64_t, StabForm, T, T); \
   template double root_mean_square<T>(const T*, int64_t);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)

@@ -19,8 +19,8 @@ template <class T> void divide_stabilised(const T* r, const T* z, T* out, int64_
 /// Root mean square of n contiguous elements, 0 when n is 0. A square that overflows T counts in double.
 template <class T> double root_mean_square(const T* z, int64_t n);
 
-/// Whole rows, each with z + sigma(z) eps max(1, rms of its z), as a loop of fused groups: params are share, eps and the length of a
-/// row, n is a multiple of that length. nullptr for other names and types.
+/// Whole rows, each with z + sigma(z) eps max(1, rms of its z), as a loop of fused groups: params are share, eps and
+/// the length of a row, n is a multiple of that length. nullptr for other names and types.
 BinaryLoop find_row_loop(std::string_view name, Elem elem);
 
 }  // namespace whence::cpu

@@ -6,8 +6,7 @@
 namespace whence::cpu {
 
 /// Lanes of a and b taken in turn: first halves, then second halves.
-template <class T>
-void interleave(Vec<T> a, Vec<T> b, Vec<T>& lo, Vec<T>& hi) {
+template <class T> void interleave(Vec<T> a, Vec<T> b, Vec<T>& lo, Vec<T>& hi) {
 #if defined(__AVX512F__)
   if constexpr (std::is_same_v<T, float>) {
     const __m512i l = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -35,9 +34,9 @@ void interleave(Vec<T> a, Vec<T> b, Vec<T>& lo, Vec<T>& hi) {
 #endif
 }
 
-/// r[i] lane j <-> r[j] lane i. Each stage interleaves register i with register i + W/2; log2(W) stages make a transposition.
-template <class T>
-void transpose(Vec<T> (&r)[Vec<T>::size]) {
+/// r[i] lane j <-> r[j] lane i. Each stage interleaves register i with register i + W/2; log2(W) stages make a
+/// transposition.
+template <class T> void transpose(Vec<T> (&r)[Vec<T>::size]) {
   constexpr int W = static_cast<int>(Vec<T>::size);
   Vec<T> s[W];
 #pragma GCC unroll 8

@@ -12,14 +12,13 @@
 namespace whence::cpu {
 namespace {
 
-// ---- real loops ------------------------------------------------------------------------------------------------------------
-// An op is a stateless struct with `template<class V> V operator()(V x [, V b], const V* p)`; V is Vec<T>. Parameters are broadcast
-// to registers once per call.
+// ---- real loops ---------------------------------------------------------------------------------------------------
+// An op is a stateless struct with `template<class V> V operator()(V x [, V b], const V* p)`; V is Vec<T>. Parameters
+// are broadcast to registers once per call.
 
 constexpr int kMaxParams = 2;
 
-template <class T, class Op>
-void unary_loop(const void* xv, void* yv, int64_t n, const double* params) {
+template <class T, class Op> void unary_loop(const void* xv, void* yv, int64_t n, const double* params) {
   using V = Vec<T>;
   auto x = static_cast<const T*>(xv);
   auto y = static_cast<T*>(yv);
@@ -36,8 +35,7 @@ void unary_loop(const void* xv, void* yv, int64_t n, const double* params) {
   if (i < n) op(V::load(x + i, n - i), p).store(y + i, n - i);
 }
 
-template <class T, class Op, int SA, int SB>
-void binary_run(const T* a, const T* b, T* y, int64_t n, const Vec<T>* p) {
+template <class T, class Op, int SA, int SB> void binary_run(const T* a, const T* b, T* y, int64_t n, const Vec<T>* p) {
   using V = Vec<T>;
   Op op;
   V fa = SA ? V(T(0)) : V(*a), fb = SB ? V(T(0)) : V(*b);
@@ -67,80 +65,80 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
   binary_run<T, Op, 0, 0>(a, b, y, n, p);
 }
 
-#define WHENCE_UNARY(NAME, COUNT, EXPR)                            \
-  struct U_##NAME {                                                \
-    static constexpr int params = COUNT;                           \
-    template <class V> V operator()(V x, const V* p) const {       \
-      using namespace whence::scalar;                              \
-      (void)p;                                                     \
-      return EXPR;                                                 \
-    }                                                              \
+#define WHENCE_UNARY(NAME, COUNT, EXPR)                      \
+  struct U_##NAME {                                          \
+    static constexpr int params = COUNT;                     \
+    template <class V> V operator()(V x, const V* p) const { \
+      using namespace whence::scalar;                        \
+      (void)p;                                               \
+      return EXPR;                                           \
+    }                                                        \
   };
-#define WHENCE_BINARY(NAME, COUNT, EXPR)                           \
-  struct B_##NAME {                                                \
-    static constexpr int params = COUNT;                           \
-    template <class V> V operator()(V a, V b, const V* p) const {  \
-      using namespace whence::scalar;                              \
-      (void)p;                                                     \
-      return EXPR;                                                 \
-    }                                                              \
+#define WHENCE_BINARY(NAME, COUNT, EXPR)                          \
+  struct B_##NAME {                                               \
+    static constexpr int params = COUNT;                          \
+    template <class V> V operator()(V a, V b, const V* p) const { \
+      using namespace whence::scalar;                             \
+      (void)p;                                                    \
+      return EXPR;                                                \
+    }                                                             \
   };
 
 // V::load and friends aside, whence::cpu and whence::scalar overloads meet here only through their argument types.
-#define WHENCE_UNARY_OPS(X)                                  \
-  X(abs, 0, whence::cpu::abs(x))                             \
-  X(add_scalar, 1, x + p[0])                                 \
-  X(clamp, 2, scalar::clamp(x, p[0], p[1]))                  \
-  X(cos, 0, whence::cpu::cos(x))                             \
-  X(erf, 0, whence::cpu::erf(x))                             \
-  X(exp, 0, whence::cpu::exp(x))                             \
-  X(expm1, 0, whence::cpu::expm1(x))                         \
-  X(floor, 0, whence::cpu::floor(x))                         \
-  X(gelu, 0, scalar::gelu(x))                                \
-  X(gelu_tanh, 0, scalar::gelu_tanh(x))                      \
-  X(leaky_relu, 1, scalar::leaky_relu(x, p[0]))              \
-  X(log, 0, whence::cpu::log(x))                             \
-  X(log1p, 0, whence::cpu::log1p(x))                         \
-  X(log_sigmoid, 0, scalar::log_sigmoid(x))                  \
-  X(mul_scalar, 1, x * p[0])                                 \
-  X(neg, 0, scalar::neg(x))                                  \
-  X(rdiv_scalar, 1, p[0] / x)                                \
-  X(reciprocal, 0, scalar::reciprocal(x))                    \
-  X(relu, 0, scalar::relu(x))                                \
-  X(round, 0, whence::cpu::rint(x))                          \
-  X(rsqrt, 0, scalar::rsqrt(x))                              \
-  X(rsub_scalar, 1, p[0] - x)                                \
-  X(sigmoid, 0, scalar::sigmoid(x))                          \
-  X(sign, 0, scalar::sign(x))                                \
-  X(silu, 0, scalar::silu(x))                                \
-  X(sin, 0, whence::cpu::sin(x))                             \
-  X(softplus, 1, scalar::softplus(x, p[0]))                  \
-  X(sqrt, 0, whence::cpu::sqrt(x))                           \
-  X(square, 0, scalar::square(x))                            \
+#define WHENCE_UNARY_OPS(X)                     \
+  X(abs, 0, whence::cpu::abs(x))                \
+  X(add_scalar, 1, x + p[0])                    \
+  X(clamp, 2, scalar::clamp(x, p[0], p[1]))     \
+  X(cos, 0, whence::cpu::cos(x))                \
+  X(erf, 0, whence::cpu::erf(x))                \
+  X(exp, 0, whence::cpu::exp(x))                \
+  X(expm1, 0, whence::cpu::expm1(x))            \
+  X(floor, 0, whence::cpu::floor(x))            \
+  X(gelu, 0, scalar::gelu(x))                   \
+  X(gelu_tanh, 0, scalar::gelu_tanh(x))         \
+  X(leaky_relu, 1, scalar::leaky_relu(x, p[0])) \
+  X(log, 0, whence::cpu::log(x))                \
+  X(log1p, 0, whence::cpu::log1p(x))            \
+  X(log_sigmoid, 0, scalar::log_sigmoid(x))     \
+  X(mul_scalar, 1, x* p[0])                     \
+  X(neg, 0, scalar::neg(x))                     \
+  X(rdiv_scalar, 1, p[0] / x)                   \
+  X(reciprocal, 0, scalar::reciprocal(x))       \
+  X(relu, 0, scalar::relu(x))                   \
+  X(round, 0, whence::cpu::rint(x))             \
+  X(rsqrt, 0, scalar::rsqrt(x))                 \
+  X(rsub_scalar, 1, p[0] - x)                   \
+  X(sigmoid, 0, scalar::sigmoid(x))             \
+  X(sign, 0, scalar::sign(x))                   \
+  X(silu, 0, scalar::silu(x))                   \
+  X(sin, 0, whence::cpu::sin(x))                \
+  X(softplus, 1, scalar::softplus(x, p[0]))     \
+  X(sqrt, 0, whence::cpu::sqrt(x))              \
+  X(square, 0, scalar::square(x))               \
   X(tanh, 0, whence::cpu::tanh(x))
 
-#define WHENCE_BINARY_OPS(X)                                       \
-  X(add, 0, scalar::add(a, b))                                     \
-  X(d_abs, 0, scalar::d_abs(a, b))                                 \
-  X(d_clamp, 2, scalar::d_clamp(a, b, p[0], p[1]))                 \
-  X(d_erf, 0, scalar::d_erf(a, b))                                 \
-  X(d_exp, 0, scalar::d_exp(a, b))                                 \
-  X(d_gelu, 0, scalar::d_gelu(a, b))                               \
-  X(d_gelu_tanh, 0, scalar::d_gelu_tanh(a, b))                     \
-  X(d_leaky_relu, 1, scalar::d_leaky_relu(a, b, p[0]))             \
-  X(d_log, 0, scalar::d_log(a, b))                                 \
-  X(d_log_sigmoid, 0, scalar::d_log_sigmoid(a, b))                 \
-  X(d_relu, 0, scalar::d_relu(a, b))                               \
-  X(d_sigmoid, 0, scalar::d_sigmoid(a, b))                         \
-  X(d_silu, 0, scalar::d_silu(a, b))                               \
-  X(d_softplus, 1, scalar::d_softplus(a, b, p[0]))                 \
-  X(d_sqrt, 0, scalar::d_sqrt(a, b))                               \
-  X(d_tanh, 0, scalar::d_tanh(a, b))                               \
-  X(div, 0, scalar::div(a, b))                                     \
-  X(maximum, 0, scalar::maximum(a, b))                             \
-  X(minimum, 0, scalar::minimum(a, b))                             \
-  X(mul, 0, scalar::mul(a, b))                                     \
-  X(pow, 0, whence::cpu::pow(a, b))                                \
+#define WHENCE_BINARY_OPS(X)                           \
+  X(add, 0, scalar::add(a, b))                         \
+  X(d_abs, 0, scalar::d_abs(a, b))                     \
+  X(d_clamp, 2, scalar::d_clamp(a, b, p[0], p[1]))     \
+  X(d_erf, 0, scalar::d_erf(a, b))                     \
+  X(d_exp, 0, scalar::d_exp(a, b))                     \
+  X(d_gelu, 0, scalar::d_gelu(a, b))                   \
+  X(d_gelu_tanh, 0, scalar::d_gelu_tanh(a, b))         \
+  X(d_leaky_relu, 1, scalar::d_leaky_relu(a, b, p[0])) \
+  X(d_log, 0, scalar::d_log(a, b))                     \
+  X(d_log_sigmoid, 0, scalar::d_log_sigmoid(a, b))     \
+  X(d_relu, 0, scalar::d_relu(a, b))                   \
+  X(d_sigmoid, 0, scalar::d_sigmoid(a, b))             \
+  X(d_silu, 0, scalar::d_silu(a, b))                   \
+  X(d_softplus, 1, scalar::d_softplus(a, b, p[0]))     \
+  X(d_sqrt, 0, scalar::d_sqrt(a, b))                   \
+  X(d_tanh, 0, scalar::d_tanh(a, b))                   \
+  X(div, 0, scalar::div(a, b))                         \
+  X(maximum, 0, scalar::maximum(a, b))                 \
+  X(minimum, 0, scalar::minimum(a, b))                 \
+  X(mul, 0, scalar::mul(a, b))                         \
+  X(pow, 0, whence::cpu::pow(a, b))                    \
   X(sub, 0, scalar::sub(a, b))
 
 WHENCE_UNARY_OPS(WHENCE_UNARY)
@@ -151,21 +149,22 @@ struct U_cube {
   static constexpr int params = 0;
   template <class V> V operator()(V x, const V*) const { return x * x * x; }
 };
-template <class T>
-void pow_loop(const void* x, void* y, int64_t n, const double* params) {
+template <class T> void pow_loop(const void* x, void* y, int64_t n, const double* params) {
   double p = params[0];
   if (p == 2.0) return unary_loop<T, U_square>(x, y, n, params);
-  if (p == 1.0) { if (x != y) std::memmove(y, x, static_cast<size_t>(n) * sizeof(T)); return; }
+  if (p == 1.0) {
+    if (x != y) std::memmove(y, x, static_cast<size_t>(n) * sizeof(T));
+    return;
+  }
   if (p == 3.0) return unary_loop<T, U_cube>(x, y, n, params);
   if (p == -1.0) return unary_loop<T, U_reciprocal>(x, y, n, params);
   T e = static_cast<T>(p);
   binary_loop<T, B_pow>(x, 1, &e, 0, y, n, params);
 }
 
-// ---- integer, logical and comparison loops: plain C++, which compilers vectorise ----------------------------------------------
+// ---- integer, logical and comparison loops: plain C++, which compilers vectorise ----------------------------------
 
-template <class A, class R, class F>
-void plain_unary(const void* xv, void* yv, int64_t n, F f) {
+template <class A, class R, class F> void plain_unary(const void* xv, void* yv, int64_t n, F f) {
   auto x = static_cast<const A*>(xv);
   auto y = static_cast<R*>(yv);
   for (int64_t i = 0; i < n; ++i) y[i] = f(x[i]);
@@ -197,31 +196,77 @@ void plain_binary_loop(const void* a, int sa, const void* b, int sb, void* y, in
 
 // Integer arithmetic wraps round, so it goes through the unsigned type.
 template <class I> using Wrap = std::make_unsigned_t<I>;
-struct IAdd { template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) + Wrap<I>(b)); } };
-struct ISub { template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) - Wrap<I>(b)); } };
-struct IMul { template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) * Wrap<I>(b)); } };
-struct IMax { template <class I> I operator()(I a, I b) const { return a > b ? a : b; } };
-struct IMin { template <class I> I operator()(I a, I b) const { return a < b ? a : b; } };
-struct IDiv {  // towards zero; x / 0 is 0 and the one overflow wraps, because a kernel does not trap
-  template <class I> I operator()(I a, I b) const { return b == 0 ? I(0) : b == I(-1) ? static_cast<I>(Wrap<I>(0) - Wrap<I>(a)) : static_cast<I>(a / b); }
+struct IAdd {
+  template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) + Wrap<I>(b)); }
 };
-struct Lt { template <class A> uint8_t operator()(A a, A b) const { return a < b; } };
-struct Le { template <class A> uint8_t operator()(A a, A b) const { return a <= b; } };
-struct Gt { template <class A> uint8_t operator()(A a, A b) const { return a > b; } };
-struct Ge { template <class A> uint8_t operator()(A a, A b) const { return a >= b; } };
-struct Eq { template <class A> uint8_t operator()(A a, A b) const { return a == b; } };
-struct Ne { template <class A> uint8_t operator()(A a, A b) const { return a != b; } };
-struct And { uint8_t operator()(uint8_t a, uint8_t b) const { return (a != 0) & (b != 0); } };
-struct Or { uint8_t operator()(uint8_t a, uint8_t b) const { return (a | b) != 0; } };
-struct Xor { uint8_t operator()(uint8_t a, uint8_t b) const { return (a != 0) != (b != 0); } };
+struct ISub {
+  template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) - Wrap<I>(b)); }
+};
+struct IMul {
+  template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) * Wrap<I>(b)); }
+};
+struct IMax {
+  template <class I> I operator()(I a, I b) const { return a > b ? a : b; }
+};
+struct IMin {
+  template <class I> I operator()(I a, I b) const { return a < b ? a : b; }
+};
+struct IDiv {  // towards zero; x / 0 is 0 and the one overflow wraps, because a kernel does not trap
+  template <class I> I operator()(I a, I b) const {
+    return b == 0 ? I(0) : b == I(-1) ? static_cast<I>(Wrap<I>(0) - Wrap<I>(a)) : static_cast<I>(a / b);
+  }
+};
+struct Lt {
+  template <class A> uint8_t operator()(A a, A b) const { return a < b; }
+};
+struct Le {
+  template <class A> uint8_t operator()(A a, A b) const { return a <= b; }
+};
+struct Gt {
+  template <class A> uint8_t operator()(A a, A b) const { return a > b; }
+};
+struct Ge {
+  template <class A> uint8_t operator()(A a, A b) const { return a >= b; }
+};
+struct Eq {
+  template <class A> uint8_t operator()(A a, A b) const { return a == b; }
+};
+struct Ne {
+  template <class A> uint8_t operator()(A a, A b) const { return a != b; }
+};
+struct And {
+  uint8_t operator()(uint8_t a, uint8_t b) const { return (a != 0) & (b != 0); }
+};
+struct Or {
+  uint8_t operator()(uint8_t a, uint8_t b) const { return (a | b) != 0; }
+};
+struct Xor {
+  uint8_t operator()(uint8_t a, uint8_t b) const { return (a != 0) != (b != 0); }
+};
 
-template <class I> void int_neg(const void* x, void* y, int64_t n, const double*) { plain_unary<I, I>(x, y, n, [](I v) { return ISub{}(I(0), v); }); }
-template <class I> void int_abs(const void* x, void* y, int64_t n, const double*) { plain_unary<I, I>(x, y, n, [](I v) { return v < 0 ? ISub{}(I(0), v) : v; }); }
-template <class I> void int_sign(const void* x, void* y, int64_t n, const double*) { plain_unary<I, I>(x, y, n, [](I v) { return static_cast<I>((v > 0) - (v < 0)); }); }
-template <class I> void int_square(const void* x, void* y, int64_t n, const double*) { plain_unary<I, I>(x, y, n, [](I v) { return IMul{}(v, v); }); }
-template <class I> void int_add_scalar(const void* x, void* y, int64_t n, const double* p) { I s = static_cast<I>(p[0]); plain_unary<I, I>(x, y, n, [s](I v) { return IAdd{}(v, s); }); }
-template <class I> void int_mul_scalar(const void* x, void* y, int64_t n, const double* p) { I s = static_cast<I>(p[0]); plain_unary<I, I>(x, y, n, [s](I v) { return IMul{}(v, s); }); }
-void logical_not(const void* x, void* y, int64_t n, const double*) { plain_unary<uint8_t, uint8_t>(x, y, n, [](uint8_t v) { return static_cast<uint8_t>(v == 0); }); }
+template <class I> void int_neg(const void* x, void* y, int64_t n, const double*) {
+  plain_unary<I, I>(x, y, n, [](I v) { return ISub{}(I(0), v); });
+}
+template <class I> void int_abs(const void* x, void* y, int64_t n, const double*) {
+  plain_unary<I, I>(x, y, n, [](I v) { return v < 0 ? ISub{}(I(0), v) : v; });
+}
+template <class I> void int_sign(const void* x, void* y, int64_t n, const double*) {
+  plain_unary<I, I>(x, y, n, [](I v) { return static_cast<I>((v > 0) - (v < 0)); });
+}
+template <class I> void int_square(const void* x, void* y, int64_t n, const double*) {
+  plain_unary<I, I>(x, y, n, [](I v) { return IMul{}(v, v); });
+}
+template <class I> void int_add_scalar(const void* x, void* y, int64_t n, const double* p) {
+  I s = static_cast<I>(p[0]);
+  plain_unary<I, I>(x, y, n, [s](I v) { return IAdd{}(v, s); });
+}
+template <class I> void int_mul_scalar(const void* x, void* y, int64_t n, const double* p) {
+  I s = static_cast<I>(p[0]);
+  plain_unary<I, I>(x, y, n, [s](I v) { return IMul{}(v, s); });
+}
+void logical_not(const void* x, void* y, int64_t n, const double*) {
+  plain_unary<uint8_t, uint8_t>(x, y, n, [](uint8_t v) { return static_cast<uint8_t>(v == 0); });
+}
 
 template <class T>
 void where_loop(const uint8_t* c, int sc, const void* av, int sa, const void* bv, int sb, void* yv, int64_t n) {
@@ -229,33 +274,57 @@ void where_loop(const uint8_t* c, int sc, const void* av, int sa, const void* bv
   auto b = static_cast<const T*>(bv);
   auto y = static_cast<T*>(yv);
   if (sc && sa && sb) {
-    for (int64_t i = 0; i < n; ++i) { T l = a[i], r = b[i]; y[i] = c[i] ? l : r; }
+    for (int64_t i = 0; i < n; ++i) {
+      T l = a[i], r = b[i];
+      y[i] = c[i] ? l : r;
+    }
   } else if (sc && sa && n > 0) {
     const T r = *b;
-    for (int64_t i = 0; i < n; ++i) { T l = a[i]; y[i] = c[i] ? l : r; }
+    for (int64_t i = 0; i < n; ++i) {
+      T l = a[i];
+      y[i] = c[i] ? l : r;
+    }
   } else if (sc && sb && n > 0) {
     const T l = *a;
-    for (int64_t i = 0; i < n; ++i) { T r = b[i]; y[i] = c[i] ? l : r; }
+    for (int64_t i = 0; i < n; ++i) {
+      T r = b[i];
+      y[i] = c[i] ? l : r;
+    }
   } else {
     for (int64_t i = 0; i < n; ++i) y[i] = c[i * sc] ? a[i * sa] : b[i * sb];
   }
 }
 
-// ---- casts -------------------------------------------------------------------------------------------------------------------
+// ---- casts --------------------------------------------------------------------------------------------------------
 
-struct Bf16 { uint16_t bits; };
-struct F16 { uint16_t bits; };
-struct Bool { uint8_t v; };
+struct Bf16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+struct Bool {
+  uint8_t v;
+};
 
-inline uint32_t bits_of(float f) { uint32_t u; std::memcpy(&u, &f, 4); return u; }
-inline float float_of(uint32_t u) { float f; std::memcpy(&f, &u, 4); return f; }
+inline uint32_t bits_of(float f) {
+  uint32_t u;
+  std::memcpy(&u, &f, 4);
+  return u;
+}
+inline float float_of(uint32_t u) {
+  float f;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
 
 inline float widen(Bf16 h) { return float_of(uint32_t(h.bits) << 16); }
 inline Bf16 to_bf16(float f) {
   uint32_t u = bits_of(f), r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   return {static_cast<uint16_t>(f != f ? (u >> 16) | 0x40u : r)};
 }
-// f16 by arithmetic on the exponent field: multiplying by 2^+-112 moves between the two biases and handles subnormals and infinity.
+// f16 by arithmetic on the exponent field: multiplying by 2^+-112 moves between the two biases and handles subnormals
+// and infinity.
 inline float widen(F16 h) {
   uint32_t em = h.bits & 0x7fffu, s = uint32_t(h.bits & 0x8000u) << 16;
   float scaled = float_of(em << 13) * 0x1p112f;
@@ -264,37 +333,38 @@ inline float widen(F16 h) {
 }
 inline F16 to_f16(float f) {
   uint32_t u = bits_of(f), s = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-  uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;       // round to nearest even; carries into infinity
-  uint32_t sub = bits_of(float_of(a) + 0.5f) - 0x3f000000u;                    // adding 1/2 rounds at 2^-24, f16's last place
+  uint32_t normal =
+      (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;   // round to nearest even; carries into infinity
+  uint32_t sub = bits_of(float_of(a) + 0.5f) - 0x3f000000u;  // adding 1/2 rounds at 2^-24, f16's last place
   uint32_t r = a < 0x38800000u ? sub : normal;
   r = a >= 0x47800000u ? 0x7c00u : r;
   r = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : r;
   return {static_cast<uint16_t>(r | s)};
 }
 
-template <class I, class R>
-I saturate(R x) {
+template <class I, class R> I saturate(R x) {
   constexpr R lo = static_cast<R>(std::numeric_limits<I>::min());
   constexpr R hi = static_cast<R>(std::numeric_limits<I>::max());  // may round up to 2^k: hence >=
-  return x != x ? I(0) : x >= hi ? std::numeric_limits<I>::max() : x <= lo ? std::numeric_limits<I>::min() : static_cast<I>(x);
+  return x != x    ? I(0)
+         : x >= hi ? std::numeric_limits<I>::max()
+         : x <= lo ? std::numeric_limits<I>::min()
+                   : static_cast<I>(x);
 }
 
-template <class To, class From>
-To convert(From x) {
+template <class To, class From> To convert(From x) {
   if constexpr (std::is_same_v<From, To>) return x;
   else if constexpr (std::is_same_v<From, Bf16> || std::is_same_v<From, F16>) return convert<To>(widen(x));
   else if constexpr (std::is_same_v<From, Bool>) return convert<To>(static_cast<int32_t>(x.v != 0));
   else if constexpr (std::is_same_v<To, Bool>) return {static_cast<uint8_t>(x != From(0))};
-  // A double first rounded to odd would be needed for one rounding in all; float keeps enough bits that only exact ties of the
-  // rounded float differ, which the tests accept.
+  // A double first rounded to odd would be needed for one rounding in all; float keeps enough bits that only exact ties
+  // of the rounded float differ, which the tests accept.
   else if constexpr (std::is_same_v<To, Bf16>) return to_bf16(static_cast<float>(x));
   else if constexpr (std::is_same_v<To, F16>) return to_f16(static_cast<float>(x));
   else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) return saturate<To>(x);
   else return static_cast<To>(x);
 }
 
-template <class From, class To>
-void cast_loop(const void* xv, void* yv, int64_t n, const double*) {
+template <class From, class To> void cast_loop(const void* xv, void* yv, int64_t n, const double*) {
   if constexpr (std::is_same_v<From, To>) {
     if (n > 0 && xv != yv) std::memmove(yv, xv, static_cast<size_t>(n) * sizeof(From));
   } else {
@@ -304,8 +374,7 @@ void cast_loop(const void* xv, void* yv, int64_t n, const double*) {
   }
 }
 
-template <class From>
-UnaryLoop cast_from(Elem to) {
+template <class From> UnaryLoop cast_from(Elem to) {
   switch (to) {
     case Elem::f32: return cast_loop<From, float>;
     case Elem::f64: return cast_loop<From, double>;
@@ -319,7 +388,7 @@ UnaryLoop cast_from(Elem to) {
   return nullptr;
 }
 
-// ---- tables, sorted by name -----------------------------------------------------------------------------------------------------
+// ---- tables, sorted by name ---------------------------------------------------------------------------------------
 
 struct UnaryRow {
   std::string_view name;
@@ -332,11 +401,20 @@ struct BinaryRow {
   BinaryLoop f32, f64, i32, i64, bytes;
 };
 
-template <class Op> constexpr UnaryRow real(std::string_view name) { return {name, Op::params, unary_loop<float, Op>, unary_loop<double, Op>, nullptr, nullptr, nullptr}; }
-template <class Op> constexpr BinaryRow real2(std::string_view name) { return {name, Op::params, binary_loop<float, Op>, binary_loop<double, Op>, nullptr, nullptr, nullptr}; }
+template <class Op> constexpr UnaryRow real(std::string_view name) {
+  return {name, Op::params, unary_loop<float, Op>, unary_loop<double, Op>, nullptr, nullptr, nullptr};
+}
+template <class Op> constexpr BinaryRow real2(std::string_view name) {
+  return {name, Op::params, binary_loop<float, Op>, binary_loop<double, Op>, nullptr, nullptr, nullptr};
+}
 template <class F> constexpr BinaryRow compare(std::string_view name) {
-  return {name, 0, plain_binary_loop<float, uint8_t, F>, plain_binary_loop<double, uint8_t, F>, plain_binary_loop<int32_t, uint8_t, F>,
-          plain_binary_loop<int64_t, uint8_t, F>, plain_binary_loop<uint8_t, uint8_t, F>};
+  return {name,
+          0,
+          plain_binary_loop<float, uint8_t, F>,
+          plain_binary_loop<double, uint8_t, F>,
+          plain_binary_loop<int32_t, uint8_t, F>,
+          plain_binary_loop<int64_t, uint8_t, F>,
+          plain_binary_loop<uint8_t, uint8_t, F>};
 }
 template <class F> constexpr BinaryRow logical(std::string_view name) {
   return {name, 0, nullptr, nullptr, nullptr, nullptr, plain_binary_loop<uint8_t, uint8_t, F>};
@@ -346,12 +424,19 @@ template <class F, class Row> constexpr Row with_int(Row r) {
   r.i64 = plain_binary_loop<int64_t, int64_t, F>;
   return r;
 }
-constexpr UnaryRow with_int(UnaryRow r, UnaryLoop i32, UnaryLoop i64) { r.i32 = i32; r.i64 = i64; return r; }
+constexpr UnaryRow with_int(UnaryRow r, UnaryLoop i32, UnaryLoop i64) {
+  r.i32 = i32;
+  r.i64 = i64;
+  return r;
+}
 
 const UnaryRow* unary_table(size_t& count) {
 #define WHENCE_ROW(NAME, COUNT, EXPR) real<U_##NAME>(#NAME),
   static const auto table = [] {
-    struct { UnaryRow row[64]; size_t count; } t{{WHENCE_UNARY_OPS(WHENCE_ROW)}, 0};
+    struct {
+      UnaryRow row[64];
+      size_t count;
+    } t{{WHENCE_UNARY_OPS(WHENCE_ROW)}, 0};
     while (!t.row[t.count].name.empty()) ++t.count;
     for (size_t i = 0; i < t.count; ++i) {
       UnaryRow& r = t.row[i];
@@ -375,7 +460,10 @@ const UnaryRow* unary_table(size_t& count) {
 const BinaryRow* binary_table(size_t& count) {
 #define WHENCE_ROW(NAME, COUNT, EXPR) real2<B_##NAME>(#NAME),
   static const auto table = [] {
-    struct { BinaryRow row[64]; size_t count; } t{{WHENCE_BINARY_OPS(WHENCE_ROW)}, 0};
+    struct {
+      BinaryRow row[64];
+      size_t count;
+    } t{{WHENCE_BINARY_OPS(WHENCE_ROW)}, 0};
     while (!t.row[t.count].name.empty()) ++t.count;
     for (size_t i = 0; i < t.count; ++i) {
       BinaryRow& r = t.row[i];
@@ -386,8 +474,9 @@ const BinaryRow* binary_table(size_t& count) {
       if (r.name == "maximum") r = with_int<IMax>(r);
       if (r.name == "minimum") r = with_int<IMin>(r);
     }
-    for (const BinaryRow& r : {compare<Lt>("lt"), compare<Le>("le"), compare<Gt>("gt"), compare<Ge>("ge"), compare<Eq>("eq"), compare<Ne>("ne"),
-                               logical<And>("logical_and"), logical<Or>("logical_or"), logical<Xor>("logical_xor")})
+    for (const BinaryRow& r :
+         {compare<Lt>("lt"), compare<Le>("le"), compare<Gt>("gt"), compare<Ge>("ge"), compare<Eq>("eq"),
+          compare<Ne>("ne"), logical<And>("logical_and"), logical<Or>("logical_or"), logical<Xor>("logical_xor")})
       t.row[t.count++] = r;
     std::sort(t.row, t.row + t.count, [](const BinaryRow& a, const BinaryRow& b) { return a.name < b.name; });
     return t;
@@ -397,21 +486,21 @@ const BinaryRow* binary_table(size_t& count) {
   return table.row;
 }
 
-template <class Row>
-const Row* find_row(const Row* rows, size_t count, std::string_view name) {
-  const Row* r = std::lower_bound(rows, rows + count, name, [](const Row& a, std::string_view n) { return a.name < n; });
+template <class Row> const Row* find_row(const Row* rows, size_t count, std::string_view name) {
+  const Row* r =
+      std::lower_bound(rows, rows + count, name, [](const Row& a, std::string_view n) { return a.name < n; });
   return r != rows + count && r->name == name ? r : nullptr;
 }
 
-template <class Row>
-auto loop_of(const Row* r, Elem e) -> decltype(r->f32) {
+template <class Row> auto loop_of(const Row* r, Elem e) -> decltype(r->f32) {
   if (!r) return nullptr;
   switch (e) {
     case Elem::f32: return r->f32;
     case Elem::f64: return r->f64;
     case Elem::i32: return r->i32;
     case Elem::i64: return r->i64;
-    case Elem::u8: case Elem::b8: return r->bytes;
+    case Elem::u8:
+    case Elem::b8: return r->bytes;
     default: return nullptr;
   }
 }
@@ -465,10 +554,14 @@ int param_count(std::string_view name) {
 
 int64_t size_of(Elem elem) {
   switch (elem) {
-    case Elem::f64: case Elem::i64: return 8;
-    case Elem::f32: case Elem::i32: return 4;
-    case Elem::bf16: case Elem::f16: return 2;
-    case Elem::u8: case Elem::b8: return 1;
+    case Elem::f64:
+    case Elem::i64: return 8;
+    case Elem::f32:
+    case Elem::i32: return 4;
+    case Elem::bf16:
+    case Elem::f16: return 2;
+    case Elem::u8:
+    case Elem::b8: return 1;
   }
   return 0;
 }

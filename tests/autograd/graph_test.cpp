@@ -48,11 +48,14 @@ TEST(GraphErrors, NameTheLineOfAnOperator) {
   int line = 0;
   std::string text = thrown<ShapeError>([&] {
     line = __LINE__ + 1;
-    a * b;
+    a* b;
   });
   EXPECT_THAT(text, HasSubstr("[mul] cannot broadcast [2, 3] with [4]"));
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
-  text = thrown<ShapeError>([&] { line = __LINE__; exp(a) + 2.0 * b; });
+  text = thrown<ShapeError>([&] {
+    line = __LINE__;
+    exp(a) + 2.0 * b;
+  });
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
 }
 
@@ -60,9 +63,15 @@ TEST(GraphErrors, NameTheLineOfAComposedOp) {
   Graph g;
   Var a = g.input("a", {2, 3}), c = g.input("c", {2, 3}, boolean);
   int line = 0;
-  std::string text = thrown<ShapeError>([&] { line = __LINE__; mean(a, {7}); });
+  std::string text = thrown<ShapeError>([&] {
+    line = __LINE__;
+    mean(a, {7});
+  });
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
-  text = thrown<ShapeError>([&] { line = __LINE__; where(c, a, g.input("d", {5})); });
+  text = thrown<ShapeError>([&] {
+    line = __LINE__;
+    where(c, a, g.input("d", {5}));
+  });
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
 }
 
@@ -93,8 +102,12 @@ TEST(GraphErrors, OtherGraphsAndUndefinedValuesAreRefused) {
   Graph g, other;
   Var a = g.input("a", {2}), b = other.input("b", {2});
   EXPECT_THAT(thrown<ValueError>([&] { add(a, b); }), HasSubstr("[add] b belongs to another graph"));
-  EXPECT_THAT(thrown<ValueError>([&] { sweep(std::vector{a}, std::vector{a}, std::vector{b}, {}); }), HasSubstr("of the root's graph"));
-  EXPECT_THAT(thrown<ValueError>([&] { g.record(op_named("add"), std::vector{a, Var()}); }), HasSubstr("[add] b is undefined"));
+  EXPECT_THAT(thrown<ValueError>([&] { sweep(std::vector{a}, std::vector{a}, std::vector{b}, {}); }),
+              HasSubstr("of the root's graph"));
+  EXPECT_THAT(thrown<ValueError>([&] {
+                g.record(op_named("add"), std::vector{a, Var()});
+              }),
+              HasSubstr("[add] b is undefined"));
 }
 
 TEST(GraphErrors, NodesOfASweepNameTheNodeTheyServe) {
@@ -107,21 +120,44 @@ TEST(GraphErrors, NodesOfASweepNameTheNodeTheyServe) {
   std::string text = g.describe(g.producer_id(d.id()));
   EXPECT_THAT(text, HasSubstr("while differentiating matmul recorded at " + here(line) + " in head"));
   Var R = relevance(y, a, lrp::RuleSet());
-  EXPECT_THAT(g.describe(g.producer_id(R.id())), HasSubstr("while tracing the relevance of matmul recorded at " + here(line)));
+  EXPECT_THAT(g.describe(g.producer_id(R.id())),
+              HasSubstr("while tracing the relevance of matmul recorded at " + here(line)));
 }
 
 // An op whose vjp records something impossible: the error must name the node it was differentiating.
-REGISTER_OP(test_bad_vjp) = {.doc = "x; its vjp adds shapes that do not fit", .operands = {"x"},
-                           .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
-                           .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },
-                           .vjp = [](SweepCtx& c) { c.give(0, c.d() + c.graph.constant(Tensor::zeros({7}, f32))); },
-                           .relevance = lrp::identity, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; },};
+REGISTER_OP(test_bad_vjp) = {
+    .doc = "x; its vjp adds shapes that do not fit",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+    .view =
+        [](const View& in, const Attrs&, View& out) {
+          out = in;
+          return true;
+        },
+    .vjp = [](SweepCtx& c) { c.give(0, c.d() + c.graph.constant(Tensor::zeros({7}, f32))); },
+    .relevance = lrp::identity,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}};
+        },
+};
 // And one that gives a gradient of the wrong shape.
-REGISTER_OP(test_bad_shape) = {.doc = "x; its vjp gives a scalar", .operands = {"x"},
-                             .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
-                             .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },
-                             .vjp = [](SweepCtx& c) { c.give(0, c.graph.constant(0.0, f32)); },
-                             .relevance = lrp::identity, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; },};
+REGISTER_OP(test_bad_shape) = {
+    .doc = "x; its vjp gives a scalar",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+    .view =
+        [](const View& in, const Attrs&, View& out) {
+          out = in;
+          return true;
+        },
+    .vjp = [](SweepCtx& c) { c.give(0, c.graph.constant(0.0, f32)); },
+    .relevance = lrp::identity,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}};
+        },
+};
 
 TEST(GraphErrors, InsideASweepNameTheUsersLine) {
   Graph g;
@@ -148,7 +184,10 @@ TEST(GraphLeaves, AnInputIsOnePerName) {
   Var a = g.input("image", {64, 784}), b = g.input("image", {64, 784});
   EXPECT_EQ(a, b);
   EXPECT_EQ(g.node_count(), 1u);
-  EXPECT_THAT(thrown<ValueError>([&] { g.input("image", {64, 785}); }), HasSubstr("input 'image' is already [64, 784] f32, asked for [64, 785] f32"));
+  EXPECT_THAT(thrown<ValueError>([&] {
+                g.input("image", {64, 785});
+              }),
+              HasSubstr("input 'image' is already [64, 784] f32, asked for [64, 785] f32"));
   EXPECT_THROW(g.input("image", {64, 784}, f64), ValueError);
 }
 
@@ -170,7 +209,8 @@ TEST(GraphLeaves, AnImmediateInputNeedsItsValue) {
   EXPECT_THAT(thrown<ValueError>([&] { (void)recorded.input("x", {2}).value(); }), HasSubstr("holds no values"));
 }
 
-TEST(GraphLeaves, AnImmediateValueStaysWhereItIs) {  // max_abs_diff(a.value(), f(b).value()) may record after it has read a
+TEST(GraphLeaves,
+     AnImmediateValueStaysWhereItIs) {  // max_abs_diff(a.value(), f(b).value()) may record after it has read a
   Graph g(Graph::Mode::immediate);
   Var x = g.input("x", Tensor::from<double>({1, 2})), y = x + x;
   const Tensor& before = y.value();

@@ -136,7 +136,8 @@ TEST_F(Gradient, StopGradientIsAnIdentityForRelevance) {
   Var y = square(stop_gradient(x)) + x;
   EXPECT_THAT(values(y), NearTo(Doubles{2, 6}));
   EXPECT_THAT(values(grad(sum(y), x)), NearTo(Doubles{1, 1}));
-  EXPECT_THAT(values(relevance(stop_gradient(x), x, no_stabiliser(), g.constant(Tensor::from<double>({3, 4})))), NearTo(Doubles{3, 4}));
+  EXPECT_THAT(values(relevance(stop_gradient(x), x, no_stabiliser(), g.constant(Tensor::from<double>({3, 4})))),
+              NearTo(Doubles{3, 4}));
 }
 
 TEST_F(Relevance, StopRelevanceIsAnIdentityForGradients) {
@@ -209,7 +210,8 @@ TEST_F(Relevance, RulesMatchOpAndScope) {
   value.variant = "first";
   EXPECT_THAT(values(relevance(y, x, lrp::RuleSet().set("mul", "gate*", value), seed)), NearTo(Doubles{1, 1}));
   EXPECT_THAT(values(relevance(y, x, lrp::RuleSet().set("mul", "other*", value), seed)), NearTo(Doubles{0.5, 0.5}));
-  EXPECT_THAT(values(relevance(y, x, lrp::RuleSet().set("m*", value).set("mul", lrp::Rule()), seed)), NearTo(Doubles{0.5, 0.5}));  // the last match wins
+  EXPECT_THAT(values(relevance(y, x, lrp::RuleSet().set("m*", value).set("mul", lrp::Rule()), seed)),
+              NearTo(Doubles{0.5, 0.5}));  // the last match wins
 }
 
 TEST(RelevanceRules, MissingRulesAreListedAtOnce) {
@@ -235,11 +237,23 @@ TEST(RelevanceRules, MissingRulesAreListedAtOnce) {
   EXPECT_NO_THROW(relevance(sum(exp(z)), x, lrp::RuleSet().set("test_no_rule_*", identity)));
 }
 
-#define NO_RULE(NAME)                                                                                                            \
-  REGISTER_OP(NAME) = {.doc = "x, without a rule", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }, \
-                     .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },                             \
-                     .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .samples = [] { return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; }, \
-                     .traits = {.backward = true},}
+#define NO_RULE(NAME)                                                \
+  REGISTER_OP(NAME) = {                                              \
+      .doc = "x, without a rule",                                    \
+      .operands = {"x"},                                             \
+      .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },   \
+      .view =                                                        \
+          [](const View& in, const Attrs&, View& out) {              \
+            out = in;                                                \
+            return true;                                             \
+          },                                                         \
+      .vjp = [](SweepCtx& c) { c.give(0, c.d()); },                  \
+      .samples =                                                     \
+          [] {                                                       \
+            return std::vector<Sample>{{{{.shape = {3}}}, {}, "x"}}; \
+          },                                                         \
+      .traits = {.backward = true},                                  \
+  }
 NO_RULE(test_no_rule_a);
 NO_RULE(test_no_rule_b);
 
@@ -266,5 +280,8 @@ TEST_F(Relevance, TargetsAreOneSweepWithALeadingAxis) {
   }
   EXPECT_THROW(relevance(y, x, rules, {}, {.targets = 5}), ValueError);
   EXPECT_THROW(relevance(y, x, rules, g.constant(Tensor::zeros({4, 2, 5}, f64)), {.targets = 5}), ShapeError);
-  EXPECT_EQ(relevance(y, g.input("unused", Tensor::zeros({3}, f64)), rules, g.constant(Tensor::from(eye, {5, 2, 5})), {.targets = 5}).shape(), (Shape{5, 3}));
+  EXPECT_EQ(relevance(y, g.input("unused", Tensor::zeros({3}, f64)), rules, g.constant(Tensor::from(eye, {5, 2, 5})),
+                      {.targets = 5})
+                .shape(),
+            (Shape{5, 3}));
 }

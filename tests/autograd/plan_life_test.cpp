@@ -1,4 +1,5 @@
-// The life of plans: cache, functions, reports, bound memory that is read, very long graphs, many cycles, several threads.
+// The life of plans: cache, functions, reports, bound memory that is read, very long graphs, many cycles, several
+// threads.
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -33,17 +34,25 @@ TEST(PlanCache, EqualStructureIsFoundAgain) {
   };
   EXPECT_EQ(misses([&] { make(w, 2); }), 1u);
   EXPECT_EQ(misses([&] { make(w, 2); }), 0u);
-  EXPECT_EQ(misses([&] { make(w, 3); }), 1u);                      // another constant
-  EXPECT_EQ(misses([&] { make(w2, 2); }), 1u);                     // another parameter
-  EXPECT_EQ(misses([&] { make(w, 2, {.fuse = false}); }), 1u);     // other options
+  EXPECT_EQ(misses([&] { make(w, 3); }), 1u);                   // another constant
+  EXPECT_EQ(misses([&] { make(w2, 2); }), 1u);                  // another parameter
+  EXPECT_EQ(misses([&] { make(w, 2, {.fuse = false}); }), 1u);  // other options
   EXPECT_EQ(misses([&] { make(w, 2); }), 0u);
   Tensor place = Tensor::zeros({4, 4});
-  EXPECT_EQ(misses([&] { Graph g; Var y = model(g, w, 2); compile({y}, {.bind = {{y, place}}}); }), 1u);
+  EXPECT_EQ(misses([&] {
+              Graph g;
+              Var y = model(g, w, 2);
+              compile({y}, {.bind = {{y, place}}});
+            }),
+            1u);
 }
 
 TEST(PlanCache, MemoryThatWasFreedAndComesBackIsAnotherParameter) {
   Tensor w = Tensor::full({4, 4}, 1);
-  { Graph g; compile({model(g, w, 5)}); }
+  {
+    Graph g;
+    compile({model(g, w, 5)});
+  }
   w = {};
   w = Tensor::full({4, 4}, 2);  // may get the same address
   Graph g;
@@ -114,15 +123,15 @@ TEST(Plan, LongChainsOfKernels) {
   expect_same_bits(p.run(f), p.reference(f));
 }
 
-// ---- bound memory that the program reads ------------------------------------------------------------------------------
+// ---- bound memory that the program reads --------------------------------------------------------------------------
 
 TEST(Bind, AnOptimiserWritesItsWeightsInPlace) {
   Graph g;
   Tensor w = random_tensor({8, 8}, 1), m = random_tensor({8, 8}, 2);
   Var x = g.input("x", {8, 8}), wv = g.parameter("w", w), mv = g.parameter("m", m);
-  Var y = mm(x, wv);                     // another reader: must run before the update
+  Var y = mm(x, wv);  // another reader: must run before the update
   Var m2 = mv * 0.9 + y * 0.1, w2 = wv - m2 * 0.01;
-  Var late = mm(swap_axes(wv), y);       // recorded after the update, reads the old weight
+  Var late = mm(swap_axes(wv), y);  // recorded after the update, reads the old weight
   Plan p = compile({y, m2, w2, late}, {.bind = {{w2, w}, {m2, m}}});
   Feeds f{{"x", random_tensor({8, 8}, 3)}};
   for (int step = 0; step < 3; ++step) {
@@ -138,8 +147,8 @@ TEST(Bind, OldContentThatIsStillReadIsWrittenLast) {
   Graph g;
   Tensor w = random_tensor({8, 8}, 1);
   Var x = g.input("x", {8, 8}), wv = g.parameter("w", w);
-  Var w2 = wv * 0.5 + swap_axes(wv);     // not element by element
-  Var z = mm(w2, wv);                    // reads both
+  Var w2 = wv * 0.5 + swap_axes(wv);  // not element by element
+  Var z = mm(w2, wv);                 // reads both
   Plan p = compile({w2, z}, {.bind = {{w2, w}}});
   Feeds f{{"x", random_tensor({8, 8}, 3)}};
   (void)x;
@@ -169,9 +178,9 @@ TEST(Bind, FedMemoryMayBeOverwritten) {
   expect_same_bits(p.run(f), want);
 }
 
-// ---- function ----------------------------------------------------------------------------------------------------------
+// ---- function -----------------------------------------------------------------------------------------------------
 
-// ---- two branches at the same time --------------------------------------------------------------------------------------
+// ---- two branches at the same time --------------------------------------------------------------------------------
 
 TEST(Fork, IndependentSweepsRunOnTwoThreadsWithTheSameBits) {
   bool forked = false;
@@ -256,7 +265,7 @@ TEST(Plan, CompileAndRunFromSeveralThreads) {
   EXPECT_EQ(wrong, 0);
 }
 
-// ---- reports -----------------------------------------------------------------------------------------------------------
+// ---- reports ------------------------------------------------------------------------------------------------------
 
 TEST(Report, NamesMemoryGroupsAndTimes) {
   Graph g;
@@ -270,13 +279,15 @@ TEST(Report, NamesMemoryGroupsAndTimes) {
   p.run(f);
   p.run(f);
   std::string r = p.report();
-  for (const char* part : {"steps", "arena", "encoder", "mul add tanh", "test_mm", "2 profiled runs", "16.0 KiB"}) EXPECT_THAT(r, ::testing::HasSubstr(part));
+  for (const char* part : {"steps", "arena", "encoder", "mul add tanh", "test_mm", "2 profiled runs", "16.0 KiB"})
+    EXPECT_THAT(r, ::testing::HasSubstr(part));
   auto path = std::filesystem::temp_directory_path() / "whence_plan_trace.json";
   p.trace(path.string());
   std::ifstream file(path);
   auto json = nlohmann::json::parse(file);
   EXPECT_EQ(json["traceEvents"].size(), p.stats().steps);
-  EXPECT_THAT(json["traceEvents"][0]["args"]["where"].get<std::string>(), ::testing::HasSubstr("recorded at planner_test_ops.cpp"));
+  EXPECT_THAT(json["traceEvents"][0]["args"]["where"].get<std::string>(),
+              ::testing::HasSubstr("recorded at planner_test_ops.cpp"));
   std::filesystem::remove(path);
   EXPECT_THROW(compile({y}).trace(path.string()), ValueError);
   EXPECT_THROW(p.trace("/nonexistent/folder/t.json"), IoError);

@@ -55,7 +55,8 @@ TEST(Plan, NoTwoLiveBuffersOverlap) {
       EXPECT_LE(b.offset + b.bytes, top);
     }
   }
-  std::vector<planner::Block> bad{{.bytes = 100, .first = 0, .last = 3, .offset = 0}, {.bytes = 100, .first = 3, .last = 4, .offset = 64}};
+  std::vector<planner::Block> bad{{.bytes = 100, .first = 0, .last = 3, .offset = 0},
+                                  {.bytes = 100, .first = 3, .last = 4, .offset = 64}};
   EXPECT_NE(planner::find_overlap(bad), "");
 }
 
@@ -71,7 +72,10 @@ TEST(Plan, ChainIsOneStep) {
 
 // share R / (z + sigma(z) eps max(1, rms of z's row)): a row must not be cut by a tile, whatever its length.
 TEST(Plan, RowLoopsSeeWholeRows) {
-  auto divide = [](Var r, Var z) { return r.graph().record(op_named("stabilised_div"), std::vector{r, z}, {{"share", 0.5}, {"eps", 0.25}, {"stab", int64_t(lrp::Stab::relative)}}); };
+  auto divide = [](Var r, Var z) {
+    return r.graph().record(op_named("stabilised_div"), std::vector{r, z},
+                            {{"share", 0.5}, {"eps", 0.25}, {"stab", int64_t(lrp::Stab::relative)}});
+  };
   for (int64_t row : {1, 3, 64, 257, 2000, 2049}) {
     SCOPED_TRACE(row);
     Graph g;
@@ -87,7 +91,8 @@ TEST(Plan, RowLoopsSeeWholeRows) {
   Var r = g.input("r", {60, 42}), z = g.input("z", {60, 42}), t = g.input("t", {3, 60, 42});
   Var wide = reshape(divide(r + 1.0, z), {28, 90});
   Plan p = compile({divide(wide, reshape(z, {28, 90})), divide(t * 2.0, z)});
-  Feeds feeds{{"r", random_tensor({60, 42}, 1)}, {"z", random_tensor({60, 42}, 2)}, {"t", random_tensor({3, 60, 42}, 3)}};
+  Feeds feeds{
+      {"r", random_tensor({60, 42}, 1)}, {"z", random_tensor({60, 42}, 2)}, {"t", random_tensor({3, 60, 42}, 3)}};
   expect_same_bits(p.run(feeds), p.reference(feeds));
   EXPECT_EQ(p.stats().steps, 2u);
 }

@@ -35,52 +35,108 @@ void run_noise(const KernelCall& k) {
 
 }  // namespace
 
-REGISTER_OP(test_mm) = {.doc = "test", .operands = {"a", "b"}, .infer = infer_mm, .cpu = run_mm,
-                      .workspace = [](std::span<const TensorType>, std::span<const TensorType> out, const Attrs&) { return size_t(out[0].shape.numel()) * 4; },
-                      .samples = no_samples, .traits = {.compute_bound = true, .nondifferentiable = true},};
-REGISTER_OP(test_row_sum) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0)[0], 1}, c.dtype(0)); },
-                           .cpu = run_row_sum, .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
-REGISTER_OP(test_swap) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0)[1], c.shape(0)[0]}, c.dtype(0)); },
-                        .view = [](const View& in, const Attrs&, View& out) {
-                          out = in;
-                          std::swap(out.shape[0], out.shape[1]);
-                          std::swap(out.strides[0], out.strides[1]);
-                          return true;
-                        },
-                        .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
-REGISTER_OP(test_rows) = {.doc = "test", .operands = {"x"},
-                        .infer = [](InferCtx& c) { c.out({c.attrs.integer("end") - c.attrs.integer("begin"), c.shape(0)[1]}, c.dtype(0)); },
-                        .view = [](const View& in, const Attrs& a, View& out) {
-                          out = in;
-                          out.data = static_cast<std::byte*>(in.data) + a.integer("begin") * in.strides[0] * int64_t(size_of(in.dtype));
-                          out.shape[0] = a.integer("end") - a.integer("begin");
-                          return true;
-                        },
-                        .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
-REGISTER_OP(test_spread) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), c.dtype(0)); },
-                          .view = [](const View& in, const Attrs& a, View& out) {
-                            Shape to = a.shape("shape");
-                            out = {in.data, in.dtype, to, broadcast_strides(in.shape, in.strides, to)};
-                            return true;
-                          },
-                          .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
-REGISTER_OP(test_flatten) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out({c.shape(0).numel()}, c.dtype(0)); },
-                           .view = [](const View& in, const Attrs&, View& out) {
-                             out = {in.data, in.dtype, {in.numel()}, {}};
-                             return reshape_strides(in.shape, in.strides, out.shape, &out.strides);
-                           },
-                           .cpu = [](const KernelCall& k) {
-                             View flat = k.out[0];
-                             flat.shape = k.in[0].shape;
-                             flat.strides = contiguous_strides(flat.shape);
-                             copy(k.in[0], flat);
-                           },
-                           .samples = no_samples, .traits = {.strided = true, .nondifferentiable = true},};
-REGISTER_OP(test_noise) = {.doc = "test", .operands = {"none..."}, .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), f32); },
-                         .cpu = run_noise, .samples = no_samples, .traits = {.random = true, .nondifferentiable = true},};
-REGISTER_OP(test_twice) = {.doc = "test", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
-                         .body = [](std::span<const Var> in, const Attrs&) -> std::vector<Var> { return {in[0] + in[0] * 1.0}; },
-                         .samples = no_samples,};
+REGISTER_OP(test_mm) = {
+    .doc = "test",
+    .operands = {"a", "b"},
+    .infer = infer_mm,
+    .cpu = run_mm,
+    .workspace = [](std::span<const TensorType>, std::span<const TensorType> out,
+                    const Attrs&) { return size_t(out[0].shape.numel()) * 4; },
+    .samples = no_samples,
+    .traits = {.compute_bound = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_row_sum) = {
+    .doc = "test",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.out({c.shape(0)[0], 1}, c.dtype(0));
+        },
+    .cpu = run_row_sum,
+    .samples = no_samples,
+    .traits = {.strided = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_swap) = {
+    .doc = "test",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.out({c.shape(0)[1], c.shape(0)[0]}, c.dtype(0));
+        },
+    .view =
+        [](const View& in, const Attrs&, View& out) {
+          out = in;
+          std::swap(out.shape[0], out.shape[1]);
+          std::swap(out.strides[0], out.strides[1]);
+          return true;
+        },
+    .samples = no_samples,
+    .traits = {.strided = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_rows) = {
+    .doc = "test",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& c) {
+          c.out({c.attrs.integer("end") - c.attrs.integer("begin"), c.shape(0)[1]}, c.dtype(0));
+        },
+    .view =
+        [](const View& in, const Attrs& a, View& out) {
+          out = in;
+          out.data = static_cast<std::byte*>(in.data) + a.integer("begin") * in.strides[0] * int64_t(size_of(in.dtype));
+          out.shape[0] = a.integer("end") - a.integer("begin");
+          return true;
+        },
+    .samples = no_samples,
+    .traits = {.strided = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_spread) = {
+    .doc = "test",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), c.dtype(0)); },
+    .view =
+        [](const View& in, const Attrs& a, View& out) {
+          Shape to = a.shape("shape");
+          out = {in.data, in.dtype, to, broadcast_strides(in.shape, in.strides, to)};
+          return true;
+        },
+    .samples = no_samples,
+    .traits = {.strided = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_flatten) = {
+    .doc = "test",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out({c.shape(0).numel()}, c.dtype(0)); },
+    .view =
+        [](const View& in, const Attrs&, View& out) {
+          out = {in.data, in.dtype, {in.numel()}, {}};
+          return reshape_strides(in.shape, in.strides, out.shape, &out.strides);
+        },
+    .cpu =
+        [](const KernelCall& k) {
+          View flat = k.out[0];
+          flat.shape = k.in[0].shape;
+          flat.strides = contiguous_strides(flat.shape);
+          copy(k.in[0], flat);
+        },
+    .samples = no_samples,
+    .traits = {.strided = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_noise) = {
+    .doc = "test",
+    .operands = {"none..."},
+    .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), f32); },
+    .cpu = run_noise,
+    .samples = no_samples,
+    .traits = {.random = true, .nondifferentiable = true},
+};
+REGISTER_OP(test_twice) = {
+    .doc = "test",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+    .body = [](std::span<const Var> in, const Attrs&) -> std::vector<Var> { return {in[0] + in[0] * 1.0}; },
+    .samples = no_samples,
+};
 
 Var mm(Var a, Var b) { return record(test_mm_op, {a, b}); }
 Var row_sum(Var x) { return record(test_row_sum_op, {x}); }
@@ -88,7 +144,9 @@ Var swap_axes(Var x) { return record(test_swap_op, {x}); }
 Var rows(Var x, int64_t begin, int64_t end) { return record(test_rows_op, {x}, {{"begin", begin}, {"end", end}}); }
 Var spread(Var x, const Shape& to) { return record(test_spread_op, {x}, {{"shape", to}}); }
 Var flatten(Var x) { return record(test_flatten_op, {x}); }
-Var noise(Graph& g, const Shape& shape, int64_t key) { return g.record(test_noise_op, {}, {{"shape", shape}, {"key", key}}); }
+Var noise(Graph& g, const Shape& shape, int64_t key) {
+  return g.record(test_noise_op, {}, {{"shape", shape}, {"key", key}});
+}
 Var twice(Var x) { return record(test_twice_op, {x}); }
 
 Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype) {
@@ -117,7 +175,9 @@ RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n) {
   column.push_back(row_sum(full[0]));
   for (int i = 0; i < nodes; ++i) {
     // Prefer recent values: long chains, with some far connections.
-    auto pick = [&](std::vector<Var>& from) { return from[below(3) ? from.size() - 1 - below(std::min<size_t>(from.size(), 6)) : below(from.size())]; };
+    auto pick = [&](std::vector<Var>& from) {
+      return from[below(3) ? from.size() - 1 - below(std::min<size_t>(from.size(), 6)) : below(from.size())];
+    };
     Var x = pick(full), y = pick(full);
     switch (below(20)) {
       case 0: full.push_back(x + y); break;
@@ -152,7 +212,8 @@ RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n) {
 
 void expect_same_bits(const Results& got, const Results& want) {
   ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(bitwise_equal(got[i], want[i])) << "output " << i << "\n" << got[i].str() << "\n" << want[i].str();
+  for (size_t i = 0; i < got.size(); ++i)
+    EXPECT_TRUE(bitwise_equal(got[i], want[i])) << "output " << i << "\n" << got[i].str() << "\n" << want[i].str();
 }
 
 }  // namespace planner_test

@@ -14,14 +14,14 @@ namespace planner_test {
 
 using namespace whence;
 
-Var mm(Var a, Var b);                       ///< [m, k] . [k, n], row-major operands only
-Var row_sum(Var x);                         ///< [m, n] -> [m, 1], any strides
-Var swap_axes(Var x);                       ///< [m, n] -> [n, m], a view
+Var mm(Var a, Var b);                         ///< [m, k] . [k, n], row-major operands only
+Var row_sum(Var x);                           ///< [m, n] -> [m, 1], any strides
+Var swap_axes(Var x);                         ///< [m, n] -> [n, m], a view
 Var rows(Var x, int64_t begin, int64_t end);  ///< x[begin:end], a view
-Var spread(Var x, const Shape& to);         ///< broadcast_to as a view
-Var flatten(Var x);                         ///< [m, n] -> [m n], a view where the layout allows
+Var spread(Var x, const Shape& to);           ///< broadcast_to as a view
+Var flatten(Var x);                           ///< [m, n] -> [m n], a view where the layout allows
 Var noise(Graph& g, const Shape& shape, int64_t key);
-Var twice(Var x);                           ///< fused op that has a body only: x + x * 1
+Var twice(Var x);  ///< fused op that has a body only: x + x * 1
 
 Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype = f32);
 

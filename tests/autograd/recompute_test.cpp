@@ -100,7 +100,7 @@ TEST(Recompute, RandomGraphsUnderBudgetsKeepTheBits) {
   }
 }
 
-// ---- extensions ----------------------------------------------------------------------------------------------------
+// ---- extensions ---------------------------------------------------------------------------------------------------
 
 TEST(Extend, ReadsWhatIsHeldAndRecomputesTheRest) {
   Layers net(8, 16, false);
@@ -161,7 +161,8 @@ TEST(Extend, RandomGraphs) {
     {
       OriginGuard sweep(r.g, NodeId(r.g.node_count() - 1), 2);
       for (NodeId i = 0; i < NodeId(r.g.node_count()) && more.size() < 8; i += 5)
-        if (const Node n = r.g.node(i); n.out_count && r.g.type(n.out_begin) == TensorType{{8, 8}, f32}) more.push_back(tanh(r.g.var(n.out_begin)) * 2.0);
+        if (const Node n = r.g.node(i); n.out_count && r.g.type(n.out_begin) == TensorType{{8, 8}, f32})
+          more.push_back(tanh(r.g.var(n.out_begin)) * 2.0);
     }
     Plan e = p.extend({more});
     expect_same_bits(e.run(r.feeds(), {.seed = 2}), compile(more).reference(r.feeds(), {.seed = 2}));

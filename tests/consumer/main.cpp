@@ -13,17 +13,19 @@ const char* version_seen_by_part();
 
 // y = 2 x, an op that the library knows nothing of.
 REGISTER_OP(consumer_doubled) = {
-  .doc = "y = 2 x",
-  .operands = {"x"},
-  .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
-  .cpu = [](const KernelCall& c) {
-    const auto* x = c.in[0].as<double>();
-    auto* y = c.out[0].as<double>();
-    for (int64_t i = 0; i < c.out[0].numel(); ++i) y[i] = 2 * x[i];
-  },
-  .vjp = [](SweepCtx& c) { c.give(0, c.d() * 2); },
-  .relevance = lrp::identity,
-  .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },};
+    .doc = "y = 2 x",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+    .cpu =
+        [](const KernelCall& c) {
+          const auto* x = c.in[0].as<double>();
+          auto* y = c.out[0].as<double>();
+          for (int64_t i = 0; i < c.out[0].numel(); ++i) y[i] = 2 * x[i];
+        },
+    .vjp = [](SweepCtx& c) { c.give(0, c.d() * 2); },
+    .relevance = lrp::identity,
+    .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },
+};
 
 static int failures = 0;
 static void expect(bool ok, const char* what) {

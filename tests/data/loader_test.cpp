@@ -39,17 +39,14 @@ struct Seen {
   std::vector<double> r;
   bool operator==(const Seen&) const = default;
 };
-Seen see(const Batch& b) {
-  return {b.epoch, b.index, b.last, b["x"].to_vector<int64_t>(), b["r"].to_vector<double>()};
-}
+Seen see(const Batch& b) { return {b.epoch, b.index, b.last, b["x"].to_vector<int64_t>(), b["r"].to_vector<double>()}; }
 std::vector<Seen> take(DataLoader& loader, int n) {
   std::vector<Seen> out;
   for (int i = 0; i < n; ++i) out.push_back(see(loader.next()));
   return out;
 }
 
-// ---- random numbers
-// -------------------------------------------------------------------------------------------------
+// ---- random numbers ---------------------------------------------------------------------------------------------
 
 TEST(RandomStream, TheSameEverywhereForEver) {
   // Pinned: a change here changes every training run that is resumed.
@@ -92,8 +89,7 @@ TEST(RandomStream, ShuffleReachesEveryOrderEvenly) {
   for (auto& [v, n] : orders) EXPECT_NEAR(n, 1000, 160);
 }
 
-// ---- order
-// ----------------------------------------------------------------------------------------------------------
+// ---- order ------------------------------------------------------------------------------------------------------
 
 TEST(DataLoader, AnEpochHoldsEverySampleOnce) {
   for (int workers : {0, 1, 3}) {
@@ -131,8 +127,7 @@ TEST(DataLoader, BatchesDoNotDependOnWorkers) {
   auto want = take(plain, 30);
   for (int workers : {1, 2, 4})
     for (int prefetch : {1, 2, 16}) {
-      DataLoader loader(numbers(50, 50),
-                        {.batch_size = 8, .seed = 9, .workers = workers, .prefetch = prefetch});
+      DataLoader loader(numbers(50, 50), {.batch_size = 8, .seed = 9, .workers = workers, .prefetch = prefetch});
       EXPECT_EQ(take(loader, 30), want) << workers << " workers, prefetch " << prefetch;
     }
 }
@@ -143,8 +138,7 @@ TEST(DataLoader, RandomnessBelongsToSampleAndEpochNotToItsPlace) {
     std::map<std::pair<int64_t, int64_t>, double> out;
     for (int e = 0; e < 2; ++e)
       for (Batch& b : loader.epoch())
-        for (int64_t i = 0; i < b["x"].numel(); ++i)
-          out[{b.epoch, b.samples[size_t(i)]}] = b["r"].item(i * 2);
+        for (int64_t i = 0; i < b["x"].numel(); ++i) out[{b.epoch, b.samples[size_t(i)]}] = b["r"].item(i * 2);
     return out;
   };
   auto a = per_sample(3, true);
@@ -155,8 +149,7 @@ TEST(DataLoader, RandomnessBelongsToSampleAndEpochNotToItsPlace) {
   EXPECT_EQ(distinct.size(), 40u);
 }
 
-// ---- resume
-// ---------------------------------------------------------------------------------------------------------
+// ---- resume -----------------------------------------------------------------------------------------------------
 
 TEST(DataLoader, ResumingContinuesExactly) {
   LoaderOptions options{.batch_size = 4, .seed = 11, .workers = 2, .prefetch = 5};
@@ -199,8 +192,7 @@ TEST(DataLoader, RestoringWhileWorkersAreBusyDropsTheirBatches) {
 TEST(DataLoader, ShardsSplitAnEpoch) {
   std::vector<int64_t> all;
   for (int shard = 0; shard < 3; ++shard) {
-    DataLoader loader(numbers(100),
-                      {.batch_size = 8, .drop_last = true, .seed = 5, .shard = shard, .shards = 3});
+    DataLoader loader(numbers(100), {.batch_size = 8, .drop_last = true, .seed = 5, .shard = shard, .shards = 3});
     EXPECT_EQ(loader.batches(), 4);
     for (Batch& b : loader.epoch())
       for (int64_t x : b["x"].to_vector<int64_t>()) all.push_back(x);
@@ -209,8 +201,7 @@ TEST(DataLoader, ShardsSplitAnEpoch) {
   EXPECT_EQ(std::set<int64_t>(all.begin(), all.end()).size(), 96u);
 }
 
-// ---- trouble
-// --------------------------------------------------------------------------------------------------------
+// ---- trouble ----------------------------------------------------------------------------------------------------
 
 TEST(DataLoader, AWorkersExceptionArrivesAtItsPlaceAndNothingIsLost) {
   for (int workers : {0, 2}) {
@@ -224,8 +215,7 @@ TEST(DataLoader, AWorkersExceptionArrivesAtItsPlaceAndNothingIsLost) {
     DataLoader loader(data, {.batch_size = 4, .shuffle = false, .workers = workers});
     EXPECT_EQ(loader.next().index, 0);
     EXPECT_EQ(loader.next().index, 1);
-    for (int i = 0; i < 2; ++i)
-      EXPECT_EQ(message_of<IoError>([&] { loader.next(); }), "sample 8 cannot be read");
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(message_of<IoError>([&] { loader.next(); }), "sample 8 cannot be read");
     LoaderState there = loader.state();
     EXPECT_EQ(there.position, 2);
     loader.skip();
@@ -271,8 +261,7 @@ TEST(DataLoader, RefusesNonsense) {
   EXPECT_THAT(message_of<ValueError>([] { DataLoader(numbers(5), {.batch_size = 6, .drop_last = true}); }),
               HasSubstr("holds no batch of 6"));
   DataLoader loader(numbers(5));
-  EXPECT_THAT(message_of<ValueError>([&] { loader.next()["y"]; }),
-              HasSubstr("no tensor 'y'; there are: r, x"));
+  EXPECT_THAT(message_of<ValueError>([&] { loader.next()["y"]; }), HasSubstr("no tensor 'y'; there are: r, x"));
 }
 
 }  // namespace

@@ -24,8 +24,7 @@ void put_gz(const std::string& path, const std::string& text) {
   gzclose(f);
 }
 
-// ---- FASTA
-// ----------------------------------------------------------------------------------------------------------
+// ---- FASTA ------------------------------------------------------------------------------------------------------
 
 std::vector<FastaRecord> fasta(const std::string& text, FastaOptions o = {}) {
   return parse_fasta(bytes_of(text), o, "x.fa");
@@ -54,14 +53,12 @@ TEST(Fasta, Options) {
   auto skipped = fasta(">a\n>b\nC\n>c\n", {.empty = FastaOptions::Empty::skip});
   ASSERT_EQ(skipped.size(), 1u);
   EXPECT_EQ(skipped[0].header, "b");
-  EXPECT_THAT(
-      message_of<IoError>([] { fasta(">a\nC\n>b x\n\n>c\nA", {.empty = FastaOptions::Empty::refuse}); }),
-      HasSubstr("x.fa:3: the record 'b' has no sequence"));
+  EXPECT_THAT(message_of<IoError>([] { fasta(">a\nC\n>b x\n\n>c\nA", {.empty = FastaOptions::Empty::refuse}); }),
+              HasSubstr("x.fa:3: the record 'b' has no sequence"));
 }
 
 TEST(Fasta, ErrorsNameTheLine) {
-  EXPECT_THAT(message_of<IoError>([] { fasta("\nACGT\n>a\nC"); }),
-              HasSubstr("x.fa:2: sequence before the first '>'"));
+  EXPECT_THAT(message_of<IoError>([] { fasta("\nACGT\n>a\nC"); }), HasSubstr("x.fa:2: sequence before the first '>'"));
   EXPECT_THAT(message_of<IoError>([] { fasta(">a\nAC\nA1C\n"); }), HasSubstr("x.fa:3: '1' is no letter"));
   EXPECT_THAT(message_of<IoError>([] { fasta(std::string(">a\nA\0C\n", 7)); }), HasSubstr("x.fa:2: byte 0"));
   EXPECT_THAT(message_of<IoError>([] { read_fasta("/no/such.fa"); }),
@@ -71,8 +68,7 @@ TEST(Fasta, ErrorsNameTheLine) {
 TEST(Fasta, StreamsGzip) {
   TempFolder tmp;
   std::string text;
-  for (int i = 0; i < 5000; ++i)
-    text += ">r" + std::to_string(i) + "\n" + std::string(size_t(i % 90), 'A') + "\nCGT\n";
+  for (int i = 0; i < 5000; ++i) text += ">r" + std::to_string(i) + "\n" + std::string(size_t(i % 90), 'A') + "\nCGT\n";
   put_gz(tmp / "a.fa.gz", text);
   FastaReader reader(tmp / "a.fa.gz");
   FastaRecord r;
@@ -86,8 +82,7 @@ TEST(Fasta, StreamsGzip) {
   EXPECT_FALSE(reader.next(r));
 }
 
-// ---- CSV
-// ------------------------------------------------------------------------------------------------------------
+// ---- CSV --------------------------------------------------------------------------------------------------------
 
 CsvTable csv(const std::string& text, CsvOptions o = {}, const std::string& name = "x.csv") {
   return parse_csv(bytes_of(text), o, name);
@@ -163,8 +158,7 @@ TEST(Csv, RealFilesWhereTheyAre) {
   EXPECT_EQ(events, 128);
 }
 
-// ---- idx
-// ------------------------------------------------------------------------------------------------------------
+// ---- idx --------------------------------------------------------------------------------------------------------
 
 std::string be(uint32_t n) { return {char(n >> 24), char(n >> 16), char(n >> 8), char(n)}; }
 Tensor idx(const std::string& s) { return parse_idx(bytes_of(s), "x.idx"); }
@@ -206,8 +200,7 @@ TEST(Idx, MnistWhereItIs) {
   EXPECT_EQ(labels.item(0), 7);
 }
 
-// ---- text
-// -----------------------------------------------------------------------------------------------------------
+// ---- text -------------------------------------------------------------------------------------------------------
 
 TEST(Text, SplitTrimUtf8) {
   EXPECT_THAT(split_text("a,,b", ','), ElementsAre("a", "", "b"));
@@ -220,13 +213,11 @@ TEST(Text, SplitTrimUtf8) {
   std::string back;
   for (char32_t c : points) back += encode_utf8(c);
   EXPECT_EQ(back, text);
-  for (const char* bad :
-       {"a\xff", "a\xc3", "a\xc0\x80", "a\xed\xa0\x80", "a\xe2\x82", "a\xf4\x90\x80\x80", "a\x80"})
+  for (const char* bad : {"a\xff", "a\xc3", "a\xc0\x80", "a\xed\xa0\x80", "a\xe2\x82", "a\xf4\x90\x80\x80", "a\x80"})
     EXPECT_THAT(message_of<ValueError>([&] { decode_utf8(bad); }), HasSubstr("at byte 1")) << bad;
 }
 
-// ---- lineage headers
-// ------------------------------------------------------------------------------------------------
+// ---- lineage headers --------------------------------------------------------------------------------------------
 
 TEST(Taxonomy, BothHeaderForms) {
   auto a = parse_lineage_header(
@@ -250,8 +241,7 @@ TEST(Taxonomy, BothHeaderForms) {
   EXPECT_EQ(parse_lineage_header("1 Candidatus Blochmannia floridanus (T)\ta; b; c; d; e; f").species,
             "Blochmannia floridanus");
   EXPECT_THROW(parse_lineage_header("S1 Homo sapiens"), ValueError);
-  EXPECT_THAT(message_of<ValueError>([] { parse_lineage_header("S1 Homo sapiens\tA; B"); }),
-              HasSubstr("2 ranks"));
+  EXPECT_THAT(message_of<ValueError>([] { parse_lineage_header("S1 Homo sapiens\tA; B"); }), HasSubstr("2 ranks"));
 }
 
 }  // namespace

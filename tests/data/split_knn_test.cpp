@@ -20,8 +20,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using namespace whence::testing;
 
-// ---- splits
-// ---------------------------------------------------------------------------------------------------------
+// ---- splits -----------------------------------------------------------------------------------------------------
 
 TEST(Split, NumbersValuesInOrderOfFirstOccurrence) {
   std::vector<std::string> v = {"b", "a", "b", "c", "a"};
@@ -111,8 +110,7 @@ TEST(Split, HoldsOutWholeFamilies) {
   EXPECT_NEAR(double(held.size()), 0.3 * double(all.size()), 1);
 }
 
-// ---- nearest neighbours
-// ---------------------------------------------------------------------------------------------
+// ---- nearest neighbours -----------------------------------------------------------------------------------------
 
 TEST(KmerKnn, ProfilesByHand) {
   // k = 2: AC CG GA | N breaks | AA; lower case breaks too.

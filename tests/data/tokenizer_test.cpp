@@ -26,8 +26,7 @@ TEST(KmerTokenizer, BarcodeBertIdsByHand) {
       "NACG"
       "GATT"
       "AC");
-  EXPECT_THAT(
-      t.ids, ElementsAre(2, 2 + 0 * 64 + 1 * 16 + 2 * 4 + 3, 2 + 255, 1, 2 + 2 * 64 + 0 * 16 + 3 * 4 + 3, 1));
+  EXPECT_THAT(t.ids, ElementsAre(2, 2 + 0 * 64 + 1 * 16 + 2 * 4 + 3, 2 + 255, 1, 2 + 2 * 64 + 0 * 16 + 3 * 4 + 3, 1));
   EXPECT_THAT(t.mask, ElementsAre(1, 1, 1, 1, 1, 0));  // 22 / 4 = 5
 }
 
@@ -53,8 +52,7 @@ TEST(KmerTokenizer, CutPadOffset) {
   EXPECT_THAT(tok.encode("TACGAC", 1).mask, ElementsAre(1, 0, 0));  // five letters are left: 5 / 3 = 1
   EXPECT_THAT(tok.encode("", 2).ids, ElementsAre(1, 1, 1));
   EXPECT_THAT(tok.encode("A", 2).mask, ElementsAre(0, 0, 0));
-  EXPECT_THAT(tok.encode("acgRCGAC-").ids,
-              ElementsAre(1, 1, 1));  // lower case, ambiguity codes and gaps are unknown
+  EXPECT_THAT(tok.encode("acgRCGAC-").ids, ElementsAre(1, 1, 1));  // lower case, ambiguity codes and gaps are unknown
   EXPECT_THROW(tok.encode("ACG", 3), ValueError);
   EXPECT_THROW(tok.encode("ACG", -1), ValueError);
 }

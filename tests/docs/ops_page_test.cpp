@@ -30,12 +30,19 @@ std::string relevance_mark(const OpDef& op) {
   std::string variants;
   for (const std::string& v : op.variants) variants += (variants.empty() ? "; " : ", ") + v;
   if (!variants.empty()) return "own rule" + variants;
-  return r == lrp::identity ? "identity" : r == lrp::reindex ? "reindex" : r == lrp::sink ? "sink" : r == lrp::linear_in_carriers ? "linear" : r == lrp::multilinear ? "multilinear" : "own rule";
+  return r == lrp::identity             ? "identity"
+         : r == lrp::reindex            ? "reindex"
+         : r == lrp::sink               ? "sink"
+         : r == lrp::linear_in_carriers ? "linear"
+         : r == lrp::multilinear        ? "multilinear"
+                                        : "own rule";
 }
 
 std::string traits_of(const OpDef& op) {
   std::string s;
-  auto add = [&](bool has, const char* name) { if (has) s += (s.empty() ? "" : ", ") + std::string(name); };
+  auto add = [&](bool has, const char* name) {
+    if (has) s += (s.empty() ? "" : ", ") + std::string(name);
+  };
   const Traits& t = op.traits;
   add(t.elementwise, "elementwise");
   add(op.view != nullptr, "view");
@@ -72,8 +79,7 @@ std::string supported(const OpDef& op, DType dtype) {
       g.record(op, in, sample.attrs);
       return "yes";
     } catch (const DTypeError&) {
-    } catch (const MissingKernel&) {
-    }
+    } catch (const MissingKernel&) {}
     return "";
   }
   return "";
@@ -94,24 +100,32 @@ std::string page() {
     }
   std::string s = fmt::format(
       "# Operations\n\n"
-      "Written from the registry by `make docs`; a test fails when this page is stale. The functions that record these\n"
+      "Written from the registry by `make docs`; a test fails when this page is stale. The functions that record "
+      "these\n"
       "operations are in `ops/ops.h`; how to add one is in [adding-an-op.md](adding-an-op.md).\n\n"
-      "{} operations. *Gradient*: `vjp` is written out; `by body` means that the sweep goes through the op's definition in\n"
-      "other ops; `stops` means that cotangents end here by definition. *Relevance*: the combinator (`identity`: R itself;\n"
-      "`reindex`: the vjp; `linear`: x vjp(R / stab(y)); `multilinear`: the same with 1 / number of carriers as share), the\n"
+      "{} operations. *Gradient*: `vjp` is written out; `by body` means that the sweep goes through the op's "
+      "definition in\n"
+      "other ops; `stops` means that cotangents end here by definition. *Relevance*: the combinator (`identity`: R "
+      "itself;\n"
+      "`reindex`: the vjp; `linear`: x vjp(R / stab(y)); `multilinear`: the same with 1 / number of carriers as "
+      "share), the\n"
       "op's own rule, or its body. Ops marked *backward* are made by sweeps only.\n",
       count);
   for (auto& [file, ops] : by_file) {
-    s += fmt::format("\n## {}\n\n| op | operands | what it computes | gradient | relevance | traits |\n|---|---|---|---|---|---|\n", file);
+    s += fmt::format(
+        "\n## {}\n\n| op | operands | what it computes | gradient | relevance | traits |\n|---|---|---|---|---|---|\n",
+        file);
     for (const OpDef* op : ops) {
       std::string operands;
       for (const std::string& o : op->operands) operands += (operands.empty() ? "" : ", ") + o;
-      s += fmt::format("| `{}`{} | {} | {} | {} | {} | {} |\n", op->name, op->traits.backward ? " (backward)" : "", operands, escape(op->doc), op->traits.leaf ? "" : sweep_mark(*op),
+      s += fmt::format("| `{}`{} | {} | {} | {} | {} | {} |\n", op->name, op->traits.backward ? " (backward)" : "",
+                       operands, escape(op->doc), op->traits.leaf ? "" : sweep_mark(*op),
                        op->traits.leaf ? "" : relevance_mark(*op), traits_of(*op));
     }
   }
   s += "\n## Support matrix\n\n"
-       "Which dtypes the CPU takes for an op's floating-point operands (found by running its first sample). bf16 and f16 are\n"
+       "Which dtypes the CPU takes for an op's floating-point operands (found by running its first sample). bf16 and "
+       "f16 are\n"
        "storage: kernels compute in f32 and round once. Ops whose operands have fixed dtypes are left out.\n\n"
        "| op | f64 | f32 | bf16 | f16 | i64 | i32 |\n|---|---|---|---|---|---|---|\n";
   for (auto& [file, ops] : by_file)

@@ -30,31 +30,24 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         row([&](size_t c) { return table.at(r, c); }, width);
         try {
           (void)table.number(r, size_t(0));
-        } catch (const Error&) {
-        }
+        } catch (const Error&) {}
       }
       auto again = parse_csv(fuzz::bytes_of(plain), {}, name);
-      fuzz::require(again.columns() == table.columns() && again.rows() == table.rows(),
-                    "the shape of the table");
+      fuzz::require(again.columns() == table.columns() && again.rows() == table.rows(), "the shape of the table");
       for (int64_t r = 0; r < table.rows(); ++r)
         for (size_t c = 0; c < width; ++c) fuzz::require(again.at(r, c) == table.at(r, c), "fields survive");
-    } catch (const Error&) {
-    }
+    } catch (const Error&) {}
   }
   try {
     decode_utf8({reinterpret_cast<const char*>(data), size});
-  } catch (const Error&) {
-  }
+  } catch (const Error&) {}
   return 0;
 }
 
 std::vector<std::string> fuzz_seeds() {
   return {
-      "a,b,c\n1,2,3\n4,5,6\n",
-      "\xef\xbb\xbf\"a\",\"b \"\"q\"\"\"\r\n\"two\nlines\",\"x,y\"\r\n\r\n1.5,-2e3",
-      "a\tb\n1\t\n\t2\n",
-      "x\n\"\"\n\"\n\"\n",
-      fuzz::gzipped("a,b\n1,2\n"),
-      "",
+      "a,b,c\n1,2,3\n4,5,6\n",     "\xef\xbb\xbf\"a\",\"b \"\"q\"\"\"\r\n\"two\nlines\",\"x,y\"\r\n\r\n1.5,-2e3",
+      "a\tb\n1\t\n\t2\n",          "x\n\"\"\n\"\n\"\n",
+      fuzz::gzipped("a,b\n1,2\n"), "",
   };
 }

@@ -15,19 +15,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       plain += ">" + r.header + "\n" + r.sequence + "\n";
       try {
         parse_lineage_header(r.header);
-      } catch (const Error&) {
-      }
+      } catch (const Error&) {}
     }
     auto again = parse_fasta(fuzz::bytes_of(plain), {.upper = false});
     fuzz::require(again.size() == records.size(), "the number of records");
     for (size_t i = 0; i < again.size(); ++i) {
       fuzz::require(again[i].sequence == records[i].sequence, "sequences survive");
       // A carriage return right before the line feed belongs to the line ending.
-      fuzz::require(again[i].header == records[i].header || records[i].header.ends_with('\r'),
-                    "headers survive");
+      fuzz::require(again[i].header == records[i].header || records[i].header.ends_with('\r'), "headers survive");
     }
-  } catch (const Error&) {
-  }
+  } catch (const Error&) {}
   return 0;
 }
 

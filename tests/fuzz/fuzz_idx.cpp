@@ -9,8 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Tensor t = parse_idx({reinterpret_cast<const std::byte*>(data), size});
     fuzz::require(t.rank() >= 1 && t.buffer()->bytes() >= t.nbytes(), "the tensor owns its values");
     if (t.numel() > 0) (void)t.item(t.numel() - 1);
-  } catch (const Error&) {
-  }
+  } catch (const Error&) {}
   return 0;
 }
 

@@ -22,8 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz::require(again.entries().size() == tensors.size(), "all tensors survive");
     for (const auto& [name, t] : tensors)
       fuzz::require(bitwise_equal(t, again.tensor(name)), "tensors survive bit for bit");
-  } catch (const Error&) {
-  }
+  } catch (const Error&) {}
   return 0;
 }
 
@@ -37,18 +36,17 @@ std::vector<std::string> fuzz_seeds() {
   };
   return {
       text(safetensors_bytes({})),
-      text(safetensors_bytes({{"a", Tensor::zeros({2, 3})},
-                              {"b", Tensor::full({4}, 1, i64)},
-                              {"m", Tensor::full({3}, 1, boolean)}},
-                             {{"k", "v"}})),
+      text(safetensors_bytes(
+          {{"a", Tensor::zeros({2, 3})}, {"b", Tensor::full({4}, 1, i64)}, {"m", Tensor::full({3}, 1, boolean)}},
+          {{"k", "v"}})),
       text(safetensors_bytes({{"h", Tensor::zeros({2}, bf16)},
                               {"g", Tensor::zeros({1, 0, 3}, f16)},
                               {"s", Tensor::scalar(1, f64)},
                               {"u", Tensor::zeros({5}, u8)}})),
-      pack(
-          R"({"x":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},"y":{"dtype":"I16","shape":[1],"data_offsets":[2,4]},"z":{"dtype":"U32","shape":[1],"data_offsets":[4,8]}})",
-          "12345678"),
-      pack(R"({"__metadata__":{"format":"pt"},"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}   )",
-           "1234"),
+      pack(R"({"x":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},)"
+           R"("y":{"dtype":"I16","shape":[1],"data_offsets":[2,4]},)"
+           R"("z":{"dtype":"U32","shape":[1],"data_offsets":[4,8]}})",
+           "12345678"),
+      pack(R"({"__metadata__":{"format":"pt"},"t":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}   )", "1234"),
   };
 }

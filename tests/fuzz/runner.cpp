@@ -39,18 +39,10 @@ std::string mutate(const std::vector<std::string>& seeds, whence::RandomStream r
       case 1:
         if (at < s.size()) s[at] = char(r.below(256));
         break;
-      case 2:
-        s.erase(at, length);
-        break;
-      case 3:
-        s.insert(at, std::string(length, char(r.below(256))));
-        break;
-      case 4:
-        s.resize(at);
-        break;
-      case 5:
-        s.insert(at, s.substr(place(s.size()), length));
-        break;
+      case 2: s.erase(at, length); break;
+      case 3: s.insert(at, std::string(length, char(r.below(256)))); break;
+      case 4: s.resize(at); break;
+      case 5: s.insert(at, s.substr(place(s.size()), length)); break;
       case 6: {  // bytes that mean something in one of the formats
         constexpr const char* words[] = {"\"",         "\n",
                                          "\r\n",       ">",
@@ -96,10 +88,8 @@ int main(int argc, char** argv) {
   long runs = 4000, only = -1;
   std::vector<std::string> seeds = fuzz_seeds();
   for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--runs") && i + 1 < argc)
-      runs = std::atol(argv[++i]);
-    else if (!std::strcmp(argv[i], "--only") && i + 1 < argc)
-      only = std::atol(argv[++i]);
+    if (!std::strcmp(argv[i], "--runs") && i + 1 < argc) runs = std::atol(argv[++i]);
+    else if (!std::strcmp(argv[i], "--only") && i + 1 < argc) only = std::atol(argv[++i]);
     else {
       std::ifstream in(argv[i], std::ios::binary);
       if (!in) {
@@ -111,8 +101,7 @@ int main(int argc, char** argv) {
       seeds.push_back(all.str());
     }
   }
-  if (__sanitizer_set_death_callback)
-    __sanitizer_set_death_callback(say_where);
+  if (__sanitizer_set_death_callback) __sanitizer_set_death_callback(say_where);
   else
     for (int s : {SIGSEGV, SIGBUS, SIGFPE}) std::signal(s, on_signal);
   std::signal(SIGABRT, on_signal);

@@ -10,7 +10,9 @@ namespace {
 
 models::BertConfig configuration(const Json& j) {
   models::BertConfig c;
-  auto integer = [&](const char* key, int64_t otherwise) { return j.contains(key) && j.at(key).is_number() ? j.at(key).get<int64_t>() : otherwise; };
+  auto integer = [&](const char* key, int64_t otherwise) {
+    return j.contains(key) && j.at(key).is_number() ? j.at(key).get<int64_t>() : otherwise;
+  };
   c.vocab_size = integer("vocab_size", c.vocab_size);
   c.hidden_size = integer("hidden_size", c.hidden_size);
   c.layers = integer("num_hidden_layers", c.layers);
@@ -36,7 +38,8 @@ double largest(const Tensor& t) {
 void run_bert(const File& file, DType dtype, Check& check) {
   Json config = file.json("config");
   std::string kind = file.meta("model_class");
-  if (!config.is_object() || config.value("model_type", "") != "bert" || !kind.starts_with("BertFor")) throw OpsMissing("model " + file.meta("case"));
+  if (!config.is_object() || config.value("model_type", "") != "bert" || !kind.starts_with("BertFor"))
+    throw OpsMissing("model " + file.meta("case"));
   models::BertConfig c = configuration(config);
   Json tied = file.json("tied");
   int64_t classes = file.has("param.classifier.bias") ? file.data.entry("param.classifier.bias").shape[0] : 0;
@@ -45,7 +48,8 @@ void run_bert(const File& file, DType dtype, Check& check) {
   const models::BertModel* bert = nullptr;
   std::function<Var(Var)> logits;
   if (kind == "BertForMaskedLM") {
-    auto m = std::make_unique<models::BertForMaskedLM>(c, tied.is_object() && tied.contains("cls.predictions.decoder.weight"));
+    auto m = std::make_unique<models::BertForMaskedLM>(
+        c, tied.is_object() && tied.contains("cls.predictions.decoder.weight"));
     bert = &m->bert;
     logits = [p = m.get()](Var h) { return p->logits(h); };
     model = std::move(m);
@@ -84,12 +88,18 @@ void run_bert(const File& file, DType dtype, Check& check) {
   std::vector<Var> hidden = bert->encode(bert->embeddings.embed(words, in), in);
   Var y = logits(hidden.back()), loss;
   if (file.has("input.target")) loss = sum(pick(y, input("target")));
-  else if (config.value("problem_type", Json()) == "regression") loss = mse_loss(y, reshape(input("labels"), y.shape()));
+  else if (config.value("problem_type", Json()) == "regression")
+    loss = mse_loss(y, reshape(input("labels"), y.shape()));
   else loss = cross_entropy(y, input("labels"));
 
-  struct Wanted { std::string key; Var v; double scale; };
+  struct Wanted {
+    std::string key;
+    Var v;
+    double scale;
+  };
   std::vector<Wanted> wanted{{"output.logits", y, -1}, {"loss", loss, -1}};
-  for (size_t i = 0; i < hidden.size(); ++i) wanted.push_back({"output.hidden_states." + std::to_string(i), hidden[i], -1});
+  for (size_t i = 0; i < hidden.size(); ++i)
+    wanted.push_back({"output.hidden_states." + std::to_string(i), hidden[i], -1});
   wanted.push_back({"output.last_hidden_state", hidden.back(), -1});
   wanted.push_back({"output.inputs_embeds", words, -1});
   if (file.has("output.pooler_output")) wanted.push_back({"output.pooler_output", bert->pool(hidden.back()), -1});
@@ -127,7 +137,8 @@ void run_bert(const File& file, DType dtype, Check& check) {
   }
   for (size_t i = 0; i < present.size(); ++i) {
     Tensor want = file.tensor(present[i].key, f64);
-    check.compare(present[i].key, r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, tolerance, present[i].scale);
+    check.compare(present[i].key, r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, tolerance,
+                  present[i].scale);
   }
 }
 

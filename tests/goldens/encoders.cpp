@@ -17,7 +17,9 @@ Heads heads_of(const Net& net, Var x, int64_t heads, const char* q, const char* 
   auto one = [&](const char* name) { return nn::split_heads(net.linear(x, name), heads); };
   return {one(q), one(k), one(v)};
 }
-Var attend(const Heads& h, const AttentionOptions& options) { return nn::merge_heads(attention(h.q, h.k, h.v, options)); }
+Var attend(const Heads& h, const AttentionOptions& options) {
+  return nn::merge_heads(attention(h.q, h.k, h.v, options));
+}
 
 // dense, activation, norm, then the vocabulary with a bias of its own.
 Var masked_lm_head(const Net& head, Var x, double eps) {
@@ -36,14 +38,17 @@ ModelOutputs roberta(const Net& model, const Json& config, const ModelInputs& in
   Var real_token = cast(not_equal(in.ids, pad), f32), positions = cast(cumsum(real_token, 1) * real_token + pad, i64);
   ModelOutputs out;
   out.embeds = embeddings.embedding(in.ids, "word_embeddings");
-  Var x = out.embeds + select(embeddings("token_type_embeddings.weight"), 0, 0) + embeddings.embedding(positions, "position_embeddings");
+  Var x = out.embeds + select(embeddings("token_type_embeddings.weight"), 0, 0) +
+          embeddings.embedding(positions, "position_embeddings");
   x = embeddings.layer_norm(x, "LayerNorm", eps);
   for (int64_t i = 0, n = net.count("encoder.layer"); i < n; ++i) {
     out.hidden.push_back(x);
     Net layer = net.at("encoder.layer", i);
     Heads h = heads_of(layer.at("attention.self"), x, heads, "query", "key", "value");
-    x = layer.layer_norm(x + layer.linear(attend(h, visible(in.mask, false)), "attention.output.dense"), "attention.output.LayerNorm", eps);
-    x = layer.layer_norm(x + layer.linear(act(layer.linear(x, "intermediate.dense")), "output.dense"), "output.LayerNorm", eps);
+    x = layer.layer_norm(x + layer.linear(attend(h, visible(in.mask, false)), "attention.output.dense"),
+                         "attention.output.LayerNorm", eps);
+    x = layer.layer_norm(x + layer.linear(act(layer.linear(x, "intermediate.dense")), "output.dense"),
+                         "output.LayerNorm", eps);
   }
   out.hidden.push_back(out.last = x);
   out.logits = masked_lm_head(model.at("lm_head"), x, eps);
@@ -57,22 +62,26 @@ ModelOutputs distilbert(const Net& model, const Json& config, const ModelInputs&
   auto act = models::activation_named(config.at("activation").get<std::string>());
   ModelOutputs out;
   out.embeds = embeddings.embedding(in.ids, "word_embeddings");
-  Var x = embeddings.layer_norm(out.embeds + slice(embeddings("position_embeddings.weight"), 0, 0, in.ids.size(1)), "LayerNorm", eps);
+  Var x = embeddings.layer_norm(out.embeds + slice(embeddings("position_embeddings.weight"), 0, 0, in.ids.size(1)),
+                                "LayerNorm", eps);
   for (int64_t i = 0, n = net.count("transformer.layer"); i < n; ++i) {
     out.hidden.push_back(x);
     Net layer = net.at("transformer.layer", i);
     Heads h = heads_of(layer.at("attention"), x, heads, "q_lin", "k_lin", "v_lin");
-    x = layer.layer_norm(x + layer.linear(attend(h, visible(in.mask, false)), "attention.out_lin"), "sa_layer_norm", eps);
+    x = layer.layer_norm(x + layer.linear(attend(h, visible(in.mask, false)), "attention.out_lin"), "sa_layer_norm",
+                         eps);
     x = layer.layer_norm(x + layer.linear(act(layer.linear(x, "ffn.lin1")), "ffn.lin2"), "output_layer_norm", eps);
   }
   out.hidden.push_back(out.last = x);
-  out.logits = model.linear(model.layer_norm(act(model.linear(x, "vocab_transform")), "vocab_layer_norm", eps), "vocab_projector");
+  out.logits = model.linear(model.layer_norm(act(model.linear(x, "vocab_transform")), "vocab_layer_norm", eps),
+                            "vocab_projector");
   return out;
 }
 
 ModelOutputs esm(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("esm");
-  if (config.value("token_dropout", false) || config.value("emb_layer_norm_before", false) || config.value("position_embedding_type", "rotary") != "rotary")
+  if (config.value("token_dropout", false) || config.value("emb_layer_norm_before", false) ||
+      config.value("position_embedding_type", "rotary") != "rotary")
     throw OpsMissing("ESM with token dropout, a first norm or absolute positions");
   double eps = config.at("layer_norm_eps").get<double>();
   int64_t heads = config.at("num_attention_heads").get<int64_t>();
@@ -83,10 +92,12 @@ ModelOutputs esm(const Net& model, const Json& config, const ModelInputs& in) {
   for (int64_t i = 0, n = net.count("encoder.layer"); i < n; ++i) {
     out.hidden.push_back(x);
     Net layer = net.at("encoder.layer", i);
-    Heads h = heads_of(layer.at("attention.self"), layer.layer_norm(x, "attention.LayerNorm", eps), heads, "query", "key", "value");
+    Heads h = heads_of(layer.at("attention.self"), layer.layer_norm(x, "attention.LayerNorm", eps), heads, "query",
+                       "key", "value");
     h = {rotate(h.q, angle), rotate(h.k, angle), h.v};
     x = x + layer.linear(attend(h, visible(in.mask, false)), "attention.output.dense");
-    x = x + layer.linear(gelu(layer.linear(layer.layer_norm(x, "LayerNorm", eps), "intermediate.dense")), "output.dense");
+    x = x +
+        layer.linear(gelu(layer.linear(layer.layer_norm(x, "LayerNorm", eps), "intermediate.dense")), "output.dense");
   }
   out.hidden.push_back(out.last = net.layer_norm(x, "encoder.emb_layer_norm_after", eps));
   out.logits = masked_lm_head(model.at("lm_head"), out.last, eps);
@@ -105,7 +116,8 @@ ModelOutputs modernbert(const Net& model, const Json& config, const ModelInputs&
     out.hidden.push_back(x);
     Net layer = net.at("layers", i);
     std::string type = config.at("layer_types").at(size_t(i)).get<std::string>();
-    auto parts = chunk(layer.linear(layer.has("attn_norm.weight") ? layer.layer_norm(x, "attn_norm", eps) : x, "attn.Wqkv"), 3);
+    auto parts =
+        chunk(layer.linear(layer.has("attn_norm.weight") ? layer.layer_norm(x, "attn_norm", eps) : x, "attn.Wqkv"), 3);
     Heads h{nn::split_heads(parts[0], heads), nn::split_heads(parts[1], heads), nn::split_heads(parts[2], heads)};
     Var angle = rotary_angles(net.g, config.at("rope_parameters").at(type), T, h.q.size(-1), x.dtype());
     AttentionOptions options = visible(in.mask, false);
@@ -133,13 +145,15 @@ ModelOutputs modernbert(const Net& model, const Json& config, const ModelInputs&
 namespace {
 
 // Pre-norm layers below `list`; x goes in and comes out, and what goes into each is noted.
-Var vit_layers(const Net& net, const std::string& list, Var x, const Json& config, int64_t heads, std::vector<Var>* hidden) {
+Var vit_layers(const Net& net, const std::string& list, Var x, const Json& config, int64_t heads,
+               std::vector<Var>* hidden) {
   double eps = config.at("layer_norm_eps").get<double>();
   auto act = models::activation_named(config.at("hidden_act").get<std::string>());
   for (int64_t i = 0, n = net.count(list); i < n; ++i) {
     if (hidden) hidden->push_back(x);
     Net layer = net.at(list, i);
-    Heads h = heads_of(layer.at("attention"), layer.layer_norm(x, "layernorm_before", eps), heads, "q_proj", "k_proj", "v_proj");
+    Heads h = heads_of(layer.at("attention"), layer.layer_norm(x, "layernorm_before", eps), heads, "q_proj", "k_proj",
+                       "v_proj");
     x = x + layer.linear(attend(h, {}), "attention.o_proj");
     x = x + layer.linear(act(layer.linear(layer.layer_norm(x, "layernorm_after", eps), "mlp.fc1")), "mlp.fc2");
   }
@@ -147,16 +161,20 @@ Var vit_layers(const Net& net, const std::string& list, Var x, const Json& confi
 }
 
 // Rows of x [B, N, C] at ids [B, M] of each sample.
-Var rows_at(Var x, Var ids) { return take_along_axis(x, broadcast_to(unsqueeze(ids, -1), {ids.size(0), ids.size(1), x.size(2)}), 1); }
+Var rows_at(Var x, Var ids) {
+  return take_along_axis(x, broadcast_to(unsqueeze(ids, -1), {ids.size(0), ids.size(1), x.size(2)}), 1);
+}
 
-// The decoder of a masked autoencoder: x [B, 1 + kept, C], restore [B, N] -> pixels of every patch [B, N, p p channels].
+// The decoder of a masked autoencoder: x [B, 1 + kept, C], restore [B, N] -> pixels of every patch [B, N, p p
+// channels].
 Var mae_decoder(const Net& net, Var x, Var restore, const Json& config) {
   x = net.linear(x, "decoder_embed");
   int64_t B = x.size(0), N = restore.size(1), kept = x.size(1) - 1, C = x.size(2);
   Var cls = slice(x, 1, 0, 1), patches = concat({slice(x, 1, 1), broadcast_to(net("mask_token"), {B, N - kept, C})}, 1);
   x = concat({cls, rows_at(patches, restore)}, 1) + net("decoder_pos_embed");
   x = vit_layers(net, "decoder_layers", x, config, config.at("decoder_num_attention_heads").get<int64_t>(), nullptr);
-  return slice(net.linear(net.layer_norm(x, "decoder_norm", config.at("layer_norm_eps").get<double>()), "decoder_pred"), 1, 1);
+  return slice(net.linear(net.layer_norm(x, "decoder_norm", config.at("layer_norm_eps").get<double>()), "decoder_pred"),
+               1, 1);
 }
 
 // [B, C, H, W] -> [B, patches, p p C], channels last; normalised per patch (unbiased variance) when asked to.
@@ -171,9 +189,11 @@ Var patch_targets(Var pixels, int64_t p, bool normalise) {
 ModelOutputs vit(const Net& model, const Json& config, const ModelInputs& in) {
   bool distilled = model.has("deit.embeddings.cls_token"), masked = model.has("decoder.mask_token");
   Net net = model.at(distilled ? "deit" : "vit"), embeddings = net.at("embeddings");
-  int64_t heads = config.at("num_attention_heads").get<int64_t>(), patch = config.at("patch_size").get<int64_t>(), B = in.pixels.size(0);
+  int64_t heads = config.at("num_attention_heads").get<int64_t>(), patch = config.at("patch_size").get<int64_t>(),
+          B = in.pixels.size(0);
   ModelOutputs out;
-  Var patches = conv(in.pixels, embeddings("patch_embeddings.projection.weight"), Arg(embeddings("patch_embeddings.projection.bias")), {.stride = {patch, patch}});
+  Var patches = conv(in.pixels, embeddings("patch_embeddings.projection.weight"),
+                     Arg(embeddings("patch_embeddings.projection.bias")), {.stride = {patch, patch}});
   out.embeds = transpose(reshape(patches, {B, patches.size(1), patches.size(2) * patches.size(3)}));  // [B, N, C]
   int64_t N = out.embeds.size(1), C = out.embeds.size(2);
   std::vector<Var> tokens{embeddings("cls_token")};
@@ -188,7 +208,8 @@ ModelOutputs vit(const Net& model, const Json& config, const ModelInputs& in) {
     removed = cast(greater_equal(restore, double(keep)), in.pixels.dtype());  // [B, N]
   }
   Var special = concat(tokens, 1) + slice(positions, 1, 0, before);
-  Var x = vit_layers(net, "layers", concat({broadcast_to(special, {B, before, C}), shown}, 1), config, heads, &out.hidden);
+  Var x =
+      vit_layers(net, "layers", concat({broadcast_to(special, {B, before, C}), shown}, 1), config, heads, &out.hidden);
   out.hidden.push_back(x);
   out.last = net.layer_norm(x, "layernorm", config.at("layer_norm_eps").get<double>());
   if (masked) {

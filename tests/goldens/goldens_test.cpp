@@ -49,7 +49,8 @@ struct Totals {
 
 void run_folder(const fs::path& folder) {
   fs::path start = root() / folder;
-  if (!fs::is_directory(start)) GTEST_SKIP() << "no golden files at " << start << " (set WHENCE_GOLDENS to the folder that holds lrp/ and hf/)";
+  if (!fs::is_directory(start))
+    GTEST_SKIP() << "no golden files at " << start << " (set WHENCE_GOLDENS to the folder that holds lrp/ and hf/)";
   std::vector<fs::path> paths;
   for (const auto& e : fs::recursive_directory_iterator(start))
     if (e.path().extension() == ".safetensors") paths.push_back(e.path());
@@ -71,13 +72,16 @@ void run_folder(const fs::path& folder) {
     for (DType t : {f64, f32}) {
       Report r = run_case(*file, t, [&](Check& c) { run(*file, t, c); });
       std::cout << r.line << "\n" << std::flush;
-      for (Totals* n : {&families[family(*file, p)], &all}) ++(r.outcome == Outcome::pass ? n->pass : r.outcome == Outcome::fail ? n->fail : n->missing);
+      for (Totals* n : {&families[family(*file, p)], &all})
+        ++(r.outcome == Outcome::pass ? n->pass : r.outcome == Outcome::fail ? n->fail : n->missing);
       if (r.outcome == Outcome::fail) failures += "\n  " + r.line;
     }
   }
   std::cout << "\n";
-  for (const auto& [name, n] : families) std::printf("%-28s pass %4d   FAIL %4d   ops missing %4d\n", name.c_str(), n.pass, n.fail, n.missing);
-  std::printf("%-28s pass %4d   FAIL %4d   ops missing %4d   (files x {f64, f32})\n", folder.c_str(), all.pass, all.fail, all.missing);
+  for (const auto& [name, n] : families)
+    std::printf("%-28s pass %4d   FAIL %4d   ops missing %4d\n", name.c_str(), n.pass, n.fail, n.missing);
+  std::printf("%-28s pass %4d   FAIL %4d   ops missing %4d   (files x {f64, f32})\n", folder.c_str(), all.pass,
+              all.fail, all.missing);
   std::fflush(stdout);
   EXPECT_EQ(all.fail, 0) << failures;
 }

@@ -6,18 +6,19 @@
 
 namespace whence::goldens {
 
-
 namespace {
 
 // Prompt [B, T] and the most probable continuations: [B, T + n] ids, and by how much each choice won [B, n].
-std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& config, Tensor ids, int64_t total, DType dtype) {
+std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& config, Tensor ids, int64_t total,
+                                          DType dtype) {
   int64_t B = ids.shape()[0], T = ids.shape()[1];
   Tensor out = Tensor::zeros({B, total}, i64), margin = Tensor::zeros({B, total - T}, dtype);
   out.slice(1, 0, T).copy_from(ids);
   for (int64_t t = T; t < total; ++t) {
     Graph g;
     Tensor so_far = out.slice(1, 0, t).contiguous_copy();
-    TopK top = topk(select(run_model({g, weights}, config, {.ids = g.input("ids", so_far.shape(), i64)}).logits, 1, -1), 2);
+    TopK top =
+        topk(select(run_model({g, weights}, config, {.ids = g.input("ids", so_far.shape(), i64)}).logits, 1, -1), 2);
     Results r = compile({top.indices, top.values}).run({{"ids", so_far}});
     out.slice(1, t, t + 1).copy_from(r[0].slice(1, 0, 1));
     for (int64_t b = 0; b < B; ++b) {
@@ -42,18 +43,26 @@ void run_model_file(const File& file, DType dtype, Check& check) {
     held[name] = t;
     return g.input(name, t.shape(), t.dtype());
   };
-  ModelInputs in{.ids = input("input_ids"), .decoder_ids = input("decoder_input_ids"), .labels = input("labels"), .pixels = input("pixel_values"), .features = input("input_features"), .wave = input("input_values"), .noise = input("noise")};
+  ModelInputs in{.ids = input("input_ids"),
+                 .decoder_ids = input("decoder_input_ids"),
+                 .labels = input("labels"),
+                 .pixels = input("pixel_values"),
+                 .features = input("input_features"),
+                 .wave = input("input_values"),
+                 .noise = input("noise")};
   if (file.has("input.attention_mask")) in.mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
   ModelOutputs model = run_model(net, config, in);
   const std::string& kind = file.meta("model_class");  // none: a language model from formulas
   bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
   Var labels = in.labels, target = input("target"), loss;
   if (model.loss.defined()) loss = model.loss;
-  else if (target.defined()) loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
+  else if (target.defined())
+    loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
   else if (causal) loss = next_token_loss(model.logits, labels.defined() ? labels : in.ids);
   else loss = cross_entropy(model.logits, labels);
 
-  std::map<std::string, Var> made{{"loss", loss}, {"output.logits", model.logits}, {"output.last_hidden_state", model.last}};
+  std::map<std::string, Var> made{
+      {"loss", loss}, {"output.logits", model.logits}, {"output.last_hidden_state", model.last}};
   if (model.embeds.defined()) made["output.inputs_embeds"] = model.embeds;
   for (const auto& [name, v] : model.others) made["output." + name] = v;
   for (size_t i = 0; i < model.hidden.size(); ++i) made["output.hidden_states." + std::to_string(i)] = model.hidden[i];
@@ -81,7 +90,8 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   }
   if (file.has("output.relevance_patches")) {
     Var relevance = in.pixels * made["grad.input.pixel_values"];
-    int64_t size = config.at("patch_size").get<int64_t>(), B = relevance.size(0), H = relevance.size(2) / size, W = relevance.size(3) / size;
+    int64_t size = config.at("patch_size").get<int64_t>(), B = relevance.size(0), H = relevance.size(2) / size,
+            W = relevance.size(3) / size;
     made["output.gradxinput_pixels"] = relevance;
     made["output.relevance_patches"] = sum(reshape(sum(relevance, {1}), {B, H, size, W, size}), {2, 4});
   }
@@ -90,13 +100,16 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   std::vector<Var> wanted;
   double largest_gradient = 0;
   for (const auto& e : file.data.entries()) {
-    if (e.name.starts_with("param.") || e.name.starts_with("buffer.") || e.name.starts_with("input.") || e.name.starts_with("output.greedy_")) continue;
+    if (e.name.starts_with("param.") || e.name.starts_with("buffer.") || e.name.starts_with("input.") ||
+        e.name.starts_with("output.greedy_"))
+      continue;
     auto it = made.find(e.name);
     if (it == made.end()) throw OpsMissing(e.name + " of " + file.meta("case"));
     keys.push_back(e.name);
     wanted.push_back(it->second);
     if (e.name.starts_with("grad."))
-      for (double v : file.tensor(e.name, f64).to_vector<double>()) largest_gradient = std::max(largest_gradient, std::fabs(v));
+      for (double v : file.tensor(e.name, f64).to_vector<double>())
+        largest_gradient = std::max(largest_gradient, std::fabs(v));
   }
   auto allowed = [&](const std::string& key) {
     if (dtype == f64) return file.data.entry(key).dtype == "F64" ? 1e-10 : 1e-6;
@@ -107,13 +120,16 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   Results r = compile(wanted).run(feeds);
   for (size_t i = 0; i < keys.size(); ++i) {
     Tensor want = file.tensor(keys[i], f64);
-    check.compare(keys[i], r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, allowed(keys[i]), keys[i].starts_with("grad.") ? largest_gradient : -1);
+    check.compare(keys[i], r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, allowed(keys[i]),
+                  keys[i].starts_with("grad.") ? largest_gradient : -1);
   }
   if (file.has("output.greedy_ids")) {
     Tensor want = file.tensor("output.greedy_ids", i64);
     auto [tokens, margin] = decode_greedily(weights, config, held.at("input_ids"), want.shape()[1], dtype);
     check.compare("output.greedy_ids", tokens, want, 0);
-    if (file.has("output.greedy_top1_minus_top2")) check.compare("output.greedy_top1_minus_top2", margin, file.tensor("output.greedy_top1_minus_top2", f64), allowed("output.greedy_top1_minus_top2"));
+    if (file.has("output.greedy_top1_minus_top2"))
+      check.compare("output.greedy_top1_minus_top2", margin, file.tensor("output.greedy_top1_minus_top2", f64),
+                    allowed("output.greedy_top1_minus_top2"));
   }
 }
 

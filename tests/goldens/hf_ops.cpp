@@ -9,10 +9,12 @@ namespace {
 const Builder& find(const std::string& name) {
   const Builder* best = nullptr;
   size_t length = 0;
-  for (const Table* t : {&elementwise_cases(), &shape_cases(), &layer_cases(), &convolution_cases(), &loss_cases(), &scan_cases(), &cell_cases()}) {
+  for (const Table* t : {&elementwise_cases(), &shape_cases(), &layer_cases(), &convolution_cases(), &loss_cases(),
+                         &scan_cases(), &cell_cases()}) {
     if (auto it = t->find(name); it != t->end()) return it->second;
     for (const auto& [key, builder] : *t)
-      if (key.ends_with('*') && key.size() > length && name.starts_with(key.substr(0, key.size() - 1))) best = &builder, length = key.size();
+      if (key.ends_with('*') && key.size() > length && name.starts_with(key.substr(0, key.size() - 1)))
+        best = &builder, length = key.size();
   }
   if (!best) throw OpsMissing(name);
   return *best;
@@ -39,8 +41,16 @@ void run_operator(const File& file, DType dtype, Check& check) {
   Outputs out = find(o.name)(o);
   // The reference's derivative of hardsigmoid multiplies by one sixth in single precision.
   bool sixth = o.name == "unary/hardsigmoid";
-  auto tolerance = [&](const std::string& key) { return dtype == f64 ? (sixth && key.starts_with("grad.") ? 1e-7 : reference ? 1e-10 : 1e-12) : f32_tolerance(file, key, 1e-5); };
-  struct Wanted { std::string key; Var v; };
+  auto tolerance = [&](const std::string& key) {
+    return dtype == f64 ? (sixth && key.starts_with("grad.") ? 1e-7
+                           : reference                       ? 1e-10
+                                                             : 1e-12)
+                        : f32_tolerance(file, key, 1e-5);
+  };
+  struct Wanted {
+    std::string key;
+    Var v;
+  };
   std::vector<Wanted> wanted;
   Var loss;
   for (const auto& e : file.data.entries()) {
@@ -50,7 +60,8 @@ void run_operator(const File& file, DType dtype, Check& check) {
       wanted.push_back({e.name, it->second});
     }
     if (e.name.starts_with("cot.")) {
-      Var v = out.at(e.name.substr(4)), term = sum(v * o.g.constant(file.tensor(e.name, dtype).reshaped(v.shape()).contiguous_tensor()));
+      Var v = out.at(e.name.substr(4)),
+          term = sum(v * o.g.constant(file.tensor(e.name, dtype).reshaped(v.shape()).contiguous_tensor()));
       loss = loss.defined() ? loss + term : term;
     }
   }
@@ -76,7 +87,8 @@ void run_operator(const File& file, DType dtype, Check& check) {
   for (size_t i = 0; i < wanted.size(); ++i) {
     Tensor want = file.tensor(wanted[i].key, f64);
     // A loss is a sum of terms that may cancel: its scale is that of the terms.
-    check.compare(wanted[i].key, r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want, tolerance(wanted[i].key), wanted[i].key == "loss" ? std::max(1.0, std::fabs(want.item())) : -1);
+    check.compare(wanted[i].key, r[i].shape() == want.shape() ? r[i] : r[i].reshaped(want.shape()), want,
+                  tolerance(wanted[i].key), wanted[i].key == "loss" ? std::max(1.0, std::fabs(want.item())) : -1);
   }
 }
 

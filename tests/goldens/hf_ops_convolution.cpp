@@ -9,14 +9,17 @@ namespace {
 
 Var convolution(OpCase& o) {
   size_t space = size_t(o("x").rank() - 2);
-  ConvOptions c{o.ints("stride", space, 1), o.ints("padding", space, 0), o.ints("dilation", space, 1), o.integer("groups", 1), o.ints("output_padding", space, 0)};
+  ConvOptions c{o.ints("stride", space, 1), o.ints("padding", space, 0), o.ints("dilation", space, 1),
+                o.integer("groups", 1), o.ints("output_padding", space, 0)};
   bool transposed = o.name.find("transpose") != o.name.npos;
-  return transposed ? conv_transpose(o("x"), o("weight"), o.maybe("bias"), c) : conv(o("x"), o("weight"), o.maybe("bias"), c);
+  return transposed ? conv_transpose(o("x"), o("weight"), o.maybe("bias"), c)
+                    : conv(o("x"), o("weight"), o.maybe("bias"), c);
 }
 
 Outputs causal_conv(OpCase& o) {
   bool blc = o.name.ends_with("_blc");
-  Var x = blc ? o("x") : transpose(o("x"), 1, 2), w = reshape(o("weight"), {o("weight").shape()[0], o("weight").shape()[2]});
+  Var x = blc ? o("x") : transpose(o("x"), 1, 2),
+      w = reshape(o("weight"), {o("weight").shape()[0], o("weight").shape()[2]});
   std::optional<Arg> state;
   Outputs out;
   int64_t K = w.shape()[1];
@@ -67,14 +70,19 @@ Var unpooled(OpCase& o, Var x) {
 }
 
 Var resized(OpCase& o, Var x) {
-  static const std::map<std::string, Resize> modes{{"nearest", Resize::nearest}, {"nearest-exact", Resize::nearest_exact}, {"linear", Resize::linear},
-                                                   {"bilinear", Resize::linear}, {"trilinear", Resize::linear}, {"bicubic", Resize::cubic}, {"area", Resize::area}};
+  static const std::map<std::string, Resize> modes{
+      {"nearest", Resize::nearest},  {"nearest-exact", Resize::nearest_exact},
+      {"linear", Resize::linear},    {"bilinear", Resize::linear},
+      {"trilinear", Resize::linear}, {"bicubic", Resize::cubic},
+      {"area", Resize::area}};
   size_t space = size_t(x.rank() - 2);
   Resize mode = modes.at(o.config.value("mode", "linear"));
   bool align = o.config.value("align_corners", false);
   if (o.given("size")) return resize(x, o.ints("size", space, 1), mode, align);
   const Json& factor = o.config.at("scale_factor");
-  return resize_by(x, factor.is_array() ? factor.get<std::vector<double>>() : std::vector<double>(space, factor.get<double>()), mode, align);
+  return resize_by(
+      x, factor.is_array() ? factor.get<std::vector<double>>() : std::vector<double>(space, factor.get<double>()), mode,
+      align);
 }
 
 }  // namespace
@@ -88,7 +96,10 @@ const Table& convolution_cases() {
       {"pool/max*", [](OpCase& o) { return maxima(max_pool(o("x"), pool(o)), max_pool_indices(o("x"), pool(o))); }},
       {"pool/lp*", of_x([](OpCase& o, Var x) { return lp_pool(abs(x) + 0.1, o.real("p", 2), pool(o)); })},
       {"pool/adaptive_avg*", of_x([](OpCase& o, Var x) { return adaptive_avg_pool(x, extents(o)); })},
-      {"pool/adaptive_max*", [](OpCase& o) { return maxima(adaptive_max_pool(o("x"), extents(o)), adaptive_max_pool_indices(o("x"), extents(o))); }},
+      {"pool/adaptive_max*",
+       [](OpCase& o) {
+         return maxima(adaptive_max_pool(o("x"), extents(o)), adaptive_max_pool_indices(o("x"), extents(o)));
+       }},
       {"pool/max_unpool*", of_x(unpooled)},
       {"resize/*", of_x(resized)},
       {"resize/grid_sample", of_x([](OpCase& o, Var x) { return grid_sample(x, o("grid")); })},

@@ -6,7 +6,7 @@
 namespace whence::goldens {
 namespace {
 
-// ---- norms --------------------------------------------------------------------------------------------------------------
+// ---- norms --------------------------------------------------------------------------------------------------------
 
 Var standard(Var x, Ints axes, double eps) {
   Var d = x - mean(x, axes, true);
@@ -42,7 +42,8 @@ Outputs batch_norm_train(OpCase& o) {
 
 Outputs batch_norm_eval(OpCase& o) {
   Var x = o("x");
-  return y(affine(o, (x - per_channel(o("running_mean"), x.rank())) * rsqrt(per_channel(o("running_var"), x.rank()) + o.real("eps", 1e-5))));
+  return y(affine(o, (x - per_channel(o("running_mean"), x.rank())) *
+                         rsqrt(per_channel(o("running_var"), x.rank()) + o.real("eps", 1e-5))));
 }
 
 Var one_plus_weight(OpCase& o) { return o("weight") + 1.0; }
@@ -54,7 +55,7 @@ Var local_response(OpCase& o, Var x) {
   return x * pow(total * (o.real("alpha", 1) / double(n)) + o.real("k", 1), -o.real("beta", 0.75));
 }
 
-// ---- rotary positions -----------------------------------------------------------------------------------------------------
+// ---- rotary positions ---------------------------------------------------------------------------------------------
 
 Var angles(OpCase& o, Var positions, int64_t dim, double theta) {  // positions [.., L] -> [.., L, dim / 2]
   Tensor rates = Tensor::empty({dim / 2}, f64);
@@ -74,9 +75,10 @@ Var rotate_interleaved(OpCase& o, Var x) {
   return reshape(stack({even * cos(a) - odd * sin(a), odd * cos(a) + even * sin(a)}, -1), x.shape());
 }
 
-// ---- attention ------------------------------------------------------------------------------------------------------------
+// ---- attention ----------------------------------------------------------------------------------------------------
 
-// Scores with everything that may act on them; the pieces that the fused op takes are checked against it where it applies.
+// Scores with everything that may act on them; the pieces that the fused op takes are checked against it where it
+// applies.
 Outputs attention_case(OpCase& o) {
   std::string kind = o.tail("attention/");
   Var q = o("q"), k = o("k"), v = o("v");
@@ -88,7 +90,8 @@ Outputs attention_case(OpCase& o) {
     Tensor p = o.file.tensor("output.probs", f64);
     double above = 0;
     for (int64_t i = 0; i < T; ++i)
-      for (int64_t j = i + S - T + 1; j < S; ++j) above = std::max(above, p.slice(2, i, i + 1).slice(3, j, j + 1).contiguous_copy().to_vector<double>()[0]);
+      for (int64_t j = i + S - T + 1; j < S; ++j)
+        above = std::max(above, p.slice(2, i, i + 1).slice(3, j, j + 1).contiguous_copy().to_vector<double>()[0]);
     causal = above == 0 && S > 1;
   }
   Var kk = groups > 1 ? repeat_interleave(k, groups, 1) : k, vv = groups > 1 ? repeat_interleave(v, groups, 1) : v;
@@ -108,7 +111,8 @@ Outputs attention_case(OpCase& o) {
   if (o.has("mask")) keep(o("mask"));
   Var p = softmax(s, -1);
   Outputs out{{"y", matmul(p, vv)}, {"probs", p}, {"lse", logsumexp(s, {-1})}};
-  bool fits = !o.config.contains("softcap") && !o.config.contains("window") && kind != "alibi" && v.shape()[-1] == q.shape()[-1];
+  bool fits = !o.config.contains("softcap") && !o.config.contains("window") && kind != "alibi" &&
+              v.shape()[-1] == q.shape()[-1];
   if (fits) {
     AttentionOptions a{.causal = causal, .scale = scale};
     if (o.has("mask")) a.mask = reshape(o("mask"), {q.shape()[0], S});
@@ -137,7 +141,7 @@ Outputs linear_attention(OpCase& o) {
   return y(matmul(w, o("v")) / sum(w, {-1}, true));
 }
 
-// ---- recurrent cells --------------------------------------------------------------------------------------------------------
+// ---- recurrent cells ----------------------------------------------------------------------------------------------
 
 // State after one step: {h} or {h, c}. x is the input's part W_ih x + b_ih.
 std::vector<Var> cell(const std::string& kind, Var x, const std::vector<Var>& state, Var weight, Var bias) {
@@ -221,7 +225,9 @@ Var heads_norm(OpCase& o) {
 
 const Table& layer_cases() {
   static const Table t{
-      {"matmul/2d", product(matmul)}, {"matmul/batched", product(matmul)}, {"matmul/broadcast", product(matmul)},
+      {"matmul/2d", product(matmul)},
+      {"matmul/batched", product(matmul)},
+      {"matmul/broadcast", product(matmul)},
       {"matmul/transposed_b", just([](OpCase& o) { return matmul(o("a"), transpose(o("b"))); })},
       {"matmul/linear", just([](OpCase& o) { return linear(o("x"), o("weight"), o.maybe("bias")); })},
       {"matmul/mat_vec", just([](OpCase& o) { return squeeze(matmul(o("a"), unsqueeze(o("b"), 1)), -1); })},
@@ -229,28 +235,42 @@ const Table& layer_cases() {
       {"matmul/bilinear", just(bilinear)},
       {"einsum/*", just(einsum_case)},
 
-      {"norm/layer_norm", just([](OpCase& o) { return layer_norm(o("x"), o.maybe("weight"), o.maybe("bias"), o.real("eps", 1e-5)); })},
-      {"norm/layer_norm_*", just([](OpCase& o) { return layer_norm(o("x"), o.maybe("weight"), o.maybe("bias"), o.real("eps", 1e-5)); })},
-      {"norm/layer_norm_weight_only", just([](OpCase& o) { return layer_norm(o("x"), Arg(one_plus_weight(o)), {}, o.real("eps", 1e-5)); })},
-      {"norm/layer_norm_2axes", of_x([](OpCase& o, Var x) { return standard(x, {-2, -1}, o.real("eps", 1e-5)) * o("weight") + o("bias"); })},
+      {"norm/layer_norm",
+       just([](OpCase& o) { return layer_norm(o("x"), o.maybe("weight"), o.maybe("bias"), o.real("eps", 1e-5)); })},
+      {"norm/layer_norm_*",
+       just([](OpCase& o) { return layer_norm(o("x"), o.maybe("weight"), o.maybe("bias"), o.real("eps", 1e-5)); })},
+      {"norm/layer_norm_weight_only",
+       just([](OpCase& o) { return layer_norm(o("x"), Arg(one_plus_weight(o)), {}, o.real("eps", 1e-5)); })},
+      {"norm/layer_norm_2axes", of_x([](OpCase& o, Var x) {
+         return standard(x, {-2, -1}, o.real("eps", 1e-5)) * o("weight") + o("bias");
+       })},
       {"norm/multihead_layer_norm", just(heads_norm)},
       {"norm/rms_norm", just([](OpCase& o) { return rms_norm(o("x"), Arg(o("weight")), o.real("eps", 1e-6)); })},
-      {"norm/rms_norm_1pw", just([](OpCase& o) { return rms_norm(o("x"), Arg(one_plus_weight(o)), o.real("eps", 1e-6)); })},
-      {"norm/rms_norm_gated", just([](OpCase& o) { return rms_norm(o("x") * silu(o("z")), Arg(o("weight")), o.real("eps", 1e-6)); })},
+      {"norm/rms_norm_1pw",
+       just([](OpCase& o) { return rms_norm(o("x"), Arg(one_plus_weight(o)), o.real("eps", 1e-6)); })},
+      {"norm/rms_norm_gated",
+       just([](OpCase& o) { return rms_norm(o("x") * silu(o("z")), Arg(o("weight")), o.real("eps", 1e-6)); })},
       {"norm/group_norm", [](OpCase& o) { return group_norm(o, o.integer("groups", 1)); }},
       {"norm/group_norm_1", [](OpCase& o) { return group_norm(o, 1); }},
       {"norm/instance_norm", [](OpCase& o) { return group_norm(o, o("x").shape()[1]); }},
       {"norm/batch_norm_train*", batch_norm_train},
       {"norm/batch_norm_eval", batch_norm_eval},
-      {"norm/weight_norm_linear", just([](OpCase& o) { return linear(o("x"), o("v") / norm2(o("v"), {1}, true) * o("g")); })},
+      {"norm/weight_norm_linear",
+       just([](OpCase& o) { return linear(o("x"), o("v") / norm2(o("v"), {1}, true) * o("g")); })},
       {"norm/local_response", of_x(local_response)},
 
-      {"rope/half_*", of_x([](OpCase& o, Var x) { return turn_halves(x, angles(o, positions(o, x), x.shape()[-1], o.real("theta", 1e4))); })},
-      {"rope/half_position_ids", of_x([](OpCase& o, Var x) { return turn_halves(x, unsqueeze(angles(o, o("position_ids"), x.shape()[-1], o.real("theta", 1e4)), 1)); })},
+      {"rope/half_*", of_x([](OpCase& o, Var x) {
+         return turn_halves(x, angles(o, positions(o, x), x.shape()[-1], o.real("theta", 1e4)));
+       })},
+      {"rope/half_position_ids", of_x([](OpCase& o, Var x) {
+         return turn_halves(x, unsqueeze(angles(o, o("position_ids"), x.shape()[-1], o.real("theta", 1e4)), 1));
+       })},
       {"rope/interleaved", of_x(rotate_interleaved)},
       {"rope/partial_first_half", of_x([](OpCase& o, Var x) {
          int64_t d = o.integer("rotary_dim", x.shape()[-1]);
-         return concat({turn_halves(slice(x, -1, 0, d), angles(o, positions(o, x), d, o.real("theta", 1e4))), slice(x, -1, d)}, -1);
+         return concat(
+             {turn_halves(slice(x, -1, 0, d), angles(o, positions(o, x), d, o.real("theta", 1e4))), slice(x, -1, d)},
+             -1);
        })},
 
       {"attention/*", attention_case},
@@ -259,7 +279,9 @@ const Table& layer_cases() {
       {"attention/linear_attention", linear_attention},
 
       {"rnn/*", recurrent},
-      {"rnn/rnn_cell", one_step}, {"rnn/gru_cell", one_step}, {"rnn/lstm_cell", one_step},
+      {"rnn/rnn_cell", one_step},
+      {"rnn/gru_cell", one_step},
+      {"rnn/lstm_cell", one_step},
   };
   return t;
 }

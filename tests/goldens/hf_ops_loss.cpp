@@ -9,11 +9,16 @@ Reduction reduction(const OpCase& o) {
   return r == "sum" ? Reduction::sum : r == "none" ? Reduction::none : Reduction::mean;
 }
 Var cross_entropy_case(OpCase& o, Var logits) {
-  return cross_entropy(logits, o("target"), {.ignore_index = o.integer("ignore_index", -100), .label_smoothing = o.real("label_smoothing", 0), .reduction = reduction(o)});
+  return cross_entropy(logits, o("target"),
+                       {.ignore_index = o.integer("ignore_index", -100),
+                        .label_smoothing = o.real("label_smoothing", 0),
+                        .reduction = reduction(o)});
 }
 Var ctc(OpCase& o, Var x) {
   return ctc_loss(x, o("targets"), o("input_lengths"), o("target_lengths"),
-                  {.blank = o.integer("blank", 0), .zero_infinity = o.config.value("zero_infinity", false), .reduction = reduction(o)});
+                  {.blank = o.integer("blank", 0),
+                   .zero_infinity = o.config.value("zero_infinity", false),
+                   .reduction = reduction(o)});
 }
 
 Var picked(OpCase& o) { return pick(log_softmax(o("x"), -1), o("target")); }
@@ -65,8 +70,11 @@ const Table& loss_cases() {
   static const Table t{
       {"loss/ce_*", of_x(cross_entropy_case)},
       {"loss/ce_class_weight", just(class_weighted)},
-      {"loss/ce_spatial", of_x([](OpCase& o, Var x) { return cross_entropy_case(o, permute(x, {0, 2, 3, 1})); })},
-      {"loss/lm_shifted", just([](OpCase& o) { return cross_entropy(slice(o("x"), 1, 0, -1), slice(o("labels"), 1, 1)); })},
+      {"loss/ce_spatial", of_x([](OpCase& o, Var x) {
+         return cross_entropy_case(o, permute(x, {0, 2, 3, 1}));
+       })},
+      {"loss/lm_shifted",
+       just([](OpCase& o) { return cross_entropy(slice(o("x"), 1, 0, -1), slice(o("labels"), 1, 1)); })},
       {"loss/nll", just([](OpCase& o) { return -mean(picked(o)); })},
       {"loss/focal", just(focal)},
       {"loss/bce_logits_mean", just([](OpCase& o) { return bce_with_logits(o("x"), o("target")); })},
@@ -77,7 +85,8 @@ const Table& loss_cases() {
       {"loss/huber", just(huber)},
       {"loss/smooth_l1", just(smooth_l1)},
       {"loss/kl_batchmean", just(kl)},
-      {"loss/cosine_similarity", just([](OpCase& o) { return sum(l2_normalize(o("a"), -1, 1e-8) * l2_normalize(o("b"), -1, 1e-8), {-1}); })},
+      {"loss/cosine_similarity",
+       just([](OpCase& o) { return sum(l2_normalize(o("a"), -1, 1e-8) * l2_normalize(o("b"), -1, 1e-8), {-1}); })},
       {"loss/contrastive_clip", contrastive},
       {"ctc/*", of_x(ctc)},
       {"loss/weibull_censored_nll", just(weibull)},

@@ -23,9 +23,16 @@ struct GraphNode {
 
   bool has(const char* key) const { return j.contains(key); }
   int64_t integer(const char* key) const { return j.at(key).get<int64_t>(); }
-  double real(const char* key) const { return j.at(key).is_string() ? std::stod(j.at(key).get<std::string>()) : j.at(key).get<double>(); }
-  Ints ints(const char* key) const { return j.at(key).is_array() ? j.at(key).get<Ints>() : Ints{j.at(key).get<int64_t>()}; }
-  Shape shape(const char* key) const { Ints v = ints(key); return Shape(std::span<const int64_t>(v)); }
+  double real(const char* key) const {
+    return j.at(key).is_string() ? std::stod(j.at(key).get<std::string>()) : j.at(key).get<double>();
+  }
+  Ints ints(const char* key) const {
+    return j.at(key).is_array() ? j.at(key).get<Ints>() : Ints{j.at(key).get<int64_t>()};
+  }
+  Shape shape(const char* key) const {
+    Ints v = ints(key);
+    return Shape(std::span<const int64_t>(v));
+  }
   const Json& parameters() const { return j.at("rule"); }
   int64_t value() const { return parameters().value("value", 0); }
 };
@@ -35,7 +42,7 @@ struct Case {
   DType dtype;
   Form form;
   Graph g;
-  std::map<std::string, Var> values;  // by tensor name or file key
+  std::map<std::string, Var> values;                                    // by tensor name or file key
   std::map<std::string, std::pair<std::vector<Var>, int64_t>> stacked;  // a stored tensor that is a stack of values
   std::vector<std::pair<std::string, Tensor>> feeds;
   lrp::RuleSet rules{"golden"};
@@ -54,7 +61,9 @@ struct Case {
     std::string key = n.j.at(attribute).get<std::string>();
     return key.starts_with("param.") ? input(key) : g.constant(file.tensor(key, dtype));
   }
-  Var parameter(const GraphNode& n, const char* attribute) { return n.has(attribute) && !n.j.at(attribute).is_null() ? input(n.j.at(attribute).get<std::string>()) : Var(); }
+  Var parameter(const GraphNode& n, const char* attribute) {
+    return n.has(attribute) && !n.j.at(attribute).is_null() ? input(n.j.at(attribute).get<std::string>()) : Var();
+  }
 
   bool gradient() const { return form == Form::gradient; }
   /// Stabiliser and eps as the node's rule gives them; vanishing in the explicit form of a gradient file.
@@ -65,8 +74,11 @@ struct Case {
 };
 
 lrp::Stab stabiliser(const std::string& name) {
-  static const std::map<std::string, lrp::Stab> forms{{"signed", lrp::Stab::sign}, {"unsigned", lrp::Stab::plain}, {"clip", lrp::Stab::clip},
-                                                      {"rms_signed", lrp::Stab::rms_sample}, {"rel_signed", lrp::Stab::rms_tensor}};
+  static const std::map<std::string, lrp::Stab> forms{{"signed", lrp::Stab::sign},
+                                                      {"unsigned", lrp::Stab::plain},
+                                                      {"clip", lrp::Stab::clip},
+                                                      {"rms_signed", lrp::Stab::rms_sample},
+                                                      {"rel_signed", lrp::Stab::rms_tensor}};
   auto it = forms.find(name);
   if (it == forms.end()) throw OpsMissing("stabiliser form " + name);
   return it->second;
@@ -114,7 +126,7 @@ const char* variant(const GraphNode& n, std::initializer_list<std::pair<const ch
   unknown_rule(n);
 }
 
-// ---- elementwise ----------------------------------------------------------------------------------------------------
+// ---- elementwise --------------------------------------------------------------------------------------------------
 
 using Unary = std::function<Var(const GraphNode&, Var)>;
 
@@ -123,7 +135,8 @@ Var elu(Var x, double alpha = 1) { return where(greater(x, 0.0), x, expm1(minimu
 const std::map<std::string, Unary>& activations() {
   static const std::map<std::string, Unary> table{
       {"relu", [](auto&, Var x) { return relu(x); }},
-      {"gelu", [](const GraphNode& n, Var x) { return n.j.value("approximate", "none") == "tanh" ? gelu_tanh(x) : gelu(x); }},
+      {"gelu",
+       [](const GraphNode& n, Var x) { return n.j.value("approximate", "none") == "tanh" ? gelu_tanh(x) : gelu(x); }},
       {"silu", [](auto&, Var x) { return silu(x); }},
       {"tanh", [](auto&, Var x) { return tanh(x); }},
       {"sigmoid", [](auto&, Var x) { return sigmoid(x); }},
@@ -136,7 +149,8 @@ const std::map<std::string, Unary>& activations() {
       {"sin", [](auto&, Var x) { return sin(x); }},
       {"elu", [](auto&, Var x) { return elu(x); }},
       {"leaky_relu", [](const GraphNode& n, Var x) { return leaky_relu(x, n.real("slope")); }},
-      {"pow", [](const GraphNode& n, Var x) { return n.real("exponent") == 2 ? square(x) : pow(x, n.real("exponent")); }},
+      {"pow",
+       [](const GraphNode& n, Var x) { return n.real("exponent") == 2 ? square(x) : pow(x, n.real("exponent")); }},
       {"clamp", [](const GraphNode& n, Var x) { return clamp(x, n.real("min"), n.real("max")); }},
       {"neg", [](auto&, Var x) { return neg(x); }},
       {"identity", [](auto&, Var x) { return x * 1.0; }},
@@ -152,11 +166,15 @@ Var activation(Case& c, const GraphNode& n, const Unary& f) {
   if (c.gradient() && n.rule == "identity_slope") {
     Var y = f(n, x);
     double eps = n.parameters().at("eps").get<double>();
-    Var slope = stop_gradient(y / (n.parameters().value("stab", "signed") == "signed" ? where(greater_equal(x, 0.0), x + eps, x - eps) : x + eps));
+    Var slope = stop_gradient(y / (n.parameters().value("stab", "signed") == "signed"
+                                       ? where(greater_equal(x, 0.0), x + eps, x - eps)
+                                       : x + eps));
     return stop_gradient(y - x * slope) + x * slope;
   }
   if (c.gradient() || n.op == "scale") return f(n, x);
-  variant(n, {{"identity", ""}, {"pass", ""}, {"identity_slope", ""}, {"grad", ""}});  // grad: on branches that are constant
+  variant(
+      n,
+      {{"identity", ""}, {"pass", ""}, {"identity_slope", ""}, {"grad", ""}});  // grad: on branches that are constant
   return f(n, x);
 }
 
@@ -172,16 +190,29 @@ Var binary(Case& c, const GraphNode& n, Var (*f)(Arg, Arg), const char* op) {
     return f(a, b);
   }
   const char* v = n.rule == "value_only" ? (n.value() ? "second" : "first")
-                                         : variant(n, {{"abs_ratio", "abs"}, {"eps_ratio", ""}, {"norm", ""}, {"grad", ""}, {"uniform", ""}, {"identity_a", ""}, {"param", ""}});
+                                         : variant(n, {{"abs_ratio", "abs"},
+                                                       {"eps_ratio", ""},
+                                                       {"norm", ""},
+                                                       {"grad", ""},
+                                                       {"uniform", ""},
+                                                       {"identity_a", ""},
+                                                       {"param", ""}});
   if (n.op == "mul" && n.rule == "grad") unknown_rule(n);
   c.set(op, c.rule(n, v));
   return f(a, b);
 }
 
-// ---- linear maps ----------------------------------------------------------------------------------------------------
+// ---- linear maps --------------------------------------------------------------------------------------------------
 
 const char* linear_variant(const GraphNode& n) {
-  return variant(n, {{"epsilon", ""}, {"grad", ""}, {"gamma", "gamma"}, {"zplus", "zplus"}, {"alphabeta", "alphabeta"}, {"zbox", "zbox"}, {"flat", "flat"}, {"wsquare", "wsquare"}});
+  return variant(n, {{"epsilon", ""},
+                     {"grad", ""},
+                     {"gamma", "gamma"},
+                     {"zplus", "zplus"},
+                     {"alphabeta", "alphabeta"},
+                     {"zbox", "zbox"},
+                     {"flat", "flat"},
+                     {"wsquare", "wsquare"}});
 }
 
 Var along(Var v, int64_t axis, int rank) {  // [C] to run along one axis
@@ -197,7 +228,8 @@ std::pair<Var, Var> layer(Case& c, const GraphNode& n) {
   if (it == c.merged.end()) return {c.parameter(n, "w"), c.parameter(n, "b")};
   const Json& norm = it->second;
   auto read = [&](const Json& j, const char* key) { return c.file.tensor(j.at(key).get<std::string>(), f64); };
-  Tensor w = read(n.j, "w").contiguous_copy(), mean = read(norm, "mean"), var = read(norm, "var"), scale = read(norm, "w"), beta = read(norm, "b");
+  Tensor w = read(n.j, "w").contiguous_copy(), mean = read(norm, "mean"), var = read(norm, "var"),
+         scale = read(norm, "w"), beta = read(norm, "b");
   int64_t channels = mean.numel(), axis = n.op == "conv_transpose" ? 1 : 0, inner = 1;
   for (int i = int(axis) + 1; i < w.rank(); ++i) inner *= w.shape()[i];
   if (w.shape()[int(axis)] != channels) throw OpsMissing("batch norm merged into a grouped transposed convolution");
@@ -239,7 +271,13 @@ PoolOptions pool_options(const GraphNode& n) {
 }
 
 Var build_avg_pool(Case& c, const GraphNode& n) {
-  if (!c.gradient()) c.set("avg_pool", c.rule(n, variant(n, {{"norm", ""}, {"eps_ratio", "sum"}, {"abs_ratio", "abs"}, {"uniform", "uniform"}, {"grad", ""}})));
+  if (!c.gradient())
+    c.set(
+        "avg_pool",
+        c.rule(
+            n,
+            variant(n,
+                    {{"norm", ""}, {"eps_ratio", "sum"}, {"abs_ratio", "abs"}, {"uniform", "uniform"}, {"grad", ""}})));
   if (n.op == "avg_pool") return avg_pool(n.in[0], pool_options(n));
   Ints out = n.ints("output_size");
   if (out.size() == 1) out.resize(size_t(n.in[0].rank() - 2), out[0]);
@@ -249,7 +287,8 @@ Var build_avg_pool(Case& c, const GraphNode& n) {
 // Evaluation mode: y = x k + (b - mean k), all constants.
 Var build_batch_norm(Case& c, const GraphNode& n) {
   if (n.rule == "merge") return n.in[0];
-  Var x = n.in[0], k = c.side(n, "w") * rsqrt(c.side(n, "var") + n.real("eps")), shift = c.side(n, "b") - c.side(n, "mean") * k;
+  Var x = n.in[0], k = c.side(n, "w") * rsqrt(c.side(n, "var") + n.real("eps")),
+      shift = c.side(n, "b") - c.side(n, "mean") * k;
   c.set("add", c.rule(n, variant(n, {{"identity", "pass"}, {"pass", "pass"}, {"detach_eps", ""}})));
   return x * along(k, 1, x.rank()) + along(shift, 1, x.rank());
 }
@@ -262,7 +301,8 @@ Var build_group_norm(Case& c, const GraphNode& n) {
   bool identity = n.rule == "identity";
   lrp::Rule inner = c.rule(n, identity ? "identity" : "");
   inner.eps = 0;  // one stabiliser, at the result
-  c.rules.set("layer_norm", c.scope + "/normalise", inner);  // a scope of its own: the shift's rule must not reach into it
+  c.rules.set("layer_norm", c.scope + "/normalise",
+              inner);  // a scope of its own: the shift's rule must not reach into it
   c.set("add", c.rule(n, shift));
   Var flat = reshape(x, {x.shape()[0], groups, x.numel() / (x.shape()[0] * groups)}), y;
   {
@@ -284,11 +324,12 @@ Var build_matmul(Case& c, const GraphNode& n) {
     if (n.rule == "value_only") return n.value() ? matmul(stop_gradient(a), b) : matmul(a, stop_gradient(b));
     return matmul(a, b);
   }
-  c.set("matmul", c.rule(n, n.rule == "value_only" ? (n.value() ? "second" : "first") : variant(n, {{"uniform_eps", ""}, {"uniform", ""}, {"grad", ""}})));
+  c.set("matmul", c.rule(n, n.rule == "value_only" ? (n.value() ? "second" : "first")
+                                                   : variant(n, {{"uniform_eps", ""}, {"uniform", ""}, {"grad", ""}})));
   return matmul(a, b);
 }
 
-// ---- norms, softmax, reductions -------------------------------------------------------------------------------------
+// ---- norms, softmax, reductions -----------------------------------------------------------------------------------
 
 // x * c with c constant where the rule says so: the gradient form.
 Var norm_by_hand(Case& c, const GraphNode& n, bool centre) {
@@ -305,9 +346,11 @@ Var build_norm(Case& c, const GraphNode& n) {
   bool layer = n.op == "layer_norm";
   if (c.gradient()) return norm_by_hand(c, n, layer);
   Var w = c.parameter(n, "w"), b = c.parameter(n, "b");
-  const char* v = variant(n, {{"identity", "identity"}, {"detach_rms", "identity"}, {"detach_eps", ""}, {"detach_std", ""}});
+  const char* v =
+      variant(n, {{"identity", "identity"}, {"detach_rms", "identity"}, {"detach_eps", ""}, {"detach_std", ""}});
   c.set(n.op.c_str(), c.rule(n, v));
-  std::optional<Arg> weight = w.defined() ? std::optional<Arg>(w) : std::nullopt, bias = b.defined() ? std::optional<Arg>(b) : std::nullopt;
+  std::optional<Arg> weight = w.defined() ? std::optional<Arg>(w) : std::nullopt,
+                     bias = b.defined() ? std::optional<Arg>(b) : std::nullopt;
   return layer ? layer_norm(n.in[0], weight, bias, n.real("eps")) : rms_norm(n.in[0], weight, n.real("eps"));
 }
 
@@ -318,7 +361,9 @@ Var build_l2(Case&, const GraphNode& n) {
 }
 
 Var build_softmax(Case& c, const GraphNode& n) {
-  if (!c.gradient()) c.set("softmax", c.rule(n, variant(n, {{"attn", ""}, {"grad", ""}, {"detach", "detach"}, {"identity", "identity"}})));
+  if (!c.gradient())
+    c.set("softmax",
+          c.rule(n, variant(n, {{"attn", ""}, {"grad", ""}, {"detach", "detach"}, {"identity", "identity"}})));
   return softmax(n.in[0], n.integer("dim"));
 }
 
@@ -335,7 +380,7 @@ Var build_cumsum(Case& c, const GraphNode& n) {
   return cumsum(n.in[0], n.integer("dim"), false);
 }
 
-// ---- positions ------------------------------------------------------------------------------------------------------
+// ---- positions ----------------------------------------------------------------------------------------------------
 
 Var build_rope(Case& c, const GraphNode& n) {
   Var x = n.in[0];
@@ -345,7 +390,7 @@ Var build_rope(Case& c, const GraphNode& n) {
   return x * c.side(n, "cos") + turned * c.side(n, "sin");
 }
 
-// ---- recurrent cells, from primitives ---------------------------------------------------------------------------------
+// ---- recurrent cells, from primitives -----------------------------------------------------------------------------
 
 Var at(Var v, int64_t axis, int64_t t) { return select(v, axis, t); }
 
@@ -362,7 +407,7 @@ Var build_ssm(Case& c, const GraphNode& n) {
   Var h = broadcast_to(c.g.constant(0.0, u.dtype()), {batch, channels, states});
   std::vector<Var> ys, hs;
   for (int64_t t = 0; t < steps; ++t) {
-    Var dt = unsqueeze(at(delta, 2, t), 2);                                    // (B, E, 1)
+    Var dt = unsqueeze(at(delta, 2, t), 2);                                        // (B, E, 1)
     Var decay = freeze(exp(dt * A)), in = freeze(dt * unsqueeze(at(B, 1, t), 1));  // (B, E, N)
     Var ut = unsqueeze(at(u, 2, t), 2);
     h = decay * h + in * ut;
@@ -402,7 +447,8 @@ Var mix(Case& c, const GraphNode& n, const std::vector<std::vector<Var>>& m, Var
 
 Var build_mlstm(Case& c, const GraphNode& n) {
   if (n.rule != "eps") unknown_rule(n);
-  Var q = n.in[0], k = n.in[1], v = n.in[2], i = n.in[3], f = n.in[4], o = n.in[5];  // q, k [B, T, D]; v, o [B, T, V]; i, f [B, T]
+  Var q = n.in[0], k = n.in[1], v = n.in[2], i = n.in[3], f = n.in[4],
+      o = n.in[5];  // q, k [B, T, D]; v, o [B, T, V]; i, f [B, T]
   int64_t steps = q.shape()[1];
   auto rows = decays(f, steps);
   for (int64_t t = 0; t < steps; ++t) {
@@ -434,61 +480,87 @@ Var build_slstm(Case& c, const GraphNode& n) {
   return mix(c, n, rows, z);
 }
 
-// ---- the table ------------------------------------------------------------------------------------------------------
+// ---- the table ----------------------------------------------------------------------------------------------------
 
 using Builder = std::function<Var(Case&, const GraphNode&)>;
 
 const std::map<std::string, Builder>& builders() {
   static const std::map<std::string, Builder> table = [] {
     std::map<std::string, Builder> t{
-        {"linear", build_linear}, {"conv", build_conv}, {"conv_transpose", build_conv}, {"matmul", build_matmul},
+        {"linear", build_linear},
+        {"conv", build_conv},
+        {"conv_transpose", build_conv},
+        {"matmul", build_matmul},
         {"add", [](Case& c, const GraphNode& n) { return binary(c, n, add, "add"); }},
         {"sub", [](Case& c, const GraphNode& n) { return binary(c, n, sub, "sub"); }},
         {"mul", [](Case& c, const GraphNode& n) { return binary(c, n, mul, "mul"); }},
         {"div", [](Case& c, const GraphNode& n) { return binary(c, n, div, "div"); }},
         {"mul_param", [](Case& c, const GraphNode& n) { return n.in[0] * c.side(n, "w"); }},
-        {"bias_add", [](Case& c, const GraphNode& n) {
+        {"bias_add",
+         [](Case& c, const GraphNode& n) {
            Var x = n.in[0], b = c.side(n, "b");
-           if (!c.gradient()) c.set("add", c.rule(n, variant(n, {{"absorb_eps", ""}, {"absorb_abs", "abs"}, {"pass", "pass"}, {"grad", ""}})));
+           if (!c.gradient())
+             c.set("add",
+                   c.rule(n, variant(n, {{"absorb_eps", ""}, {"absorb_abs", "abs"}, {"pass", "pass"}, {"grad", ""}})));
            return x + (n.has("channel_dim") ? along(b, n.integer("channel_dim"), x.rank()) : b);
          }},
-        {"mask_fill", [](Case& c, const GraphNode& n) { return where(c.side(n, "mask"), c.g.constant(n.real("value"), n.in[0].dtype()), n.in[0]); }},
+        {"mask_fill",
+         [](Case& c, const GraphNode& n) {
+           return where(c.side(n, "mask"), c.g.constant(n.real("value"), n.in[0].dtype()), n.in[0]);
+         }},
         {"where", [](Case& c, const GraphNode& n) { return where(c.side(n, "mask"), n.in[0], n.in[1]); }},
-        {"softmax", build_softmax}, {"layer_norm", build_norm}, {"rms_norm", build_norm}, {"l2_normalize", build_l2},
-        {"group_norm", build_group_norm}, {"batch_norm", build_batch_norm}, {"avg_pool", build_avg_pool}, {"adaptive_avg_pool", build_avg_pool},
+        {"softmax", build_softmax},
+        {"layer_norm", build_norm},
+        {"rms_norm", build_norm},
+        {"l2_normalize", build_l2},
+        {"group_norm", build_group_norm},
+        {"batch_norm", build_batch_norm},
+        {"avg_pool", build_avg_pool},
+        {"adaptive_avg_pool", build_avg_pool},
         {"max_pool", [](Case&, const GraphNode& n) { return max_pool(n.in[0], pool_options(n)); }},
-        {"sum", build_sum}, {"mean", build_sum}, {"cumsum", build_cumsum},
+        {"sum", build_sum},
+        {"mean", build_sum},
+        {"cumsum", build_cumsum},
         {"max", [](Case&, const GraphNode& n) { return whence::max(n.in[0], axes(n), n.j.value("keepdim", false)); }},
         {"reshape", [](Case&, const GraphNode& n) { return reshape(n.in[0], n.shape("shape")); }},
         {"permute", [](Case&, const GraphNode& n) { return permute(n.in[0], n.ints("dims")); }},
         {"expand", [](Case&, const GraphNode& n) { return broadcast_to(n.in[0], n.shape("shape")); }},
         {"repeat", [](Case&, const GraphNode& n) { return repeat(n.in[0], n.ints("repeats")); }},
-        {"repeat_interleave", [](Case&, const GraphNode& n) { return repeat_interleave(n.in[0], n.integer("repeats"), n.integer("dim")); }},
+        {"repeat_interleave",
+         [](Case&, const GraphNode& n) { return repeat_interleave(n.in[0], n.integer("repeats"), n.integer("dim")); }},
         {"flip", [](Case&, const GraphNode& n) { return flip(n.in[0], n.ints("dims")); }},
         {"roll", [](Case&, const GraphNode& n) { return roll(n.in[0], n.ints("shifts"), n.ints("dims")); }},
-        {"slice", [](Case&, const GraphNode& n) {
+        {"slice",
+         [](Case&, const GraphNode& n) {
            int64_t end = n.has("stop") && !n.j.at("stop").is_null() ? n.integer("stop") : INT64_MAX;
            return slice(n.in[0], n.integer("dim"), n.integer("start"), end, n.j.value("step", int64_t(1)));
          }},
-        {"select", [](Case&, const GraphNode& n) {
+        {"select",
+         [](Case&, const GraphNode& n) {
            int64_t i = n.integer("index"), d = n.integer("dim");
            return select(n.in[0], d, i < 0 ? i + n.in[0].shape()[normalize_axis(d, n.in[0].rank())] : i);
          }},
         {"squeeze", [](Case&, const GraphNode& n) { return squeeze(n.in[0], n.integer("dim")); }},
         {"unsqueeze", [](Case&, const GraphNode& n) { return unsqueeze(n.in[0], n.integer("dim")); }},
-        {"pad", [](Case&, const GraphNode& n) {
+        {"pad",
+         [](Case&, const GraphNode& n) {
            Ints pads;
-           for (const Json& p : n.j.at("pad")) for (const Json& e : p) pads.push_back(e.get<int64_t>());
+           for (const Json& p : n.j.at("pad"))
+             for (const Json& e : p) pads.push_back(e.get<int64_t>());
            return pad(n.in[0], pads, PadMode::constant, n.j.value("value", 0.0));
          }},
         {"concat", [](Case&, const GraphNode& n) { return concat(n.in, n.integer("dim")); }},
         {"stack", [](Case&, const GraphNode& n) { return stack(n.in, n.integer("dim")); }},
-        {"gather", [](Case& c, const GraphNode& n) { return take_along_axis(n.in[0], c.side(n, "index"), n.integer("dim")); }},
-        {"index_select", [](Case& c, const GraphNode& n) { return gather(n.in[0], c.side(n, "index"), n.integer("dim")); }},
-        {"scatter", [](Case& c, const GraphNode& n) {
+        {"gather",
+         [](Case& c, const GraphNode& n) { return take_along_axis(n.in[0], c.side(n, "index"), n.integer("dim")); }},
+        {"index_select",
+         [](Case& c, const GraphNode& n) { return gather(n.in[0], c.side(n, "index"), n.integer("dim")); }},
+        {"scatter",
+         [](Case& c, const GraphNode& n) {
            // Overwrite = clear where something lands, then add.
            Var x = n.in[0], src = n.in[1], index = c.side(n, "index");
-           Var zero = broadcast_to(c.g.constant(0.0, x.dtype()), x.shape()), one = broadcast_to(c.g.constant(1.0, x.dtype()), src.shape());
+           Var zero = broadcast_to(c.g.constant(0.0, x.dtype()), x.shape()),
+               one = broadcast_to(c.g.constant(1.0, x.dtype()), src.shape());
            lrp::Rule exact;
            exact.eps = 0;
            c.set("scatter_add", exact);
@@ -496,16 +568,20 @@ const std::map<std::string, Builder>& builders() {
            return where(hit, scatter_add(zero, index, src, n.integer("dim")), x);
          }},
         {"embedding", [](Case& c, const GraphNode& n) { return embedding(n.in[0], c.parameter(n, "w"), -1); }},
-        {"rope", build_rope}, {"ssm_scan", build_ssm}, {"mlstm", build_mlstm}, {"slstm", build_slstm},
+        {"rope", build_rope},
+        {"ssm_scan", build_ssm},
+        {"mlstm", build_mlstm},
+        {"slstm", build_slstm},
         {"detach", [](Case& c, const GraphNode& n) { return c.stopped(n.in[0]); }},
     };
-    for (const auto& [name, f] : activations()) t[name] = [f](Case& c, const GraphNode& n) { return activation(c, n, f); };
+    for (const auto& [name, f] : activations())
+      t[name] = [f](Case& c, const GraphNode& n) { return activation(c, n, f); };
     return t;
   }();
   return table;
 }
 
-// ---- running ----------------------------------------------------------------------------------------------------------
+// ---- running ------------------------------------------------------------------------------------------------------
 
 void record(Case& c) {
   static const Json none = Json::object({{"name", ""}});
@@ -521,7 +597,8 @@ void record(Case& c) {
     throw OpsMissing(all);
   }
   for (const Json& j : graph)
-    if (j.at("op") == "batch_norm" && j.contains("rule") && j.at("rule").value("name", "") == "merge") c.merged[j.at("in")[0].get<std::string>()] = j;
+    if (j.at("op") == "batch_norm" && j.contains("rule") && j.at("rule").value("name", "") == "merge")
+      c.merged[j.at("in")[0].get<std::string>()] = j;
   for (const Json& j : graph) {
     GraphNode n{j, {}, j.at("op").get<std::string>(), j.contains("rule") ? j.at("rule").value("name", "") : ""};
     for (const Json& name : j.at("in")) {
@@ -557,7 +634,8 @@ void compare_all(Case& c, const std::vector<Wanted>& wanted, double tolerance, C
   std::vector<Var> vars;
   for (const Wanted& w : wanted) vars.push_back(w.value);
   Results r = compile(vars).run(feeds(c));
-  for (size_t i = 0; i < wanted.size(); ++i) check.compare(wanted[i].key + note, r[i], c.file.tensor(wanted[i].key, f64), tolerance);
+  for (size_t i = 0; i < wanted.size(); ++i)
+    check.compare(wanted[i].key + note, r[i], c.file.tensor(wanted[i].key, f64), tolerance);
 }
 
 void run_graph(const File& file, DType dtype, Form form, double tolerance, Check& check) {
@@ -598,7 +676,9 @@ void run_graph(const File& file, DType dtype, Form form, double tolerance, Check
   for (size_t i = 0; i < parts.size(); ++i) {
     auto [name, range] = parts[i];
     Var v = got[range.first];
-    if (range.second > 1) v = stack({got.begin() + int64_t(range.first), got.begin() + int64_t(range.first + range.second)}, c.stacked.at(name).second);
+    if (range.second > 1)
+      v = stack({got.begin() + int64_t(range.first), got.begin() + int64_t(range.first + range.second)},
+                c.stacked.at(name).second);
     bool is_relevance = i < relevances;
     if (gradient && is_relevance) {
       v = v * c.values.at(rows.count(name) ? rows[name] : name);
@@ -618,7 +698,8 @@ void run_stabilisers(const File& file, DType dtype, double tolerance, Check& che
     std::string number = name.substr(cut + 1);
     if (size_t p = number.find('p'); p != number.npos) number[p] = '.';
     Var one = broadcast_to(g.constant(1.0, dtype), z.shape());
-    Var q = record(op_named("stabilised_div"), {one, z}, {{"share", 1.0}, {"eps", std::stod(number)}, {"stab", int64_t(stabiliser(name.substr(0, cut)))}});
+    Var q = record(op_named("stabilised_div"), {one, z},
+                   {{"share", 1.0}, {"eps", std::stod(number)}, {"stab", int64_t(stabiliser(name.substr(0, cut)))}});
     Var s = where(equal(q, 0.0), 0.0, 1.0 / q);  // a denominator of exactly zero passes nothing
     check.compare("output." + name, evaluate({s})[0], file.tensor("output." + name, f64), tolerance);
   }
@@ -632,12 +713,14 @@ void run_lrp(const File& file, DType dtype, Check& check) {
   double tolerance = std::stod(file.meta(dtype == f64 ? "tol_f64" : "tol_f32"));
   const std::string& mode = file.meta("mode");
   // The reference is exact there; an engine that divides and takes reciprocals rounds.
-  if (mode == "stabilizer") return run_stabilisers(file, dtype, std::max(tolerance, dtype == f64 ? 1e-14 : 1e-6), check);
+  if (mode == "stabilizer")
+    return run_stabilisers(file, dtype, std::max(tolerance, dtype == f64 ? 1e-14 : 1e-6), check);
   if (mode == "seeds") return run_seeds(file, dtype, std::max(tolerance, dtype == f64 ? 1e-14 : 1e-6), check);
   if (mode == "relevance") return run_graph(file, dtype, Form::explicit_rules, tolerance, check);
   if (mode != "gradient_x_input") throw OpsMissing("mode " + mode);
   run_graph(file, dtype, Form::gradient, tolerance, check);
-  if (const std::string& t = file.meta("tol_explicit_rules"); !t.empty()) run_graph(file, dtype, Form::explicit_rules, std::max(tolerance, std::stod(t)), check);
+  if (const std::string& t = file.meta("tol_explicit_rules"); !t.empty())
+    run_graph(file, dtype, Form::explicit_rules, std::max(tolerance, std::stod(t)), check);
 }
 
 }  // namespace whence::goldens

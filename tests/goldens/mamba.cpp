@@ -23,7 +23,8 @@ Var s6(const Net& net, Var x) {
 
 // The same with heads of P channels that share a decay, B and C per group of heads, and a gated norm.
 Var ssd(const Net& net, const Json& config, Var x, double eps) {
-  int64_t H = net("A_log").size(0), G = config.value("n_groups", int64_t(1)), N = config.at("state_size").get<int64_t>();
+  int64_t H = net("A_log").size(0), G = config.value("n_groups", int64_t(1)),
+          N = config.at("state_size").get<int64_t>();
   int64_t inner = net("norm.weight").size(0), B = x.size(0), T = x.size(1);
   auto in = split(net.linear(x, "in_proj"), {inner, inner + 2 * G * N, H});  // z, (x, B, C), dt
   auto parts = split(silu(net.conv1d(in[1], "conv1d")), {inner, G * N, G * N});

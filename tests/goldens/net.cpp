@@ -5,7 +5,8 @@
 
 namespace whence::goldens {
 
-Weights::Weights(const File& file, DType dtype) : tied_(file.json("tied")), padding_(file.json("embedding_padding_idx")) {
+Weights::Weights(const File& file, DType dtype)
+    : tied_(file.json("tied")), padding_(file.json("embedding_padding_idx")) {
   for (const auto& e : file.data.entries()) {
     if (!e.name.starts_with("param.") || e.dtype.find('F') == e.dtype.npos) continue;
     std::string name = e.name.substr(6);
@@ -39,7 +40,8 @@ int64_t Net::count(const std::string& list) const {
 }
 
 Var Net::linear(Var x, const std::string& name) const {
-  return has(name + ".bias") ? whence::linear(x, (*this)(name + ".weight"), Arg((*this)(name + ".bias"))) : whence::linear(x, (*this)(name + ".weight"));
+  return has(name + ".bias") ? whence::linear(x, (*this)(name + ".weight"), Arg((*this)(name + ".bias")))
+                             : whence::linear(x, (*this)(name + ".weight"));
 }
 
 Var Net::conv1d(Var x, const std::string& name) const {
@@ -56,11 +58,15 @@ Var Net::layer_norm(Var x, const std::string& name, double eps) const {
   return whence::layer_norm(x, Arg((*this)(name + ".weight")), Arg((*this)(name + ".bias")), eps);
 }
 
-Var Net::rms_norm(Var x, const std::string& name, double eps) const { return whence::rms_norm(x, Arg((*this)(name + ".weight")), eps); }
+Var Net::rms_norm(Var x, const std::string& name, double eps) const {
+  return whence::rms_norm(x, Arg((*this)(name + ".weight")), eps);
+}
 
 Var next_token_loss(Var logits, Var labels) { return cross_entropy(slice(logits, 1, 0, -1), slice(labels, 1, 1)); }
 
-double real(const Json& config, const char* key, double otherwise) { return config.contains(key) && config.at(key).is_number() ? config.at(key).get<double>() : otherwise; }
+double real(const Json& config, const char* key, double otherwise) {
+  return config.contains(key) && config.at(key).is_number() ? config.at(key).get<double>() : otherwise;
+}
 
 AttentionOptions visible(Var mask, bool causal, double scale) {
   AttentionOptions a{.causal = causal, .scale = scale};
@@ -75,7 +81,8 @@ Var rotary_angles(Graph& g, const Json& rope, int64_t T, int64_t dim, DType dtyp
   for (int64_t i = 0; i < dim / 2; ++i) {
     double rate = std::pow(theta, -2.0 * double(i) / double(dim));
     if (rope.value("rope_type", "default") == "llama3") {
-      double factor = real(rope, "factor", 1), low = real(rope, "low_freq_factor", 1), high = real(rope, "high_freq_factor", 4);
+      double factor = real(rope, "factor", 1), low = real(rope, "low_freq_factor", 1),
+             high = real(rope, "high_freq_factor", 4);
       double turns = real(rope, "original_max_position_embeddings", 8192) * rate / (2 * std::acos(-1.0));
       double fast = std::clamp((turns - low) / (high - low), 0.0, 1.0);
       rate *= (1 - fast) / factor + fast;
@@ -102,13 +109,25 @@ Var window_bias(Graph& g, int64_t T, double before, double after, DType dtype) {
 ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in) {
   using Model = ModelOutputs (*)(const Net&, const Json&, const ModelInputs&);
   static const std::pair<const char*, Model> models[] = {
-      {"transformer.wte.weight", gpt2}, {"model.embed_tokens.weight", llama}, {"gpt_neox.embed_in.weight", gpt_neox},
-      {"backbone.layers.0.mixer.A_log", mamba}, {"token_embedding.weight", xlstm}, {"backbone.blocks.0.norm_mlstm.weight", xlstm_large},
-      {"roberta.embeddings.word_embeddings.weight", roberta}, {"distilbert.embeddings.word_embeddings.weight", distilbert},
-      {"esm.embeddings.word_embeddings.weight", esm}, {"model.embeddings.tok_embeddings.weight", modernbert},
-      {"resnet.embedder.embedder.convolution.weight", resnet}, {"convnextv2.embeddings.layernorm.weight", convnextv2},
-      {"swin.embeddings.norm.weight", swin}, {"model.encoder.conv1.weight", whisper}, {"wav2vec2.feature_projection.projection.weight", wav2vec2}, {"model.encoder.layernorm_embedding.weight", bart}, {"encoder.block.0.layer.0.layer_norm.weight", t5},
-      {"vit.embeddings.cls_token", vit}, {"deit.embeddings.cls_token", vit},
+      {"transformer.wte.weight", gpt2},
+      {"model.embed_tokens.weight", llama},
+      {"gpt_neox.embed_in.weight", gpt_neox},
+      {"backbone.layers.0.mixer.A_log", mamba},
+      {"token_embedding.weight", xlstm},
+      {"backbone.blocks.0.norm_mlstm.weight", xlstm_large},
+      {"roberta.embeddings.word_embeddings.weight", roberta},
+      {"distilbert.embeddings.word_embeddings.weight", distilbert},
+      {"esm.embeddings.word_embeddings.weight", esm},
+      {"model.embeddings.tok_embeddings.weight", modernbert},
+      {"resnet.embedder.embedder.convolution.weight", resnet},
+      {"convnextv2.embeddings.layernorm.weight", convnextv2},
+      {"swin.embeddings.norm.weight", swin},
+      {"model.encoder.conv1.weight", whisper},
+      {"wav2vec2.feature_projection.projection.weight", wav2vec2},
+      {"model.encoder.layernorm_embedding.weight", bart},
+      {"encoder.block.0.layer.0.layer_norm.weight", t5},
+      {"vit.embeddings.cls_token", vit},
+      {"deit.embeddings.cls_token", vit},
   };
   for (const auto& [parameter, model] : models)
     if (net.has(parameter)) return model(net, config, in);

@@ -48,8 +48,8 @@ struct Net {
 
 /// What goes into a model; the undefined ones are not there.
 struct ModelInputs {
-  Var ids = {};       ///< [B, T]
-  Var mask = {};      ///< [B, T], 1 = may be seen
+  Var ids = {};   ///< [B, T]
+  Var mask = {};  ///< [B, T], 1 = may be seen
   Var decoder_ids = {};
   Var labels = {};    ///< for a loss of the model's own
   Var pixels = {};    ///< [B, C, H, W]
@@ -57,8 +57,8 @@ struct ModelInputs {
   Var wave = {};      ///< [B, T]
   Var noise = {};     ///< [B, patches]: a masked autoencoder keeps the patches with the smallest
 };
-/// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last` (the
-/// xlstm package: what goes into the last norm).
+/// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last`
+/// (the xlstm package: what goes into the last norm).
 struct ModelOutputs {
   Var embeds;  ///< of the embedding module, if that is one
   std::vector<Var> hidden;
@@ -74,10 +74,12 @@ Var next_token_loss(Var logits, Var labels);
 
 // Causal language models (decoders.cpp, mamba.cpp, xlstm.cpp).
 ModelOutputs gpt2(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs llama(const Net& net, const Json& config, const ModelInputs& in);  ///< and Mistral, Qwen 2 and 3, Gemma 1 and 2
+ModelOutputs llama(const Net& net, const Json& config,
+                   const ModelInputs& in);  ///< and Mistral, Qwen 2 and 3, Gemma 1 and 2
 ModelOutputs gpt_neox(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs mamba(const Net& net, const Json& config, const ModelInputs& in);  ///< and Mamba 2
-ModelOutputs xlstm(const Net& net, const Json& config, const ModelInputs& in);  ///< mLSTM and sLSTM blocks, names of the xlstm package
+ModelOutputs xlstm(const Net& net, const Json& config,
+                   const ModelInputs& in);  ///< mLSTM and sLSTM blocks, names of the xlstm package
 ModelOutputs xlstm_large(const Net& net, const Json& config, const ModelInputs& in);  ///< the layout of xLSTM 7B
 
 // Encoders (encoders.cpp).
@@ -98,7 +100,7 @@ ModelOutputs t5(const Net& net, const Json& config, const ModelInputs& in);
 
 // Pieces they share.
 double real(const Json& config, const char* key, double otherwise);  ///< `otherwise` when absent or no number
-AttentionOptions visible(Var mask, bool causal, double scale = 0);  ///< mask may be undefined
+AttentionOptions visible(Var mask, bool causal, double scale = 0);   ///< mask may be undefined
 /// Angles [T, dim / 2] of rotary positions 0 .. T - 1 for `rope_theta` and its relatives.
 Var rotary_angles(Graph& g, const Json& rope, int64_t T, int64_t dim, DType dtype);
 /// x [B, H, T, D]: pairs (i, i + n) of the first 2 n features turn by the angles [T, n], the others stay.

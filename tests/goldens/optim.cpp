@@ -20,12 +20,18 @@ struct Held : nn::Module {
 
 nn::OptimizerConfig optimiser(const Json& c) {
   std::string name = c.at("optimizer").get<std::string>();
-  auto real = [&](const char* key, double otherwise) { return c.contains(key) && c.at(key).is_number() ? c.at(key).get<double>() : otherwise; };
-  auto beta = [&](size_t i, double otherwise) { return c.contains("betas") ? c.at("betas").at(i).get<double>() : otherwise; };
+  auto real = [&](const char* key, double otherwise) {
+    return c.contains(key) && c.at(key).is_number() ? c.at(key).get<double>() : otherwise;
+  };
+  auto beta = [&](size_t i, double otherwise) {
+    return c.contains("betas") ? c.at("betas").at(i).get<double>() : otherwise;
+  };
   auto on = [&](const char* key) { return c.contains(key) && c.at(key).is_boolean() && c.at(key).get<bool>(); };
-  if (on("maximize") || (on("decoupled_weight_decay") && !name.starts_with("adamw"))) throw OpsMissing("optimiser " + name);
+  if (on("maximize") || (on("decoupled_weight_decay") && !name.starts_with("adamw")))
+    throw OpsMissing("optimiser " + name);
   auto is = [&](const char* kind) { return name == kind || name.starts_with(std::string(kind) + "_"); };
-  double lr = real("lr", 0), decay = real("weight_decay", 0), b1 = beta(0, 0), b2 = beta(1, 0), eps = real("eps", 0), momentum = real("momentum", 0);
+  double lr = real("lr", 0), decay = real("weight_decay", 0), b1 = beta(0, 0), b2 = beta(1, 0), eps = real("eps", 0),
+         momentum = real("momentum", 0);
   if (is("adamw")) return nn::AdamW{lr, b1, b2, eps, decay, on("amsgrad")};
   if (is("adam")) return nn::Adam{lr, b1, b2, eps, decay, on("amsgrad")};
   if (is("nadam")) return nn::NAdam{lr, b1, b2, eps, decay, real("momentum_decay", 0)};
@@ -39,21 +45,26 @@ nn::OptimizerConfig optimiser(const Json& c) {
   throw OpsMissing("optimiser " + name);
 }
 
-// "cosine_T20_min0.001", "multistep_4_9_gamma0.1", "onecycle_linear_pct0.4", ...: {schedule, learning rate at factor 1}.
+// "cosine_T20_min0.001", "multistep_4_9_gamma0.1", "onecycle_linear_pct0.4", ...: {schedule, learning rate at factor
+// 1}.
 std::optional<std::pair<nn::Schedule, double>> schedule(const std::string& key, double base, int64_t steps) {
   auto after = [&](const char* word, double otherwise) {
     size_t at = key.find(word);
     return at == key.npos ? otherwise : std::atof(key.c_str() + at + std::string(word).size());
   };
-  if (key.starts_with("cosine")) return {{nn::cosine_schedule(int64_t(after("_T", double(steps))), 0, after("_min", 0) / base), base}};
-  if (key.starts_with("warmup")) return {{nn::cosine_schedule(int64_t(after("_cosine", double(steps))), int64_t(after("warmup", 0)), 0), base}};
+  if (key.starts_with("cosine"))
+    return {{nn::cosine_schedule(int64_t(after("_T", double(steps))), 0, after("_min", 0) / base), base}};
+  if (key.starts_with("warmup"))
+    return {{nn::cosine_schedule(int64_t(after("_cosine", double(steps))), int64_t(after("warmup", 0)), 0), base}};
   if (key.starts_with("exponential")) return {{nn::exponential_schedule(after("exponential_", 1)), base}};
-  if (key.starts_with("polynomial")) return {{nn::polynomial_schedule(int64_t(after("_", double(steps))), after("polynomial", 1)), base}};
+  if (key.starts_with("polynomial"))
+    return {{nn::polynomial_schedule(int64_t(after("_", double(steps))), after("polynomial", 1)), base}};
   if (key.starts_with("step")) return {{nn::step_schedule(int64_t(after("step", 1)), after("_gamma", 0.1)), base}};
   if (key.starts_with("multistep")) {
     std::vector<int64_t> milestones;
     const char* at = key.c_str() + std::string("multistep").size();
-    for (char* end = nullptr; *at == '_' && std::isdigit(at[1]); at = end) milestones.push_back(std::strtoll(at + 1, &end, 10));
+    for (char* end = nullptr; *at == '_' && std::isdigit(at[1]); at = end)
+      milestones.push_back(std::strtoll(at + 1, &end, 10));
     return {{nn::multistep_schedule(milestones, after("_gamma", 0.1)), base}};
   }
   if (key.starts_with("onecycle_linear")) return {{nn::one_cycle(steps, after("_pct", 0.3), 25, 1e4, false), 0.5}};
@@ -102,17 +113,22 @@ void run_optimiser(const File& file, DType dtype, Check& check) {
     Tensor flat = Tensor::empty({model.flat().numel()}, dtype);
     for (size_t i = 0; i < tensors.size(); ++i) {
       int64_t at = model.offset(*model.list[i]);
-      flat.slice(0, at, at + tensors[i].second.numel()).copy_from(file.tensor("input.grad." + std::to_string(k) + "." + tensors[i].first, dtype).reshaped({tensors[i].second.numel()}));
+      flat.slice(0, at, at + tensors[i].second.numel())
+          .copy_from(file.tensor("input.grad." + std::to_string(k) + "." + tensors[i].first, dtype)
+                         .reshaped({tensors[i].second.numel()}));
     }
     norms.push_back(nn::gradient_norm(flat));
-    double factor = c.contains("lrs") && c.at("lrs").is_array() ? c.at("lrs").at(size_t(k)).get<double>() / opt.base_lr() : 1;
+    double factor =
+        c.contains("lrs") && c.at("lrs").is_array() ? c.at("lrs").at(size_t(k)).get<double>() / opt.base_lr() : 1;
     opt.step(flat, factor, nn::clip_factor(norms.back(), clip));
     for (size_t i = 0; i < tensors.size(); ++i) {
       std::string key = "output.step" + std::to_string(k + 1) + "." + tensors[i].first;
       check.compare(key, model.list[i]->tensor(), file.tensor(key, f64), tolerance(key));
     }
   }
-  if (file.has("output.grad_norm")) check.compare("output.grad_norm", Tensor::from(norms), file.tensor("output.grad_norm", f64), tolerance("output.grad_norm"));
+  if (file.has("output.grad_norm"))
+    check.compare("output.grad_norm", Tensor::from(norms), file.tensor("output.grad_norm", f64),
+                  tolerance("output.grad_norm"));
   auto state = opt.state();
   for (const auto& e : file.data.entries()) {
     if (!e.name.starts_with("output.state.")) continue;
@@ -124,7 +140,8 @@ void run_optimiser(const File& file, DType dtype, Check& check) {
     for (size_t i = 0; i < tensors.size(); ++i) {
       if (tensors[i].first != name) continue;
       int64_t at = model.offset(*model.list[i]);
-      check.compare(e.name, it->second.slice(0, at, at + tensors[i].second.numel()).reshaped(tensors[i].second.shape()), file.tensor(e.name, f64), tolerance(e.name));
+      check.compare(e.name, it->second.slice(0, at, at + tensors[i].second.numel()).reshaped(tensors[i].second.shape()),
+                    file.tensor(e.name, f64), tolerance(e.name));
     }
   }
 }

@@ -18,7 +18,8 @@ Outputs mlstm(OpCase& o) {
   }
   MlstmState from = mlstm_zeros(q, v);
   if (o.has("C0")) from = {o("C0"), o("n0"), o("m0")};
-  Mlstm r = recurrent ? mlstm_recurrent(q, k, v, ig, fg, eps, from) : mlstm_chunkwise(q, k, v, ig, fg, eps, o.integer("chunk", 1), from);
+  Mlstm r = recurrent ? mlstm_recurrent(q, k, v, ig, fg, eps, from)
+                      : mlstm_chunkwise(q, k, v, ig, fg, eps, o.integer("chunk", 1), from);
   return {{"h", r.h}, {"C", r.state.C}, {"n", r.state.n}, {"m", r.state.m}};
 }
 
@@ -29,14 +30,15 @@ Outputs slstm_cell(OpCase& o) {
   return {{"y", y}, {"y_last", state.y}, {"c_last", state.c}, {"n_last", state.n}, {"m_last", state.m}};
 }
 
-// A fast weight that learns v from k while it reads: momentum eta, rate theta, decay alpha. The gradient of its own loss
-// is part of the graph that is differentiated.
+// A fast weight that learns v from k while it reads: momentum eta, rate theta, decay alpha. The gradient of its own
+// loss is part of the graph that is differentiated.
 Outputs linear_memory(OpCase& o) {
   Var W = o("W0"), S;
   std::vector<Var> y;
   for (int64_t t = 0, T = o("k").size(0); t < T; ++t) {
     auto at = [&](const char* name) { return select(o(name), 0, t); };
-    Var loss = sum(square(squeeze(matmul(W, unsqueeze(at("k"), -1)), -1) - at("v"))), step = at("theta") * grad(loss, W);
+    Var loss = sum(square(squeeze(matmul(W, unsqueeze(at("k"), -1)), -1) - at("v"))),
+        step = at("theta") * grad(loss, W);
     S = S.defined() ? at("eta") * S - step : neg(step);
     W = (1.0 - at("alpha")) * W + S;
     y.push_back(squeeze(matmul(W, unsqueeze(at("q"), -1)), -1));
@@ -44,19 +46,21 @@ Outputs linear_memory(OpCase& o) {
   return {{"y", stack(y, 0)}, {"W", W}};
 }
 
-// x [b, C, H, W] in four orders [b, 4, C, H W]: by rows, by columns, and both from the end; merging undoes them and adds.
+// x [b, C, H, W] in four orders [b, 4, C, H W]: by rows, by columns, and both from the end; merging undoes them and
+// adds.
 Outputs cross_scan(OpCase& o) {
   Var x = o("x");
   int64_t B = x.size(0), C = x.size(1), H = x.size(2), W = x.size(3);
   Var rows = reshape(x, {B, C, H * W}), columns = reshape(transpose(x), {B, C, H * W});
-  Var scanned = stack({rows, columns, flip(rows, {-1}), flip(columns, {-1})}, 1), scaled = scanned * unsqueeze(o("w"), -1);
+  Var scanned = stack({rows, columns, flip(rows, {-1}), flip(columns, {-1})}, 1),
+      scaled = scanned * unsqueeze(o("w"), -1);
   auto order = [&](int64_t k) { return select(scaled, 1, k); };
   Var by_rows = order(0) + flip(order(2), {-1}), by_columns = order(1) + flip(order(3), {-1});
   return {{"scanned", scanned}, {"merged", reshape(by_rows, x.shape()) + transpose(reshape(by_columns, {B, C, W, H}))}};
 }
 
-// A two-layer network under a mean square: gradients and Hessian times vector. Softmax has the labels 0, 1, .. under a cross
-// entropy, and norms (whose squares hardly vary) a mean cube.
+// A two-layer network under a mean square: gradients and Hessian times vector. Softmax has the labels 0, 1, .. under a
+// cross entropy, and norms (whose squares hardly vary) a mean cube.
 Outputs second_order(OpCase& o) {
   std::string f = o.tail("second_order/");
   Var h = linear(o("x"), o("w1"), Arg(o("b1"))), a;
@@ -93,8 +97,12 @@ Outputs second_order(OpCase& o) {
 
 const Table& cell_cases() {
   static const Table t{
-      {"mlstm/*", mlstm}, {"slstm/*", slstm_cell}, {"xlstm/headwise_linear", just([](OpCase& o) { return headwise(o("x"), o("w")); })},
-      {"memory/linear_momentum_decay", linear_memory}, {"vision/cross_scan_merge", cross_scan}, {"second_order/*", second_order},
+      {"mlstm/*", mlstm},
+      {"slstm/*", slstm_cell},
+      {"xlstm/headwise_linear", just([](OpCase& o) { return headwise(o("x"), o("w")); })},
+      {"memory/linear_momentum_decay", linear_memory},
+      {"vision/cross_scan_merge", cross_scan},
+      {"second_order/*", second_order},
   };
   return t;
 }

@@ -45,7 +45,8 @@ Outputs selective(OpCase& o, bool exact_input) {
   auto spread = [&](Var v) {  // [b, E or 1, L, N]
     return v.rank() == 3 ? unsqueeze(transpose(v), 1) : repeat_interleave(transpose(v), E / v.size(1), 1);
   };
-  Var step = unsqueeze(dt, -1) * A, in = (exact_input ? expm1(step) / A : unsqueeze(dt, -1)) * spread(o("B")) * unsqueeze(u, -1);
+  Var step = unsqueeze(dt, -1) * A,
+      in = (exact_input ? expm1(step) / A : unsqueeze(dt, -1)) * spread(o("B")) * unsqueeze(u, -1);
   bool reverse = o.name.ends_with("/reverse");
   if (o.has("h0")) in = with_state(exp(step), in, o("h0"), 2);
   Var h = linear_scan(exp(step), in, 2, reverse), out = sum(h * spread(o("C")), {-1});
@@ -96,7 +97,9 @@ struct Ssd {
 };
 
 // y[b, h, t] = sum over s of K[h, s] u[b, h, t - s], + D u.
-Var long_convolution(Var K, Var u, Var D) { return transpose(causal_conv1d(transpose(u), flip(K, {-1}))) + u * unsqueeze(D, -1); }
+Var long_convolution(Var K, Var u, Var D) {
+  return transpose(causal_conv1d(transpose(u), flip(K, {-1}))) + u * unsqueeze(D, -1);
+}
 
 Outputs s4d(OpCase& o) {
   Var dt = unsqueeze(exp(o("log_dt")), -1);  // [H, 1]
@@ -128,7 +131,8 @@ Outputs s4_legs(OpCase& o) {
       entries.push_back(n > k ? -std::sqrt(double((2 * n + 1) * (2 * k + 1))) : n == k ? -double(n + 1) : 0);
       identity.push_back(n == k);
     }
-  Var A = o.g.constant(Tensor::from(entries, {N, N}).to(o.dtype)), I = o.g.constant(Tensor::from(identity, {N, N}).to(o.dtype));
+  Var A = o.g.constant(Tensor::from(entries, {N, N}).to(o.dtype)),
+      I = o.g.constant(Tensor::from(identity, {N, N}).to(o.dtype));
   Var dt = reshape(exp(o("log_dt")), {-1, 1, 1}), left = I - A * dt * 0.5, step = solve_lower(left, I + A * dt * 0.5);
   Var state = solve_lower(left, unsqueeze(o("B"), -1) * dt), C = unsqueeze(o("C"), 1);  // [H, N, 1], [H, 1, N]
   std::vector<Var> K;
@@ -169,9 +173,12 @@ const Table& scan_cases() {
       {"s6/*", [](OpCase& o) { return selective(o, false); }},
       {"s6/zoh_exact_B", [](OpCase& o) { return selective(o, true); }},
       {"s6/mamba_block", just(mamba_block)},
-      {"ssd/*", [](OpCase& o) { return o.given("chunk") ? Ssd(o).chunked(o.integer("chunk", 1)) : Ssd(o).recurrent(); }},
+      {"ssd/*",
+       [](OpCase& o) { return o.given("chunk") ? Ssd(o).chunked(o.integer("chunk", 1)) : Ssd(o).recurrent(); }},
       {"ssd/exp_segsum", of_x([](OpCase&, Var x) { return exp_segsum(x); })},
-      {"s4/s4d", s4d}, {"s4/legs_bilinear_dense", s4_legs}, {"s5/mimo", s5},
+      {"s4/s4d", s4d},
+      {"s4/legs_bilinear_dense", s4_legs},
+      {"s5/mimo", s5},
   };
   return t;
 }

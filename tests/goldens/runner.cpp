@@ -5,7 +5,8 @@
 
 namespace whence::goldens {
 
-File::File(const std::string& p) : path(p), name(std::filesystem::path(p).stem().string()), data(Safetensors::open(p)) {}
+File::File(const std::string& p)
+    : path(p), name(std::filesystem::path(p).stem().string()), data(Safetensors::open(p)) {}
 
 const std::string& File::meta(const std::string& key) const {
   static const std::string none;
@@ -50,7 +51,10 @@ void Check::compare(const std::string& key, const Tensor& got, const Tensor& wan
     worst_tolerance = tolerance;
     worst_key = key;
   }
-  if (!(ratio <= 1) && ++failed <= 4) failures += (failures.empty() ? "" : ", ") + key + (got.shape() == want.shape() ? "" : " (shape " + got.shape().str() + ", expected " + want.shape().str() + ")");
+  if (!(ratio <= 1) && ++failed <= 4)
+    failures +=
+        (failures.empty() ? "" : ", ") + key +
+        (got.shape() == want.shape() ? "" : " (shape " + got.shape().str() + ", expected " + want.shape().str() + ")");
 }
 
 Report run_case(const File& file, DType dtype, const std::function<void(Check&)>& body) {
@@ -60,10 +64,13 @@ Report run_case(const File& file, DType dtype, const std::function<void(Check&)>
   std::string head = file.name + " " + std::string(name_of(dtype));
   try {
     body(check);
-    std::snprintf(text, sizeof text, "  largest error %.2e at %s, tolerance %.0e, %d tensors", check.worst_error, check.worst_key.c_str(), check.worst_tolerance, check.compared);
+    std::snprintf(text, sizeof text, "  largest error %.2e at %s, tolerance %.0e, %d tensors", check.worst_error,
+                  check.worst_key.c_str(), check.worst_tolerance, check.compared);
     r.outcome = check.passed() ? Outcome::pass : Outcome::fail;
     r.line = (check.passed() ? "pass " : "FAIL ") + head + text;
-    if (!check.passed()) r.line += check.compared ? "; " + std::to_string(check.failed) + " outside: " + check.failures : "; nothing was compared";
+    if (!check.passed())
+      r.line += check.compared ? "; " + std::to_string(check.failed) + " outside: " + check.failures
+                               : "; nothing was compared";
   } catch (const OpsMissing& e) {
     r.outcome = Outcome::missing;
     r.line = "ops missing: " + std::string(e.what()) + "  " + head;

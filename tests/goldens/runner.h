@@ -16,7 +16,9 @@ namespace whence::goldens {
 using Json = nlohmann::json;
 
 /// Thrown by a builder that needs an operation the library has not.
-struct OpsMissing : Error { using Error::Error; };
+struct OpsMissing : Error {
+  using Error::Error;
+};
 
 struct File {
   explicit File(const std::string& path);

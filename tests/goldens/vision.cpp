@@ -11,7 +11,8 @@ namespace whence::goldens {
 namespace {
 
 Var convolve(const Net& net, Var x, const std::string& name, ConvOptions options) {
-  return net.has(name + ".bias") ? conv(x, net(name + ".weight"), Arg(net(name + ".bias")), options) : conv(x, net(name + ".weight"), {}, options);
+  return net.has(name + ".bias") ? conv(x, net(name + ".weight"), Arg(net(name + ".bias")), options)
+                                 : conv(x, net(name + ".weight"), {}, options);
 }
 
 // Convolution that keeps the size (but for its stride), batch norm with running statistics.
@@ -33,9 +34,11 @@ Var channel_norm(const Net& net, Var x, const std::string& name, double eps) {
 ModelOutputs resnet(const Net& model, const Json& config, const ModelInputs& in) {
   Net net = model.at("resnet");
   auto act = models::activation_named(config.at("hidden_act").get<std::string>());
-  bool early = config.value("downsample_in_bottleneck", false), first = config.value("downsample_in_first_stage", false);
+  bool early = config.value("downsample_in_bottleneck", false),
+       first = config.value("downsample_in_first_stage", false);
   ModelOutputs out;
-  Var x = max_pool(act(conv_norm(net.at("embedder.embedder"), in.pixels, 2)), {.kernel = {3}, .stride = {2}, .padding = {1}});
+  Var x = max_pool(act(conv_norm(net.at("embedder.embedder"), in.pixels, 2)),
+                   {.kernel = {3}, .stride = {2}, .padding = {1}});
   for (int64_t s = 0, stages = net.count("encoder.stages"); s < stages; ++s) {
     out.hidden.push_back(x);
     Net stage = net.at("encoder.stages", s);
@@ -62,14 +65,19 @@ ModelOutputs convnextv2(const Net& model, const Json& config, const ModelInputs&
   auto act = models::activation_named(config.at("hidden_act").get<std::string>());
   int64_t patch = config.at("patch_size").get<int64_t>();
   ModelOutputs out;
-  Var x = channel_norm(net.at("embeddings"), convolve(net.at("embeddings"), in.pixels, "patch_embeddings", {.stride = {patch}}), "layernorm", 1e-6);
+  Var x = channel_norm(net.at("embeddings"),
+                       convolve(net.at("embeddings"), in.pixels, "patch_embeddings", {.stride = {patch}}), "layernorm",
+                       1e-6);
   for (int64_t s = 0, stages = net.count("encoder.stages"); s < stages; ++s) {
     out.hidden.push_back(x);
     Net stage = net.at("encoder.stages", s);
-    if (s > 0) x = convolve(stage, channel_norm(stage, x, "downsampling_layer.0", 1e-6), "downsampling_layer.1", {.stride = {2}});
+    if (s > 0)
+      x = convolve(stage, channel_norm(stage, x, "downsampling_layer.0", 1e-6), "downsampling_layer.1",
+                   {.stride = {2}});
     for (int64_t i = 0, n = stage.count("layers"); i < n; ++i) {
       Net layer = stage.at("layers", i);
-      Var h = permute(convolve(layer, x, "dwconv", {.padding = {3}, .groups = x.size(1)}), {0, 2, 3, 1});  // channels last
+      Var h =
+          permute(convolve(layer, x, "dwconv", {.padding = {3}, .groups = x.size(1)}), {0, 2, 3, 1});  // channels last
       h = act(layer.linear(layer.layer_norm(h, "layernorm", 1e-6), "pwconv1"));
       // Global response norm: a channel's norm over space beside the mean of all channels.
       Var size = norm2(h, {1, 2}, true), response = size / (mean(size, {-1}, true) + 1e-6);
@@ -78,7 +86,8 @@ ModelOutputs convnextv2(const Net& model, const Json& config, const ModelInputs&
     }
   }
   out.hidden.push_back(out.last = x);
-  Var pooled = out.others["pooler_output"] = net.layer_norm(mean(x, {2, 3}), "layernorm", config.at("layer_norm_eps").get<double>());
+  Var pooled = out.others["pooler_output"] =
+      net.layer_norm(mean(x, {2, 3}), "layernorm", config.at("layer_norm_eps").get<double>());
   out.logits = model.linear(pooled, "classifier");
   return out;
 }
@@ -99,11 +108,13 @@ Var from_windows(Var x, const Shape& grid, int64_t w) {
 Tensor offsets(int64_t w) {
   Tensor t = Tensor::zeros({w * w, w * w}, i64);
   for (int64_t i = 0; i < w * w; ++i)
-    for (int64_t j = 0; j < w * w; ++j) t.data<int64_t>()[i * w * w + j] = (i / w - j / w + w - 1) * (2 * w - 1) + i % w - j % w + w - 1;
+    for (int64_t j = 0; j < w * w; ++j)
+      t.data<int64_t>()[i * w * w + j] = (i / w - j / w + w - 1) * (2 * w - 1) + i % w - j % w + w - 1;
   return t;
 }
 
-// After a shift, windows at the far edge hold cells of up to four regions that must not see one another: [windows, 1, w w, w w].
+// After a shift, windows at the far edge hold cells of up to four regions that must not see one another: [windows, 1, w
+// w, w w].
 Var regions(Graph& g, int64_t H, int64_t W, int64_t w, int64_t shift, DType dtype) {
   Tensor region = Tensor::zeros({1, H, W, 1}, f64);
   auto part = [&](int64_t i, int64_t n) { return i < n - w ? 0 : i < n - shift ? 1 : 2; };
@@ -120,7 +131,8 @@ ModelOutputs swin(const Net& model, const Json& config, const ModelInputs& in) {
   double eps = config.at("layer_norm_eps").get<double>();
   int64_t patch = config.at("patch_size").get<int64_t>(), window = config.at("window_size").get<int64_t>();
   ModelOutputs out;
-  Var x = permute(convolve(embeddings, in.pixels, "patch_embeddings.projection", {.stride = {patch}}), {0, 2, 3, 1});  // [B, H, W, C]
+  Var x = permute(convolve(embeddings, in.pixels, "patch_embeddings.projection", {.stride = {patch}}),
+                  {0, 2, 3, 1});  // [B, H, W, C]
   x = embeddings.layer_norm(x, "norm", 1e-5);
   auto tokens = [](Var v) { return reshape(v, {v.size(0), v.size(1) * v.size(2), v.size(3)}); };
   for (int64_t s = 0, stages = net.count("encoder.layers"); s < stages; ++s) {
@@ -135,7 +147,10 @@ ModelOutputs swin(const Net& model, const Json& config, const ModelInputs& in) {
       if (shift) h = roll(h, {-shift, -shift}, {1, 2});
       h = to_windows(h, window);
       auto part = [&](const char* name) { return nn::split_heads(self.linear(h, name), heads); };
-      Var bias = unsqueeze(permute(gather(self("relative_position_bias.relative_position_bias_table"), net.g.constant(offsets(window)), 0), {2, 0, 1}), 0);
+      Var bias = unsqueeze(permute(gather(self("relative_position_bias.relative_position_bias_table"),
+                                          net.g.constant(offsets(window)), 0),
+                                   {2, 0, 1}),
+                           0);
       if (shift) bias = repeat(bias + regions(net.g, H, W, window, shift, x.dtype()), {B, 1, 1, 1});
       h = nn::merge_heads(attention(part("q_proj"), part("k_proj"), part("v_proj"), {.bias = bias}));
       h = from_windows(self.linear(h, "o_proj"), x.shape(), window);

@@ -12,7 +12,9 @@ namespace {
 Var head_size_root(Var q) { return q.graph().constant(1 / std::sqrt(double(q.size(-1))), q.dtype()); }
 
 // 1 where s <= t: [T, T].
-Var not_later(Graph& g, int64_t T) { return greater_equal(unsqueeze(arange(g, T, i64), 1), unsqueeze(arange(g, T, i64), 0)); }
+Var not_later(Graph& g, int64_t T) {
+  return greater_equal(unsqueeze(arange(g, T, i64), 1), unsqueeze(arange(g, T, i64), 0));
+}
 
 // h = num / (max(|den|, e^-m) + eps); num [.., T, D], den and m [.., T, 1].
 Var normalised(Var num, Var den, Var m, double eps) { return num / (maximum(abs(den), exp(neg(m))) + eps); }
@@ -21,7 +23,8 @@ Var normalised(Var num, Var den, Var m, double eps) { return num / (maximum(abs(
 
 Mlstm mlstm_parallel(Var q, Var k, Var v, Var ig, Var fg, double eps) {
   Var F = cumsum(log_sigmoid(fg), -1);
-  Var log_d = where(not_later(q.graph(), q.size(2)), unsqueeze(F, -1) - unsqueeze(F, -2) + unsqueeze(ig, -2), -INFINITY);
+  Var log_d =
+      where(not_later(q.graph(), q.size(2)), unsqueeze(F, -1) - unsqueeze(F, -2) + unsqueeze(ig, -2), -INFINITY);
   Var m = whence::max(log_d, {-1}, true);
   Var s = matmul(q, transpose(k)) * head_size_root(q) * exp(log_d - m);
   return {normalised(matmul(s, v), sum(s, {-1}, true), m, eps), {{}, {}, squeeze(m, -1)}};
@@ -52,14 +55,17 @@ Mlstm mlstm_chunkwise(Var q, Var k, Var v, Var ig, Var fg, double eps, int64_t c
     Var Q = part(q) * head_size_root(q), K = part(k), V = part(v), i = part(ig), b = cumsum(log_sigmoid(part(fg)), -1);
     Var g = slice(b, -1, -1), m_before = unsqueeze(state.m, -1), bm = b + m_before;  // [B, H, 1], [B, H, L]
     // Within the chunk.
-    Var log_d = where(not_later(q.graph(), end - begin), unsqueeze(b, -1) - unsqueeze(b, -2) + unsqueeze(i, -2), -INFINITY);
+    Var log_d =
+        where(not_later(q.graph(), end - begin), unsqueeze(b, -1) - unsqueeze(b, -2) + unsqueeze(i, -2), -INFINITY);
     Var m = maximum(unsqueeze(bm, -1), whence::max(log_d, {-1}, true));
     Var s = matmul(Q, transpose(K)) * exp(log_d - m), inter = Q * exp(unsqueeze(bm, -1) - m);
-    h.push_back(normalised(matmul(inter, state.C) + matmul(s, V), matmul(inter, unsqueeze(state.n, -1)) + sum(s, {-1}, true), m, eps));
+    h.push_back(normalised(matmul(inter, state.C) + matmul(s, V),
+                           matmul(inter, unsqueeze(state.n, -1)) + sum(s, {-1}, true), m, eps));
     // To the next chunk.
     Var a = g - b + i, next = maximum(g + m_before, whence::max(a, {-1}, true));
     Var keep = unsqueeze(exp(g + m_before - next), -1), weighted = K * unsqueeze(exp(a - next), -1);
-    state = {keep * state.C + matmul(transpose(weighted), V), squeeze(keep, -1) * state.n + sum(weighted, {2}), squeeze(next, -1)};
+    state = {keep * state.C + matmul(transpose(weighted), V), squeeze(keep, -1) * state.n + sum(weighted, {2}),
+             squeeze(next, -1)};
   }
   return {concat(h, 2), state};
 }
@@ -80,7 +86,7 @@ std::vector<Var> slstm(Var wx, Var R, Var bias, SlstmState& state) {
   Var kernel = reshape(R, {H, D, 4 * D});  // [H, in, gate out]
   std::vector<Var> y;
   for (int64_t t = 0; t < T; ++t) {
-    Var recurrent = permute(matmul(unsqueeze(state.y, 2), kernel), {0, 2, 1, 3});  // [B, 1, H, 4 D]
+    Var recurrent = permute(matmul(unsqueeze(state.y, 2), kernel), {0, 2, 1, 3});                 // [B, 1, H, 4 D]
     Var raw = permute(select(wx, 1, t), {0, 2, 1, 3}) + reshape(recurrent, {B, H, 4, D}) + bias;  // [B, H, gate, D]
     Var i = select(raw, 2, 0), lf = state.m + log_sigmoid(select(raw, 2, 1)), m = first ? i : maximum(i, lf);
     Var keep = exp(lf - m), enter = exp(i - m);
@@ -111,13 +117,14 @@ Var head_norm(Var x, Var weight, double eps) {
   Var y = layer_norm(x, {}, {}, eps);
   return reshape(y, {x.size(0), x.size(1), x.size(2) * x.size(3)}) * weight;
 }
-Var by_token(Var h) { return permute(h, {0, 2, 1, 3}); }                          // [B, H, T, D] -> [B, T, H, D]
+Var by_token(Var h) { return permute(h, {0, 2, 1, 3}); }  // [B, H, T, D] -> [B, T, H, D]
 Var gate(const Net& net, Var x, const std::string& name) { return transpose(net.linear(x, name)); }  // [B, H, T]
 
 Var mlstm_layer(const Net& net, Var x, double eps) {
   auto up = chunk(net.linear(x, "proj_up"), 2);
   Var conv = silu(net.conv1d(up[0], "conv1d.conv"));
-  Var q = headwise(conv, net("q_proj.weight")), k = headwise(conv, net("k_proj.weight")), v = headwise(up[0], net("v_proj.weight"));
+  Var q = headwise(conv, net("q_proj.weight")), k = headwise(conv, net("k_proj.weight")),
+      v = headwise(up[0], net("v_proj.weight"));
   Var qkv = concat({q, k, v}, -1), ig = gate(net, qkv, "mlstm_cell.igate"), fg = gate(net, qkv, "mlstm_cell.fgate");
   int64_t H = ig.size(1);
   Var h = mlstm_parallel(nn::split_heads(q, H), nn::split_heads(k, H), nn::split_heads(v, H), ig, fg, eps).h;
@@ -131,7 +138,8 @@ Var slstm_layer(const Net& net, Var x) {
   // The module named fgate feeds the input gate, and igate the forget gate.
   std::vector<Var> gates;
   for (const char* name : {"fgate", "igate", "zgate", "ogate"})
-    gates.push_back(reshape(headwise(name[0] == 'f' || name[0] == 'i' ? conv : x, net(std::string(name) + ".weight")), {B, T, H, D}));
+    gates.push_back(reshape(headwise(name[0] == 'f' || name[0] == 'i' ? conv : x, net(std::string(name) + ".weight")),
+                            {B, T, H, D}));
   SlstmState state;
   Var y = stack(slstm(stack(gates, 2), R, net("slstm_cell.bias"), state), 1);  // [B, T, H, D]
   return head_norm(y, net("group_norm.weight") + 1.0, 1e-5);
@@ -171,7 +179,8 @@ Var large_mlstm(const Net& net, const Json& config, Var x, double eps, double no
 }
 
 Var large_ffn(const Net& net, Var x) {
-  if (!net.has("proj_up_gate_z.weight")) return net.linear(silu(net.linear(x, "proj_up_gate")) * net.linear(x, "proj_up"), "proj_down");
+  if (!net.has("proj_up_gate_z.weight"))
+    return net.linear(silu(net.linear(x, "proj_up_gate")) * net.linear(x, "proj_up"), "proj_down");
   auto parts = chunk(net.linear(x, "proj_up_gate_z"), 2);
   return net.linear(silu(parts[0]) * parts[1], "proj_down");
 }
@@ -214,7 +223,9 @@ ModelOutputs xlstm_large(const Net& model, const Json& config, const ModelInputs
   }
   out.last = net.has("out_norm.weight") ? net.rms_norm(x, "out_norm", norm_eps) : x;
   out.hidden.push_back(out.last);
-  out.logits = softcap(linear(out.last, model.has("lm_head.weight") ? model("lm_head.weight") : net("embeddings.weight")), config.at("output_logit_soft_cap").get<double>());
+  out.logits =
+      softcap(linear(out.last, model.has("lm_head.weight") ? model("lm_head.weight") : net("embeddings.weight")),
+              config.at("output_logit_soft_cap").get<double>());
   return out;
 }
 

@@ -25,7 +25,8 @@ MlstmState mlstm_zeros(Var q, Var v);
 struct SlstmState {
   Var y, c, n, m;  ///< [B, H, D]; undefined: the beginning
 };
-/// wx [B, T, gate, H, D] with gates i, f, z, o; R [H, in, gate, out]; bias [H, gate, out]. y of every step, [B, H, D] each.
+/// wx [B, T, gate, H, D] with gates i, f, z, o; R [H, in, gate, out]; bias [H, gate, out]. y of every step, [B, H, D]
+/// each.
 std::vector<Var> slstm(Var wx, Var R, Var bias, SlstmState& state);
 
 /// Block-diagonal: x [B, T, H in], w [H, out, in] -> [B, T, H out].

@@ -4,6 +4,6 @@
 #include <string>
 
 TEST(Version, LibraryAndHeadersAgree) {
-  EXPECT_EQ(whence::version(), std::to_string(WHENCE_VERSION_MAJOR) + "." + std::to_string(WHENCE_VERSION_MINOR) +
-                                   "." + std::to_string(WHENCE_VERSION_PATCH));
+  EXPECT_EQ(whence::version(), std::to_string(WHENCE_VERSION_MAJOR) + "." + std::to_string(WHENCE_VERSION_MINOR) + "." +
+                                   std::to_string(WHENCE_VERSION_PATCH));
 }

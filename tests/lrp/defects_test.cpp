@@ -90,7 +90,8 @@ TEST(Defects, D8_D25_HalvesOnlyBetweenDataTensors) {
 
 TEST(Defects, D9_TheBiasShareIsExplicit) {
   Net n;
-  Var x = n.data("x", Tensor::from<double>({1, 2}, {1, 2})), w = n.weight("w", Tensor::from<double>({1, 1}, {1, 2})), b = n.weight("b", Tensor::from<double>({-0.5}));
+  Var x = n.data("x", Tensor::from<double>({1, 2}, {1, 2})), w = n.weight("w", Tensor::from<double>({1, 1}, {1, 2})),
+      b = n.weight("b", Tensor::from<double>({-0.5}));
   EXPECT_NEAR(sum_of(n.relevance(linear(x, w, Arg(b)), {x}, exact())[0]), 3 / 2.5, 1e-12);
   EXPECT_NEAR(n.report.absorbed.at("bias"), -0.5 / 2.5, 1e-12);
   EXPECT_NEAR(sum_of(n.relevance(linear(x, w, Arg(b)), {x}, lrp::dynamic())[0]), 3 / 3.5, 1e-9);  // |z| / (|z| + |b|)
@@ -98,8 +99,13 @@ TEST(Defects, D9_TheBiasShareIsExplicit) {
 }
 
 TEST(Defects, D10_D11_ConvolutionsOfEveryStride) {
-  struct Case { Shape x, w; ConvOptions o; bool transposed; };
-  for (const Case& c : {Case{{1, 2, 6, 6}, {3, 2, 3, 3}, {.stride = {2}, .padding = {1}}, false}, Case{{1, 2, 6, 6}, {3, 2, 1, 1}, {.stride = {2}}, false},
+  struct Case {
+    Shape x, w;
+    ConvOptions o;
+    bool transposed;
+  };
+  for (const Case& c : {Case{{1, 2, 6, 6}, {3, 2, 3, 3}, {.stride = {2}, .padding = {1}}, false},
+                        Case{{1, 2, 6, 6}, {3, 2, 1, 1}, {.stride = {2}}, false},
                         Case{{1, 2, 5}, {2, 3, 3}, {.stride = {2}, .padding = {1}, .output_padding = {1}}, true}})
     for (const char* variant : {"", "zplus", "gamma"}) {
       Net n;
@@ -108,7 +114,9 @@ TEST(Defects, D10_D11_ConvolutionsOfEveryStride) {
       Tensor r = n.relevance(y, {x}, lrp::RuleSet("conv", {.variant = variant, .eps = 0, .stab = lrp::Stab::sign}))[0];
       // Under z+, cells with negative contributions only have nobody to pass to: the ledger says how many.
       EXPECT_NEAR(sum_of(r) + n.report.all_absorbed(), double(y.numel()), 1e-6) << variant;
-      if (std::string(variant) != "zplus") { EXPECT_NEAR(sum_of(r), double(y.numel()), 1e-6) << variant; }
+      if (std::string(variant) != "zplus") {
+        EXPECT_NEAR(sum_of(r), double(y.numel()), 1e-6) << variant;
+      }
     }
 }
 
@@ -124,7 +132,8 @@ TEST(Defects, D19_D20_PoolsFeedSumsAndHaveOneRule) {
 
 TEST(Defects, D12_SumOfAProductAndATensor) {
   Net n;
-  Var a = n.data("a", randn({2, 3, 4}, 20)), b = n.data("b", randn({2, 4, 5}, 21)), c = n.data("c", randn({2, 3, 5}, 22));
+  Var a = n.data("a", randn({2, 3, 4}, 20)), b = n.data("b", randn({2, 4, 5}, 21)),
+      c = n.data("c", randn({2, 3, 5}, 22));
   auto r = n.relevance(c + matmul(a, b), {a, b, c}, exact());
   EXPECT_NEAR(sum_of(r[0]) + sum_of(r[1]) + sum_of(r[2]), 30, 1e-7);
 }
@@ -154,7 +163,10 @@ TEST(Defects, D14_VarianceCumsumWhere) {
       Var x = c.data("x", Tensor::from<double>({1, -3, 4}));
       Tensor r = c.relevance(cumsum(x, 0, reverse), {x}, rules)[0];
       bool signs = rules.name() == "exact";  // prefixes 1, -2, 2 and 4, 1, 2; by size 1, 4, 8 and 4, 7, 8
-      EXPECT_NEAR(r.item(reverse ? 2 : 0), reverse ? (signs ? 4 / 4. + 4 / 1. + 4 / 2. : 4 / 4. + 4 / 7. + 4 / 8.) : (signs ? 1 / 1. + 1 / -2. + 1 / 2. : 1 / 1. + 1 / 4. + 1 / 8.), 1e-9);
+      EXPECT_NEAR(r.item(reverse ? 2 : 0),
+                  reverse ? (signs ? 4 / 4. + 4 / 1. + 4 / 2. : 4 / 4. + 4 / 7. + 4 / 8.)
+                          : (signs ? 1 / 1. + 1 / -2. + 1 / 2. : 1 / 1. + 1 / 4. + 1 / 8.),
+                  1e-9);
       EXPECT_NEAR(sum_of(r), 3, 1e-9);
     }
   Net n;
@@ -193,7 +205,8 @@ TEST(Defects, D15_SoftmaxHonoursItsAxisAndSeesTheFuture) {
 TEST(Defects, D16_D36_CpGivesNothingToQueriesAndKeys) {
   for (bool fused : {false, true}) {
     Net n;
-    Var q = n.data("q", randn({1, 2, 3, 4}, 29)), k = n.data("k", randn({1, 2, 3, 4}, 30)), v = n.data("v", randn({1, 2, 3, 4}, 31));
+    Var q = n.data("q", randn({1, 2, 3, 4}, 29)), k = n.data("k", randn({1, 2, 3, 4}, 30)),
+        v = n.data("v", randn({1, 2, 3, 4}, 31));
     Var y = fused ? attention(q, k, v) : matmul(softmax(matmul(q, transpose(k)) * 0.5), v);
     auto r = n.relevance(y, {q, k, v}, lrp::cp(1e-12));
     for (int i : {0, 1})
@@ -217,7 +230,8 @@ TEST(Defects, D16_ARepeatedPlanRefillsAttention) {
     for (uint64_t k = 0; k < 3; ++k) {
       Graph fresh;
       Tensor x = randn({1, 2, 3, 4}, 81 + k);
-      EXPECT_TRUE(bitwise_equal(plan.run({{"x", x}})[0], compile({record(fresh)}).run({{"x", x}})[0])) << preset << " run " << k;
+      EXPECT_TRUE(bitwise_equal(plan.run({{"x", x}})[0], compile({record(fresh)}).run({{"x", x}})[0]))
+          << preset << " run " << k;
     }
   }
 }
@@ -230,7 +244,10 @@ TEST(Defects, CpGatesAreConstants) {
   EXPECT_EQ(sum_of(r[0]), 0);
   EXPECT_NEAR(sum_of(r[1]), 8, 1e-9);
   // The library's own gated units, whichever half is the gate.
-  struct Unit { Var (*f)(Arg, int64_t); int64_t gate; };
+  struct Unit {
+    Var (*f)(Arg, int64_t);
+    int64_t gate;
+  };
   for (Unit u : {Unit{glu, 1}, Unit{geglu, 0}, Unit{swiglu, 0}}) {
     Tensor both = n.relevance(u.f(x, 1), {x}, lrp::cp(1e-12))[0];  // (2, 4): halves of two
     for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(both.item(i), i % 4 / 2 == u.gate ? 0.0 : 1.0) << i;
@@ -245,7 +262,8 @@ TEST(Defects, D17_LayerNormWithoutParameters) {
 }
 
 TEST(Defects, D18_BatchNormInTrainingAndEvaluation) {
-  struct Root : nn::Module {} root;
+  struct Root : nn::Module {
+  } root;
   nn::BatchNorm norm(root, "norm", 3);
   for (nn::Parameter* p : {&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var})
     for (int i = 0; i < 3; ++i) p->tensor().data<float>()[i] = float(0.5 + i + 0.1 * double(p->name().size()));
@@ -255,18 +273,28 @@ TEST(Defects, D18_BatchNormInTrainingAndEvaluation) {
     Var h = conv(x, w, {}, {.padding = {1}}), y = norm(h, training);
     lrp::Ledger ledger(exact()), residual(lrp::dynamic());
     Var taken_by_h = ledger.relevance(y, h, y * y * y), block = residual.relevance(y + x, x);
-    Results r = evaluate({h, y, taken_by_h, block, ledger.outputs(), residual.outputs()}, {{"x", randn({2, 3, 4, 4}, 94).to(f32)}});
+    Results r = evaluate({h, y, taken_by_h, block, ledger.outputs(), residual.outputs()},
+                         {{"x", randn({2, 3, 4, 4}, 94).to(f32)}});
     EXPECT_TRUE(ledger.read(r).holds()) << ledger.read(r).text();
     EXPECT_TRUE(residual.read(r).holds()) << residual.read(r).text();
-    // h times the adjoint at R / y = y^2, with the scale a constant: in evaluation that of the parameters, in training that of the batch,
-    // frozen as in layer norm; there the mean is part of the map, so that the adjoint loses its mean.
+    // h times the adjoint at R / y = y^2, with the scale a constant: in evaluation that of the parameters, in training
+    // that of the batch, frozen as in layer norm; there the mean is part of the map, so that the adjoint loses its
+    // mean.
     for (int64_t c = 0; c < 3; ++c) {
       double mean = 0, var = 0, of_squares = 0, size = 0;
-      auto each = [&](auto f) { for (int64_t i = 0; i < 96; ++i) if (i / 16 % 3 == c) f(r[0].item(i), r[1].item(i), r[2].item(i)); };
-      each([&](double v, double out, double got) { mean += v / 32, of_squares += training ? out * out / 32 : 0, size = std::max(size, std::fabs(got)); });
+      auto each = [&](auto f) {
+        for (int64_t i = 0; i < 96; ++i)
+          if (i / 16 % 3 == c) f(r[0].item(i), r[1].item(i), r[2].item(i));
+      };
+      each([&](double v, double out, double got) {
+        mean += v / 32, of_squares += training ? out * out / 32 : 0, size = std::max(size, std::fabs(got));
+      });
       each([&](double v, double, double) { var += (v - mean) * (v - mean) / 32; });
-      double scale = norm.weight.tensor().item(c) / std::sqrt((training ? var : norm.running_var.tensor().item(c)) + norm.eps);
-      each([&](double v, double out, double got) { EXPECT_NEAR(got, v * scale * (out * out - of_squares), 1e-5 * size) << training; });
+      double scale =
+          norm.weight.tensor().item(c) / std::sqrt((training ? var : norm.running_var.tensor().item(c)) + norm.eps);
+      each([&](double v, double out, double got) {
+        EXPECT_NEAR(got, v * scale * (out * out - of_squares), 1e-5 * size) << training;
+      });
     }
   }
 }
@@ -277,13 +305,18 @@ TEST(Defects, D19_D22_WhatFeedsASumIsTheActivation) {
   for (int which : {0, 1, 2}) {
     Net n;
     Var x = n.data("x", randn({2, 4}, 97)), z = n.data("z", randn({2, 4}, 98, 9));
-    Var h = which == 0 ? dropout(x, 0.5, 3) : which == 1 ? masked_fill(x, n.g.constant(mask), -7) : repeat_interleave(reshape(max_pool(reshape(x, {2, 1, 4}), {.kernel = {2}}), {2, 2}), 2, 1);
+    Var h = which == 0   ? dropout(x, 0.5, 3)
+            : which == 1 ? masked_fill(x, n.g.constant(mask), -7)
+                         : repeat_interleave(reshape(max_pool(reshape(x, {2, 1, 4}), {.kernel = {2}}), {2, 2}), 2, 1);
     Tensor r = n.relevance(h + z, {z}, exact())[0], activation = n.run({h})[0];
     for (int64_t i = 0; i < 8; ++i) {
       double other = n.held[1].second.item(i);
       EXPECT_NEAR(r.item(i), other / (activation.item(i) + other), 1e-12) << which << " at " << i;
     }
-    if (which == 1) { EXPECT_NEAR(n.report.absorbed.at("constant"), -7 / (-7 + n.held[1].second.item(1)) - 7 / (-7 + n.held[1].second.item(6)), 1e-9); }
+    if (which == 1) {
+      EXPECT_NEAR(n.report.absorbed.at("constant"),
+                  -7 / (-7 + n.held[1].second.item(1)) - 7 / (-7 + n.held[1].second.item(6)), 1e-9);
+    }
   }
 }
 
@@ -291,16 +324,21 @@ TEST(Defects, D20_AdaptivePoolsOfSizeOneAreMeans) {
   for (auto rules : {exact(), lrp::attn(), lrp::dynamic()}) {
     Net n;
     Var x = n.data("x", randn({2, 3, 4, 5}, 99));
-    Tensor pool = n.relevance(adaptive_avg_pool(x, {1, 1}), {x}, rules)[0], average = n.relevance(mean(x, {2, 3}, true), {x}, rules)[0];
-    for (int64_t i = 0; i < pool.numel(); ++i) EXPECT_NEAR(pool.item(i), average.item(i), 1e-4 * std::fabs(average.item(i))) << rules.name();
+    Tensor pool = n.relevance(adaptive_avg_pool(x, {1, 1}), {x}, rules)[0],
+           average = n.relevance(mean(x, {2, 3}, true), {x}, rules)[0];
+    for (int64_t i = 0; i < pool.numel(); ++i)
+      EXPECT_NEAR(pool.item(i), average.item(i), 1e-4 * std::fabs(average.item(i))) << rules.name();
   }
 }
 
 TEST(Defects, D21_D22_OpsThatFeedASum) {
   using F = Var (*)(Var);
-  for (F f : std::initializer_list<F>{[](Var x) { return max(x, {1}, true); }, [](Var x) { return abs(x); }, [](Var x) { return clamp(x, -0.5, 0.5); }, [](Var x) { return softplus(x); },
+  for (F f : std::initializer_list<F>{[](Var x) { return max(x, {1}, true); }, [](Var x) { return abs(x); },
+                                      [](Var x) { return clamp(x, -0.5, 0.5); }, [](Var x) { return softplus(x); },
                                       [](Var x) { return where(greater(x, 0.0), x, 0.0); },
-                                      [](Var x) { return gather(x, x.graph().constant(Tensor::from<int64_t>({2, 0, 1, 1})), 1); }}) {
+                                      [](Var x) {
+                                        return gather(x, x.graph().constant(Tensor::from<int64_t>({2, 0, 1, 1})), 1);
+                                      }}) {
     Net n;
     Var x = n.data("x", randn({3, 4}, 36));
     Var y = f(x) + x;
@@ -334,11 +372,13 @@ TEST(Defects, D26_D28_EveryArrivalCounts) {
   for (auto rules : {exact(), lrp::dynamic()}) {
     Net n;
     Var x = n.data("x", randn({3, 4}, 41)), w = n.weight("w", randn({4, 4}, 42)), b = n.weight("b", randn({4}, 43));
-    for (Var y : {x * tanh(x), x + tanh(x), x + relu(x) * x}) EXPECT_NEAR(sum_of(n.relevance(y, {x}, rules)[0]), 12, 1e-8) << rules.name();
+    for (Var y : {x * tanh(x), x + tanh(x), x + relu(x) * x})
+      EXPECT_NEAR(sum_of(n.relevance(y, {x}, rules)[0]), 12, 1e-8) << rules.name();
     Var h = linear(x, w, Arg(b));  // two consumers
     Tensor r = n.relevance(tanh(h) + h, {x}, rules)[0];
     EXPECT_NEAR(sum_of(r) + n.report.all_absorbed(), 12, 1e-8) << rules.name();
-    Var image = n.data("image", randn({1, 2, 4, 4}, 84)), c = conv(image, n.weight("k", randn({3, 2, 3, 3}, 85)), Arg(n.weight("kb", randn({3}, 86))));
+    Var image = n.data("image", randn({1, 2, 4, 4}, 84)),
+        c = conv(image, n.weight("k", randn({3, 2, 3, 3}, 85)), Arg(n.weight("kb", randn({3}, 86))));
     r = n.relevance(tanh(c) + c, {image}, rules)[0];
     EXPECT_NEAR(sum_of(r) + n.report.all_absorbed(), double(c.numel()), 1e-8) << rules.name();
   }
@@ -350,11 +390,14 @@ TEST(Defects, D27_RowsNeverMix) {
     Graph g;
     Var in = g.input("x", x.shape(), f64);
     Var y = linear(tanh(linear(in, g.parameter("w", w))), g.parameter("v", v));
-    return evaluate({relevance(y, in, lrp::attn(), lrp::seed_argmax(y, {.form = lrp::SeedForm::one_hot}))}, {{"x", x}})[0];
+    return evaluate({relevance(y, in, lrp::attn(), lrp::seed_argmax(y, {.form = lrp::SeedForm::one_hot}))},
+                    {{"x", x}})[0];
   };
   Tensor all = run(x3);
   for (int64_t b = 0; b < 3; ++b)
-    EXPECT_LT(max_abs_diff(run(x3.slice(0, b, b + 1).contiguous_copy()), all.slice(0, b, b + 1).contiguous_copy()), 1e-12) << "row " << b;
+    EXPECT_LT(max_abs_diff(run(x3.slice(0, b, b + 1).contiguous_copy()), all.slice(0, b, b + 1).contiguous_copy()),
+              1e-12)
+        << "row " << b;
 }
 
 TEST(Defects, D27_ScalarsOfABatchNeverMix) {
@@ -362,7 +405,8 @@ TEST(Defects, D27_ScalarsOfABatchNeverMix) {
   auto run = [&](const Tensor& x) {
     Graph g;
     Var in = g.input("x", x.shape(), f64);
-    return evaluate({relevance(softplus(sum(in, {1})), in, lrp::attn(1e-3))}, {{"x", x}})[0];  // one score per sample, (B); fused with the division
+    return evaluate({relevance(softplus(sum(in, {1})), in, lrp::attn(1e-3))},
+                    {{"x", x}})[0];  // one score per sample, (B); fused with the division
   };
   Tensor alone = run(xt.slice(0, 0, 1).contiguous_copy());
   EXPECT_TRUE(bitwise_equal(alone, run(xt).slice(0, 0, 1).contiguous_copy()));
@@ -377,7 +421,8 @@ TEST(Defects, D27_PositionsNeverMix) {
     Results r = evaluate({relevance(y, in, exact(), seed), seed}, {{"x", x}});
     return std::vector<Tensor>{r[0], r[1]};
   };
-  auto every = run(xt, {.form = lrp::SeedForm::one_hot}), last = run(xt, {.form = lrp::SeedForm::one_hot, .position = -1});
+  auto every = run(xt, {.form = lrp::SeedForm::one_hot}),
+       last = run(xt, {.form = lrp::SeedForm::one_hot, .position = -1});
   for (int64_t at = 0; at < 6; ++at) {  // one unit of relevance per position, or per sample
     double seeded = 0, first = 0, second = 0;
     for (int64_t k = 0; k < 5; ++k) seeded += every[1].item(at * 5 + k);
@@ -396,11 +441,13 @@ TEST(Defects, D30_FrozenWeightsAreWeights) {
   Tensor w = randn({5, 4}, 47), xt = randn({2, 4}, 48);
   Net n;
   Var x = n.data("x", xt);
-  Tensor a = n.relevance(linear(x, n.weight("w", w)), {x}, lrp::attn())[0], b = n.relevance(linear(x, n.g.constant(w)), {x}, lrp::attn())[0];
+  Tensor a = n.relevance(linear(x, n.weight("w", w)), {x}, lrp::attn())[0],
+         b = n.relevance(linear(x, n.g.constant(w)), {x}, lrp::attn())[0];
   EXPECT_LT(max_abs_diff(a, b), 1e-15);
   Var image = n.data("image", randn({1, 2, 5}, 82));
   Tensor k = randn({3, 2, 3}, 83);
-  a = n.relevance(conv(image, n.weight("k", k)), {image}, lrp::attn())[0], b = n.relevance(conv(image, n.g.constant(k)), {image}, lrp::attn())[0];
+  a = n.relevance(conv(image, n.weight("k", k)), {image}, lrp::attn())[0],
+  b = n.relevance(conv(image, n.g.constant(k)), {image}, lrp::attn())[0];
   EXPECT_LT(max_abs_diff(a, b), 1e-15);
 }
 
@@ -446,11 +493,21 @@ TEST(Defects, D33_AnOpWithoutARuleIsAnError) {
 
 // A filter of relevance, as an op of one's own: only |R| > 1/2 passes.
 Var large(SweepCtx& c) { return where(greater(abs(c.d()), 0.5), c.d(), 0.0); }
-#define FILTER(NAME, ABSORBED)                                                                                                             \
-  REGISTER_OP(NAME) = {.doc = "x; drops small relevance", .operands = {"x"}, .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },    \
-                     .view = [](const View& in, const Attrs&, View& out) { out = in; return true; },                                       \
-                     .vjp = [](SweepCtx& c) { c.give(0, c.d()); }, .relevance = [](SweepCtx& c) { c.give(0, large(c)); }, .absorbed = ABSORBED, \
-                     .samples = [] { return std::vector<Sample>{}; },}
+#define FILTER(NAME, ABSORBED)                                     \
+  REGISTER_OP(NAME) = {                                            \
+      .doc = "x; drops small relevance",                           \
+      .operands = {"x"},                                           \
+      .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }, \
+      .view =                                                      \
+          [](const View& in, const Attrs&, View& out) {            \
+            out = in;                                              \
+            return true;                                           \
+          },                                                       \
+      .vjp = [](SweepCtx& c) { c.give(0, c.d()); },                \
+      .relevance = [](SweepCtx& c) { c.give(0, large(c)); },       \
+      .absorbed = ABSORBED,                                        \
+      .samples = [] { return std::vector<Sample>{}; },             \
+  }
 FILTER(test_filter_that_loses, nullptr);
 FILTER(test_filter_that_books, [](SweepCtx& c) { c.absorb("filtered", c.d() - large(c)); });
 
@@ -469,7 +526,9 @@ TEST(Defects, D34_AFilterBooksWhatItDropsOrIsNamed) {
       EXPECT_EQ(report.absorbed.at("filtered"), 0.25);
     } else {
       EXPECT_FALSE(report.holds());
-      EXPECT_NE(report.text().find("DOES NOT ADD UP: test_filter_that_loses recorded at defects_test.cpp"), std::string::npos) << report.text();
+      EXPECT_NE(report.text().find("DOES NOT ADD UP: test_filter_that_loses recorded at defects_test.cpp"),
+                std::string::npos)
+          << report.text();
     }
   }
 }
@@ -477,7 +536,8 @@ TEST(Defects, D34_AFilterBooksWhatItDropsOrIsNamed) {
 TEST(Defects, D35_AnyNumberOfParameters) {
   Net n;
   Var x = n.data("x", randn({2, 3}, 53));
-  std::vector<Var> w{n.weight("a", randn({4, 3}, 54)), n.weight("b", randn({4, 4}, 55)), n.weight("c", randn({2, 4}, 56))};
+  std::vector<Var> w{n.weight("a", randn({4, 3}, 54)), n.weight("b", randn({4, 4}, 55)),
+                     n.weight("c", randn({2, 4}, 56))};
   Var y = linear(relu(linear(relu(linear(x, w[0])), w[1])), w[2]);
   auto r = n.relevance(y, {w[0], x, w[1], w[2]}, exact());
   EXPECT_EQ(r.size(), 4u);

@@ -51,7 +51,11 @@ TEST(Explain, APageThatStandsAlone) {
     return linear(gelu(mean(embedding(ids, g.parameter("table", table)), {1})), g.parameter("head", head));
   };
   std::vector<int64_t> ids{0, 1, 2, 3, 3, 2, 1, 0, 2, 1};
-  auto e = lrp::explain(model, Tensor::from(ids), {.title = "A <test>", .classes = {"ant", "bee", "cat"}, .tokens = {"A", "C", "G", "T", "T", "G", "C", "A", "G", "C"}, .removed_token = 4});
+  auto e = lrp::explain(model, Tensor::from(ids),
+                        {.title = "A <test>",
+                         .classes = {"ant", "bee", "cat"},
+                         .tokens = {"A", "C", "G", "T", "T", "G", "C", "A", "G", "C"},
+                         .removed_token = 4});
   EXPECT_EQ(e.relevance.relevance.size(), ids.size());
   EXPECT_EQ(e.baseline.relevance.size(), ids.size());
   EXPECT_TRUE(e.ledger.holds()) << e.ledger.text();

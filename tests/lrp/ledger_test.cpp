@@ -8,20 +8,34 @@ namespace {
 // Fused ops whose bodies end relevance in different places.
 void same(InferCtx& c) { c.out(c.shape(0), c.dtype(0)); }
 std::vector<Sample> none() { return {}; }
-#define BODY(NAME, ...)                                                                                                                   \
-  REGISTER_OP(NAME) = {.doc = "for the ledger", .operands = {"x..."}, .infer = same,                                                        \
-                     .body = [](std::span<const Var> in, const Attrs&) { return std::vector<Var>{__VA_ARGS__}; }, .samples = none,}
+#define BODY(NAME, ...)                                                                            \
+  REGISTER_OP(NAME) = {                                                                            \
+      .doc = "for the ledger",                                                                     \
+      .operands = {"x..."},                                                                        \
+      .infer = same,                                                                               \
+      .body = [](std::span<const Var> in, const Attrs&) { return std::vector<Var>{__VA_ARGS__}; }, \
+      .samples = none,                                                                             \
+  }
 BODY(test_cut, stop_relevance(silu(in[0])));
 BODY(test_cut_deeper, record(test_cut_op, {in[0]}));
 BODY(test_gated, in[0] * stop_relevance(silu(in[0])));
 BODY(test_first_operand, in[0]);
 
-double part(const lrp::LedgerReport& r, const char* category) { return r.absorbed.count(category) ? r.absorbed.at(category) : 0; }
+double part(const lrp::LedgerReport& r, const char* category) {
+  return r.absorbed.count(category) ? r.absorbed.at(category) : 0;
+}
 
 // Relevance of x is what y takes from it; the ledger, which Net checks node by node, must close as a whole too.
 TEST(Ledger, BooksWhatABodyCutsOff) {
-  struct Case { const char* name; const OpDef& op; bool cut; };
-  for (const Case& c : {Case{"cut", test_cut_op, true}, {"deeper", test_cut_deeper_op, true}, {"gated", test_gated_op, false}, {"first", test_first_operand_op, false}}) {
+  struct Case {
+    const char* name;
+    const OpDef& op;
+    bool cut;
+  };
+  for (const Case& c : {Case{"cut", test_cut_op, true},
+                        {"deeper", test_cut_deeper_op, true},
+                        {"gated", test_gated_op, false},
+                        {"first", test_first_operand_op, false}}) {
     Net n;
     Var x = n.data("x", randn({2, 3}, 1)), z = n.data("z", randn({2, 3}, 2));
     Var h = record(c.op, {x}), y = h + z;
@@ -42,7 +56,8 @@ TEST(Ledger, BooksWhatABodyCutsOff) {
 TEST(Ledger, BooksWhatIsCutOffInCheckpointsAndBranches) {
   Net n;
   Var x = n.data("x", randn({2, 3}, 3)), w = n.weight("w", randn({3, 3}, 4));
-  Var a = checkpoint([&](Var v) { return record(test_cut_op, {linear(v, w)}); }, x), b = checkpoint([&](Var v) { return stop_relevance(tanh(v)); }, x);
+  Var a = checkpoint([&](Var v) { return record(test_cut_op, {linear(v, w)}); }, x),
+      b = checkpoint([&](Var v) { return stop_relevance(tanh(v)); }, x);
   for (Var y : {a + x, concat({a, b, x}, 0), where(greater(x, 0.0), a, x), sum(a * b + x), a, b}) {
     Tensor r = n.relevance(y, {x}, lrp::attn())[0];  // holds
     EXPECT_NEAR(sum_of(r) + n.report.all_absorbed(), double(y.numel()), 1e-9);
@@ -60,7 +75,8 @@ TEST(Ledger, BooksWhatRulesCutOff) {
     EXPECT_NEAR(part(n.report, "detached"), 8, 1e-12);
   }
   // Weights of attention are cut off inside its body; when the values are parameters, nothing else carries.
-  Var q = n.data("q", randn({1, 1, 3, 4}, 6)), k = n.weight("k", randn({1, 1, 5, 4}, 7)), v = n.weight("v", randn({1, 1, 5, 4}, 8));
+  Var q = n.data("q", randn({1, 1, 3, 4}, 6)), k = n.weight("k", randn({1, 1, 5, 4}, 7)),
+      v = n.weight("v", randn({1, 1, 5, 4}, 8));
   EXPECT_EQ(sum_of(n.relevance(attention(q, k, v), {q}, lrp::cp())[0]), 0);
   EXPECT_NEAR(part(n.report, "detached"), 12, 1e-9);
 }
@@ -80,7 +96,8 @@ TEST(Ledger, CountsParametersApartHoweverTheyAreReached) {
 
 TEST(Ledger, HoldsForSeveralTargets) {
   Graph g;
-  Var x = g.input("x", {2, 1, 3, 4}, f64), h = attention(x, tanh(x), x), y = sum(record(test_cut_op, {h}) + h, {1, 2});  // (2, 4)
+  Var x = g.input("x", {2, 1, 3, 4}, f64), h = attention(x, tanh(x), x),
+      y = sum(record(test_cut_op, {h}) + h, {1, 2});  // (2, 4)
   lrp::Ledger ledger(lrp::attn());
   Var r = ledger.relevance(y, x, lrp::seeds_for_classes(y, {0, 3, 1}), {.targets = 3});
   lrp::LedgerReport report = ledger.read(evaluate({r, ledger.outputs()}, {{"x", randn({2, 1, 3, 4}, 13)}}));
@@ -88,7 +105,7 @@ TEST(Ledger, HoldsForSeveralTargets) {
   EXPECT_NE(part(report, "detached"), 0);
 }
 
-// ---- rule sets that do not fit -------------------------------------------------------------------------------------------
+// ---- rule sets that do not fit ------------------------------------------------------------------------------------
 
 std::string refusal(Var y, Var x, const lrp::RuleSet& rules) {
   size_t before = y.graph().node_count();
@@ -116,18 +133,25 @@ TEST(Variants, AnUnknownOneIsAnErrorThatListsEveryNode) {
   }
   y = sum(softmax(y + x), {1});
   lrp::RuleSet rules("mine");
-  rules.set("linear", {.variant = "zplsu"}).set("relu", {.variant = "pass"}).set("softmax", {.variant = "taylor"}).set("add", {.variant = "abs"});
+  rules.set("linear", {.variant = "zplsu"})
+      .set("relu", {.variant = "pass"})
+      .set("softmax", {.variant = "taylor"})
+      .set("add", {.variant = "abs"});
   std::string text = refusal(y, x, rules);
   EXPECT_NE(text.find("rule set 'mine' does not fit"), text.npos) << text;
   EXPECT_NE(text.find("linear recorded at ledger_test.cpp"), text.npos) << text;
-  EXPECT_NE(text.find(" in block: [linear] has no relevance variant 'zplsu', it knows epsilon, first"), text.npos) << text;
+  EXPECT_NE(text.find(" in block: [linear] has no relevance variant 'zplsu', it knows epsilon, first"), text.npos)
+      << text;
   EXPECT_NE(text.find("[relu] has no relevance variant 'pass', it knows identity, detach"), text.npos) << text;
   EXPECT_NE(text.find("[softmax] has no relevance variant 'taylor'"), text.npos) << text;
   EXPECT_EQ(count(text, "has no relevance variant"), 3) << text;
   // A rule set's fallback counts, too; an op that relevance does not reach does not.
   EXPECT_EQ(count(refusal(y, x, lrp::RuleSet("all", {.variant = "gamma"})), "has no relevance variant 'gamma'"), 4);
   EXPECT_EQ(refusal(relu(x) * stop_relevance(softmax(x)), x, lrp::RuleSet().set("softmax", {.variant = "taylor"})), "");
-  EXPECT_EQ(refusal(relu(x) + stop_relevance(softmax(x)), x, lrp::RuleSet().set("add", {.variant = "first"})).find("[add]") == std::string::npos, false);
+  EXPECT_EQ(
+      refusal(relu(x) + stop_relevance(softmax(x)), x, lrp::RuleSet().set("add", {.variant = "first"})).find("[add]") ==
+          std::string::npos,
+      false);
 }
 
 TEST(Variants, BodiesAreLookedInto) {
@@ -136,10 +160,16 @@ TEST(Variants, BodiesAreLookedInto) {
   std::string text = refusal(y, x, lrp::RuleSet().set("sub", {.variant = "first"}).set("rsqrt", {.variant = "gamma"}));
   EXPECT_NE(text.find("sub in the body of layer_norm recorded at ledger_test.cpp"), text.npos) << text;
   EXPECT_EQ(count(text, "rsqrt"), 0) << "the body stops relevance before it reaches rsqrt: " << text;
-  EXPECT_NE(refusal(record(test_cut_deeper_op, {x}) + record(test_gated_op, {x}), x, lrp::RuleSet().set("mul", {.variant = "gamma"})).find("mul in the body of test_gated"), text.npos);
-  EXPECT_NE(refusal(y, x, lrp::RuleSet().set("layer_norm", {.variant = "abs"})).find("[layer_norm] has no relevance variant 'abs'"), text.npos);
+  EXPECT_NE(refusal(record(test_cut_deeper_op, {x}) + record(test_gated_op, {x}), x,
+                    lrp::RuleSet().set("mul", {.variant = "gamma"}))
+                .find("mul in the body of test_gated"),
+            text.npos);
+  EXPECT_NE(refusal(y, x, lrp::RuleSet().set("layer_norm", {.variant = "abs"}))
+                .find("[layer_norm] has no relevance variant 'abs'"),
+            text.npos);
   // With identity for the whole op, its body is not asked.
-  EXPECT_EQ(refusal(y, x, lrp::RuleSet().set("sub", {.variant = "first"}).set("layer_norm", {.variant = "identity"})), "");
+  EXPECT_EQ(refusal(y, x, lrp::RuleSet().set("sub", {.variant = "first"}).set("layer_norm", {.variant = "identity"})),
+            "");
 }
 
 TEST(Variants, IdentityNeedsTheResultsShape) {
@@ -153,13 +183,14 @@ TEST(Variants, IdentityNeedsTheResultsShape) {
 TEST(Variants, PresetsFitEveryOpOfATransformerAndAConvolution) {
   for (const char* name : {"attn", "cp", "dynamic", "mamba", "epsilon", "epsilon_plus", "epsilon_alpha2_beta1"}) {
     Net n;
-    Var x = n.data("x", randn({1, 2, 4, 4}, 15)), c = relu(conv(x, n.weight("k", randn({2, 2, 3, 3}, 16)), {}, {.padding = {1}}));
+    Var x = n.data("x", randn({1, 2, 4, 4}, 15)),
+        c = relu(conv(x, n.weight("k", randn({2, 2, 3, 3}, 16)), {}, {.padding = {1}}));
     Var h = rms_norm(max_pool(c, {.kernel = {2}})), y = swiglu(layer_norm(attention(c, c, c))) / (exp(mean(h)) + 1.0);
     EXPECT_EQ(n.relevance(y, {x}, lrp::preset(name)).size(), 1u) << name;  // and the ledger holds
   }
 }
 
-// ---- presets, seeds -----------------------------------------------------------------------------------------------------------
+// ---- presets, seeds -----------------------------------------------------------------------------------------------
 
 TEST(Presets, TheySplitOppositeSignsDifferently) {
   Net n;
@@ -201,9 +232,11 @@ TEST(Ledger, HoldsForATransformerBlockInBothPrecisions) {
     Var x = g.input("x", {2, 5, 8}, t);
     Var h = layer_norm(x, Arg(p("lw", {8}, 1)), Arg(p("lb", {8}, 2)));
     auto heads = [&](Var v) { return permute(reshape(v, {2, 5, 2, 4}), {0, 2, 1, 3}); };
-    Var a = attention(heads(linear(h, p("q", {8, 8}, 3))), heads(linear(h, p("k", {8, 8}, 4))), heads(linear(h, p("v", {8, 8}, 5))), {.causal = true});
+    Var a = attention(heads(linear(h, p("q", {8, 8}, 3))), heads(linear(h, p("k", {8, 8}, 4))),
+                      heads(linear(h, p("v", {8, 8}, 5))), {.causal = true});
     Var y = x + linear(reshape(permute(a, {0, 2, 1, 3}), {2, 5, 8}), p("o", {8, 8}, 6), Arg(p("ob", {8}, 7)));
-    y = y + linear(gelu(linear(rms_norm(y, Arg(p("rw", {8}, 8))), p("u", {16, 8}, 9), Arg(p("ub", {16}, 10)))), p("d", {8, 16}, 11));
+    y = y + linear(gelu(linear(rms_norm(y, Arg(p("rw", {8}, 8))), p("u", {16, 8}, 9), Arg(p("ub", {16}, 10)))),
+                   p("d", {8, 16}, 11));
     for (const char* name : {"attn", "cp", "dynamic"}) {
       lrp::Ledger ledger(lrp::preset(name));
       Var r = ledger.relevance(y, x, y);
@@ -222,7 +255,8 @@ TEST(Seeds, OneSweepForSeveralClasses) {
   std::vector<Var> wanted{many};
   for (int64_t k : classes) wanted.push_back(relevance(y, x, lrp::attn(), lrp::seed(y, k)));
   Results r = compile(wanted).run({{"x", randn({2, 4}, 3)}});
-  for (int64_t k = 0; k < 3; ++k) EXPECT_LT(max_abs_diff(r[0].slice(0, k, k + 1).reshaped({2, 4}).contiguous_tensor(), r[size_t(k) + 1]), 1e-12);
+  for (int64_t k = 0; k < 3; ++k)
+    EXPECT_LT(max_abs_diff(r[0].slice(0, k, k + 1).reshaped({2, 4}).contiguous_tensor(), r[size_t(k) + 1]), 1e-12);
 }
 
 }  // namespace

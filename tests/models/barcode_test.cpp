@@ -13,7 +13,17 @@ using namespace whence::models;
 
 namespace {
 
-BarcodeConfig small() { return {.k = 2, .max_tokens = 12, .hidden = 16, .layers = 2, .heads = 2, .decoder_hidden = 8, .decoder_layers = 1, .decoder_heads = 2, .dropout = 0}; }
+BarcodeConfig small() {
+  return {.k = 2,
+          .max_tokens = 12,
+          .hidden = 16,
+          .layers = 2,
+          .heads = 2,
+          .decoder_hidden = 8,
+          .decoder_layers = 1,
+          .decoder_heads = 2,
+          .dropout = 0};
+}
 
 TEST(Pack, KeepsVisibleTokensAndTheirPlaces) {
   Tensor ids = Tensor::from<int32_t>({2, 3, 4, 5, 1, 6, 7, 8, 9, 10}, {2, 5});
@@ -41,9 +51,17 @@ TEST(BarcodeMae, TheEncoderNeverSeesAMaskedToken) {
     PackedTokens p = pack(tokens, seen, hidden);
     PackedTokens labels = pack(ids, seen, hidden);
     Graph g;
-    Var loss = model.loss(g.input("ids", p.ids), g.input("positions", p.positions), g.input("mask", p.mask), g.input("restore", p.restore), g.input("labels", labels.labels),
+    Var loss = model.loss(g.input("ids", p.ids), g.input("positions", p.positions), g.input("mask", p.mask),
+                          g.input("restore", p.restore), g.input("labels", labels.labels),
                           g.input("decoder_mask", seen), false);
-    return compile({loss}).run({{"ids", p.ids}, {"positions", p.positions}, {"mask", p.mask}, {"restore", p.restore}, {"labels", labels.labels}, {"decoder_mask", seen}})[0].item();
+    return compile({loss})
+        .run({{"ids", p.ids},
+              {"positions", p.positions},
+              {"mask", p.mask},
+              {"restore", p.restore},
+              {"labels", labels.labels},
+              {"decoder_mask", seen}})[0]
+        .item();
   };
   Tensor masked_changed = ids.contiguous_copy(), visible_changed = ids.contiguous_copy();
   masked_changed.data<int32_t>()[1] = 9;
@@ -77,7 +95,8 @@ TEST(BarcodeClassifier, LearnsAndItsRelevanceCloses) {
   }
   b.tensors = {{"ids", ids}, {"mask", Tensor::full({6, 12}, 1, u8)}, {"label", label}};
   nn::TrainStep step(model, nn::AdamW{.lr = 1e-2}, [&](Graph& g, const Batch& x) {
-    return cross_entropy(model(g.input("ids", x["ids"]), g.input("mask", x["mask"], {.carries = false})), g.input("label", x["label"], {.carries = false}));
+    return cross_entropy(model(g.input("ids", x["ids"]), g.input("mask", x["mask"], {.carries = false})),
+                         g.input("label", x["label"], {.carries = false}));
   });
   float first = step(b), last = 0;
   for (int i = 0; i < 60; ++i) last = step(b);

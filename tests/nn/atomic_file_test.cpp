@@ -20,9 +20,7 @@ namespace {
 using ::testing::HasSubstr;
 using namespace whence::testing;
 
-int files_in(const std::string& folder) {
-  return int(std::distance(std::filesystem::directory_iterator(folder), {}));
-}
+int files_in(const std::string& folder) { return int(std::distance(std::filesystem::directory_iterator(folder), {})); }
 
 TEST(AtomicFile, ReplacesOnlyAtCommit) {
   TempFolder tmp;
@@ -65,8 +63,7 @@ TEST(AtomicFile, SaysWhichFileAndWhy) {
               ::testing::AllOf(HasSubstr("no/such/file"), HasSubstr("No such file")));
   EXPECT_THAT(message_of<IoError>([&] { AtomicFile("folder/"); }), HasSubstr("not the name of a file"));
   std::filesystem::create_directory(tmp / "folder");
-  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }),
-              HasSubstr("cannot replace"));
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }), HasSubstr("cannot replace"));
   EXPECT_EQ(files_in(tmp.path), 1);  // the temporary is gone
 }
 
@@ -109,11 +106,9 @@ TEST(AtomicFile, AKilledWriterNeverLeavesHalfAFile) {
     };
     // Once it is seen writing, however busy the machine, a moment longer.
     for (auto first = inode(); inode() == first;) ::usleep(100);
-    if (round % 2)
-      ::usleep(useconds_t(round % 25 * 300));
+    if (round % 2) ::usleep(useconds_t(round % 25 * 300));
     else
-      while (files_in(tmp.path) == 1) {
-      }  // the moment a temporary is there
+      while (files_in(tmp.path) == 1) {}  // the moment a temporary is there
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -161,14 +156,12 @@ TEST(ByteSource, GzipIsUndoneWhateverTheName) {
 TEST(ByteSource, DamagedGzipIsAnError) {
   std::string packed = gzipped(std::string(100'000, 'q') + "tail");
   for (size_t n : {size_t(2), size_t(10), packed.size() / 2, packed.size() - 1})
-    EXPECT_THAT(
-        message_of<IoError>([&] { ByteSource::memory(bytes_of(packed.substr(0, n)), "a.gz").rest(); }),
-        HasSubstr("a.gz: the gzip stream is cut off"));
+    EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed.substr(0, n)), "a.gz").rest(); }),
+                HasSubstr("a.gz: the gzip stream is cut off"));
   std::string bad = packed;
   bad[bad.size() - 6] ^= 1;  // checksum
   EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(bad)).rest(); }), HasSubstr("damaged"));
-  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed + "junk")).rest(); }),
-              HasSubstr("damaged"));
+  EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed + "junk")).rest(); }), HasSubstr("damaged"));
   EXPECT_THAT(message_of<IoError>([&] { ByteSource::memory(bytes_of(packed)).rest(1000); }),
               HasSubstr("more than 1000 bytes"));
   EXPECT_THAT(message_of<IoError>([&] { read_text("/"); }), HasSubstr("is a folder"));

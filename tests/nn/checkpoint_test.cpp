@@ -16,9 +16,7 @@ using ::testing::HasSubstr;
 using namespace whence::testing;
 
 TensorMap state(double v) {
-  return {{"w", Tensor::full({64, 3}, v)},
-          {"n", Tensor::full({}, v, i64)},
-          {"flag", Tensor::full({2}, 1, boolean)}};
+  return {{"w", Tensor::full({64, 3}, v)}, {"n", Tensor::full({}, v, i64)}, {"flag", Tensor::full({2}, 1, boolean)}};
 }
 
 TEST(Checkpoint, RoundTripWithoutTraceOfTheChecksum) {
@@ -41,8 +39,7 @@ TEST(Checkpoint, AFlippedBitIsSeen) {
   std::string bytes = slurp(tmp / "c");
   bytes[bytes.size() - 40] ^= 4;
   put(tmp / "c", bytes);
-  EXPECT_THAT(message_of<IoError>([&] { load_checkpoint(tmp / "c"); }),
-              HasSubstr("damaged: the data have checksum"));
+  EXPECT_THAT(message_of<IoError>([&] { load_checkpoint(tmp / "c"); }), HasSubstr("damaged: the data have checksum"));
 }
 
 std::vector<int64_t> steps(const CheckpointFolder& f) {
@@ -96,8 +93,7 @@ TEST(CheckpointFolder, RefusesNonsense) {
   EXPECT_THROW(CheckpointFolder(tmp.path, 1, "a/b"), ValueError);
   EXPECT_THROW(CheckpointFolder(tmp.path, 1, ""), ValueError);
   put(tmp / "file", "x");
-  EXPECT_THAT(message_of<IoError>([&] { CheckpointFolder(tmp / "file/x"); }),
-              HasSubstr("cannot create the folder"));
+  EXPECT_THAT(message_of<IoError>([&] { CheckpointFolder(tmp / "file/x"); }), HasSubstr("cannot create the folder"));
 }
 
 // A training run that saves without pause is killed: what latest() finds is whole and new.

@@ -26,9 +26,7 @@ struct TempFolder {
   std::string path;
 };
 
-inline void put(const std::string& path, const std::string& text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
+inline void put(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 
 inline std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -42,8 +40,7 @@ inline std::span<const std::byte> bytes_of(std::string_view s) {
 }
 
 /// The message of the exception of type E that f throws; "no exception" or "other exception: ..." otherwise.
-template <class E, class F>
-std::string message_of(F&& f) {
+template <class E, class F> std::string message_of(F&& f) {
   try {
     f();
   } catch (const E& e) {

@@ -19,8 +19,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using namespace whence::testing;
 
-// ---- lines
-// ----------------------------------------------------------------------------------------------------------
+// ---- lines ------------------------------------------------------------------------------------------------------
 
 TEST(Metrics, WritesAndReadsLines) {
   TempFolder tmp;
@@ -58,8 +57,7 @@ TEST(Metrics, ACutLastLineIsIgnoredAndGoesWhenWritingContinues) {
   MetricsWriter(tmp / "m").write({{"step", int64_t(4)}});
   EXPECT_EQ(slurp(tmp / "m"), "{\"step\":4}\n");
   put(tmp / "m", "{\"step\":1}\nrubbish\n{\"step\":2}\n");
-  EXPECT_THAT(message_of<IoError>([&] { read_metrics(tmp / "m"); }),
-              HasSubstr(":2: no JSON object: 'rubbish'"));
+  EXPECT_THAT(message_of<IoError>([&] { read_metrics(tmp / "m"); }), HasSubstr(":2: no JSON object: 'rubbish'"));
   EXPECT_THROW(MetricsWriter(tmp / "no/m"), IoError);
 }
 
@@ -72,8 +70,7 @@ TEST(Metrics, RewindsAfterAResume) {
   EXPECT_FALSE(std::filesystem::exists(tmp / "missing"));
 }
 
-// ---- picture
-// --------------------------------------------------------------------------------------------------------
+// ---- picture ----------------------------------------------------------------------------------------------------
 
 size_t count(const std::string& text, const std::string& what) {
   size_t n = 0;
@@ -89,8 +86,8 @@ TEST(CurveSvg, DrawsEverySeriesWithAxesAndLegend) {
     b.push_back(4 * std::exp(-i / 60.0) + 0.6);
   }
   a[50] = NAN;
-  std::string svg = curve_svg({{"train <1>", x, a}, {"valid", x, b}},
-                              {.title = "Loss & more", .y_label = "loss", .smoothing = 0.9});
+  std::string svg =
+      curve_svg({{"train <1>", x, a}, {"valid", x, b}}, {.title = "Loss & more", .y_label = "loss", .smoothing = 0.9});
   EXPECT_THAT(svg, AllOf(HasSubstr("Loss &amp; more"), HasSubstr("train &lt;1&gt;"), HasSubstr(">valid<"),
                          HasSubstr(">10k<"), Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
   EXPECT_EQ(count(svg, "<path fill=\"none\" stroke=\""), 4u);  // raw and smooth for both
@@ -120,8 +117,7 @@ TEST(CurveSvg, OddData) {
   EXPECT_THROW(curve_svg({}, {.smoothing = 1}), ValueError);
 }
 
-// ---- progress
-// -------------------------------------------------------------------------------------------------------
+// ---- progress ---------------------------------------------------------------------------------------------------
 
 struct Pipe {
   Pipe() {
@@ -153,8 +149,7 @@ TEST(Progress, PlainLinesWhereThereIsNoTerminal) {
 TEST(Progress, NeverWiderThanTheTerminal) {
   Pipe pipe;
   {
-    Progress bar(10, "training the long name",
-                 {.fd = pipe.ends[1], .redraw_seconds = 0, .width = 30, .tty = 1});
+    Progress bar(10, "training the long name", {.fd = pipe.ends[1], .redraw_seconds = 0, .width = 30, .tty = 1});
     for (int i = 1; i <= 10; ++i) bar.update(i, "loss 1.25, accuracy 0.75");
   }
   std::string out = pipe.all();

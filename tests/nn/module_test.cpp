@@ -54,7 +54,9 @@ TEST(Module, StateDictRejectsWhatDoesNotFitAndChangesNothing) {
     m.load_state_dict(state);
     FAIL() << "accepted";
   } catch (const ValueError& e) {
-    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("missing in.bias [7]"), testing::HasSubstr("in.weight is [7, 5], the file has [7, 6]"), testing::HasSubstr("unexpected other [1]")));
+    EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr("missing in.bias [7]"),
+                                         testing::HasSubstr("in.weight is [7, 5], the file has [7, 6]"),
+                                         testing::HasSubstr("unexpected other [1]")));
   }
   EXPECT_TRUE(bitwise_equal(before, m.flat()));
 }

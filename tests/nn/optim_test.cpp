@@ -67,9 +67,11 @@ void nadam(Element& e, double g, double lr, int t) {
 }
 void radam(Element& e, double g, double lr, int t) {
   means(e, g, 0.9, 0.8);
-  double longest = 2 / (1 - 0.8) - 1, length = longest - 2 * t * std::pow(0.8, t) / seen(0.8, t), step = e.s[0] / seen(0.9, t);
+  double longest = 2 / (1 - 0.8) - 1, length = longest - 2 * t * std::pow(0.8, t) / seen(0.8, t),
+         step = e.s[0] / seen(0.9, t);
   if (length > 5)
-    step *= std::sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) * std::sqrt(seen(0.8, t)) / (std::sqrt(e.s[1]) + 1e-6);
+    step *= std::sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) *
+            std::sqrt(seen(0.8, t)) / (std::sqrt(e.s[1]) + 1e-6);
   e.p -= lr * step;
 }
 void adamax(Element& e, double g, double lr, int t) {
@@ -121,7 +123,11 @@ const std::vector<Method>& methods() {
       {"Adagrad", Adagrad{0.1, 0.1, 1e-6, 0.05, 0.2}, {"sum"}, false, adagrad, 0.2},
       {"Adadelta", Adadelta{0.1, 0.9, 1e-4, 0.05}, {"square_avg", "acc_delta"}, false, adadelta},
       {"RMSprop", RMSprop{0.1, 0.9, 1e-6, 0.05}, {"square_avg"}, false, rmsprop},
-      {"RMSpropCentered", RMSprop{0.1, 0.9, 1e-6, 0.05, 0.5, true}, {"square_avg", "grad_avg", b}, false, rmsprop_centered},
+      {"RMSpropCentered",
+       RMSprop{0.1, 0.9, 1e-6, 0.05, 0.5, true},
+       {"square_avg", "grad_avg", b},
+       false,
+       rmsprop_centered},
       {"SGD", SGD{0.1, 0, 0, 0.05}, {}, false, sgd},
       {"SGDnesterov", SGD{0.1, 0.9, 0.3, 0.05, true}, {b}, false, sgd_momentum},
       {"Lion", Lion{0.1, 0.9, 0.99, 0.05}, {m}, true, lion}};
@@ -132,7 +138,8 @@ class EveryOptimizer : public ::testing::TestWithParam<size_t> {
  protected:
   const Method& method = methods()[GetParam()];
 };
-INSTANTIATE_TEST_SUITE_P(, EveryOptimizer, ::testing::Range(size_t(0), methods().size()), [](const auto& i) { return methods()[i.param].name; });
+INSTANTIATE_TEST_SUITE_P(, EveryOptimizer, ::testing::Range(size_t(0), methods().size()),
+                         [](const auto& i) { return methods()[i.param].name; });
 
 TEST_P(EveryOptimizer, FollowsItsRule) {
   Mlp m;
@@ -214,7 +221,8 @@ TEST(Optimizer, MatchesPatternsOfGroups) {
   Mlp m;
   m.init(0, f64);
   Tensor before = m.flat().contiguous_copy(), zero = Tensor::zeros(m.flat().shape(), f64);
-  Optimizer o(m, AdamW{.lr = 0.1, .weight_decay = 0.5}, {{.pattern = "*.bias", .weight_decay = 0}, {.pattern = "out.*", .lr_scale = 0.1}});
+  Optimizer o(m, AdamW{.lr = 0.1, .weight_decay = 0.5},
+              {{.pattern = "*.bias", .weight_decay = 0}, {.pattern = "out.*", .lr_scale = 0.1}});
   o.step(zero);
   for (int64_t i = 0; i < m.flat().numel(); ++i) {
     double keep = i < kBias ? 1 - 0.1 * 0.5 : i < kOut ? 1 : 1 - 0.01 * 0.5;

@@ -46,16 +46,14 @@ TEST(Safetensors, BytesAreThoseOfThePythonPackageUpToHeaderPadding) {
   // As safetensors.numpy.save writes {"b": int32 [2], "a": float32 [1]}: data ordered by element size, then
   // name.
   auto bytes = safetensors_bytes(
-      {{"b", Tensor::from(std::vector<int32_t>{1, 2})}, {"a", Tensor::from(std::vector<float>{1.f})}},
-      {{"k", "v"}});
+      {{"b", Tensor::from(std::vector<int32_t>{1, 2})}, {"a", Tensor::from(std::vector<float>{1.f})}}, {{"k", "v"}});
   uint64_t n;
   std::memcpy(&n, bytes.data(), 8);
   std::string header(reinterpret_cast<char*>(bytes.data()) + 8, n);
   EXPECT_EQ((8 + n) % 64, 0u);
   header.erase(header.find_last_not_of(' ') + 1);
-  EXPECT_EQ(
-      header,
-      R"({"__metadata__":{"k":"v"},"a":{"data_offsets":[0,4],"dtype":"F32","shape":[1]},"b":{"data_offsets":[4,12],"dtype":"I32","shape":[2]}})");
+  EXPECT_EQ(header, R"({"__metadata__":{"k":"v"},"a":{"data_offsets":[0,4],"dtype":"F32","shape":[1]},)"
+                    R"("b":{"data_offsets":[4,12],"dtype":"I32","shape":[2]}})");
   EXPECT_EQ(bytes.size(), 8 + n + 12);
 }
 
@@ -79,10 +77,9 @@ TEST(Safetensors, MisalignedDataAreCopied) {
   float v[2] = {1.5f, -2.f};
   std::string data = "\x07" + std::string(reinterpret_cast<char*>(v), 8);
   TempFolder tmp;
-  put(tmp / "a",
-      container(
-          R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"x":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})",
-          data));
+  put(tmp / "a", container(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                           R"("x":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})",
+                           data));
   auto file = Safetensors::open(tmp / "a");
   EXPECT_EQ(reinterpret_cast<uintptr_t>(file.tensor("x").raw()) % 4, 0u);
   EXPECT_EQ(file.tensor("x").to_vector<float>(), (std::vector<float>{1.5f, -2.f}));
@@ -91,8 +88,8 @@ TEST(Safetensors, MisalignedDataAreCopied) {
 
 TEST(Safetensors, StridedTensorsAreStoredRowMajor) {
   Tensor x = Tensor::from(std::vector<float>{1, 2, 3, 4, 5, 6}, {2, 3});
-  auto bytes = safetensors_bytes(
-      {{"t", x.transposed()}, {"s", x.slice(1, 1, 3)}, {"b", x.slice(0, 0, 1).broadcast_to({2, 3})}});
+  auto bytes =
+      safetensors_bytes({{"t", x.transposed()}, {"s", x.slice(1, 1, 3)}, {"b", x.slice(0, 0, 1).broadcast_to({2, 3})}});
   auto file = Safetensors::parse(std::span<const std::byte>(bytes));
   EXPECT_EQ(file.tensor("t").to_vector<float>(), (std::vector<float>{1, 4, 2, 5, 3, 6}));
   EXPECT_EQ(file.tensor("s").to_vector<float>(), (std::vector<float>{2, 3, 5, 6}));
@@ -100,14 +97,14 @@ TEST(Safetensors, StridedTensorsAreStoredRowMajor) {
 }
 
 TEST(Safetensors, NarrowIntegersAreWidenedAndStrangeFloatsRefusedByName) {
-  std::string data =
-      "\xff\x01" + std::string("\xfe\xff", 2) + std::string("\xff\xff\xff\xff", 4) + zeros(8) + zeros(1);
-  auto file = Safetensors::parse(bytes_of(
-      data = container(
-          R"({"c":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},"s":{"dtype":"I16","shape":[1],"data_offsets":[2,4]},)"
-          R"("u":{"dtype":"U32","shape":[1],"data_offsets":[4,8]},"w":{"dtype":"U64","shape":[1],"data_offsets":[8,16]},)"
-          R"("f":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[16,17]}})",
-          data)));
+  std::string data = "\xff\x01" + std::string("\xfe\xff", 2) + std::string("\xff\xff\xff\xff", 4) + zeros(8) + zeros(1);
+  auto file =
+      Safetensors::parse(bytes_of(data = container(R"({"c":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},)"
+                                                   R"("s":{"dtype":"I16","shape":[1],"data_offsets":[2,4]},)"
+                                                   R"("u":{"dtype":"U32","shape":[1],"data_offsets":[4,8]},)"
+                                                   R"("w":{"dtype":"U64","shape":[1],"data_offsets":[8,16]},)"
+                                                   R"("f":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[16,17]}})",
+                                                   data)));
   EXPECT_EQ(file.tensor("c").to_vector<int32_t>(), (std::vector<int32_t>{-1, 1}));
   EXPECT_EQ(file.tensor("s").to_vector<int32_t>(), (std::vector<int32_t>{-2}));
   EXPECT_EQ(file.tensor("u").to_vector<int64_t>(), (std::vector<int64_t>{4294967295}));
@@ -134,9 +131,9 @@ TEST(Safetensors, MalformedFilesAreRefusedWithTheReason) {
       {container("{}}", ""), "no JSON"},
       {container("{\"\xff\":1}", ""), "no JSON"},
       {container("{\"a\":" + std::string(40, '[') + std::string(40, ']') + "}", ""), "nested too deeply"},
-      {container(
-           R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
-           zeros(1)),
+      {container(R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                 R"("t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                 zeros(1)),
        "'t' occurs twice"},
       {container(R"({"t":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}})", zeros(1)),
        "'dtype' occurs twice"},
@@ -162,11 +159,10 @@ TEST(Safetensors, MalformedFilesAreRefusedWithTheReason) {
       {container(one("F32", "[1]", "[0]"), zeros(4)), "data_offsets must be"},
       {container(one("F32", "[1]", "[0,4]"), zeros(3)), "end at byte 4 of the data section, which has 3"},
       {container(one("F32", "[1]", "[0,4]"), zeros(6)), "last 2 bytes belong to no tensor"},
-      {container(one("F32", "[1]", "[2,6]"), zeros(6)),
-       "bytes 0 to 2 of the data section belong to no tensor"},
-      {container(
-           R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})",
-           zeros(5)),
+      {container(one("F32", "[1]", "[2,6]"), zeros(6)), "bytes 0 to 2 of the data section belong to no tensor"},
+      {container(R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},)"
+                 R"("b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})",
+                 zeros(5)),
        "'a' and 'b' overlap at byte 2"},
       {container("{}", "x"), "last 1 bytes"},
   };
@@ -179,17 +175,14 @@ TEST(Safetensors, MalformedFilesAreRefusedWithTheReason) {
 }
 
 TEST(Safetensors, EveryTruncationOfAGoodFileIsRefused) {
-  auto bytes =
-      safetensors_bytes({{"a", Tensor::full({3}, 1)}, {"b", Tensor::full({2, 2}, 1, i64)}}, {{"k", "v"}});
+  auto bytes = safetensors_bytes({{"a", Tensor::full({3}, 1)}, {"b", Tensor::full({2, 2}, 1, i64)}}, {{"k", "v"}});
   for (size_t n = 0; n < bytes.size(); ++n)
     EXPECT_THROW(Safetensors::parse(std::span<const std::byte>(bytes.data(), n)), IoError) << n;
 }
 
 TEST(Safetensors, ABooleanOtherThanZeroOrOneIsRefused) {
-  std::string file =
-      container(R"({"m":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", std::string("\0\1\2", 3));
-  EXPECT_THAT(message_of<IoError>([&] { Safetensors::parse(bytes_of(file)).tensor("m"); }),
-              HasSubstr("byte 2 is 2"));
+  std::string file = container(R"({"m":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}})", std::string("\0\1\2", 3));
+  EXPECT_THAT(message_of<IoError>([&] { Safetensors::parse(bytes_of(file)).tensor("m"); }), HasSubstr("byte 2 is 2"));
 }
 
 TEST(Safetensors, AnAbsentTensorNamesSimilarOnes) {
@@ -223,8 +216,7 @@ TEST(Safetensors, ReadsTheGoldenFiles) {
     auto again = Safetensors::parse(std::span<const std::byte>(again_bytes));
     ASSERT_EQ(again.metadata(), file.metadata()) << item.path();
     ASSERT_EQ(again.entries().size(), all.size());
-    for (auto& [name, t] : all)
-      ASSERT_TRUE(bitwise_equal(t, again.tensor(name))) << item.path() << " " << name;
+    for (auto& [name, t] : all) ASSERT_TRUE(bitwise_equal(t, again.tensor(name))) << item.path() << " " << name;
     ++files;
     tensors += int(all.size());
   }

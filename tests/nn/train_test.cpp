@@ -32,7 +32,8 @@ Dataset blobs() {
             for (int64_t i = 0; i < n; ++i) {
               int label = int(samples[size_t(i)] % 4);
               y.data<int32_t>()[i] = label;
-              for (int k = 0; k < 8; ++k) x.data<float>()[i * 8 + k] = float(random[size_t(i)].uniform(-0.5, 0.5) + (k % 4 == label));
+              for (int k = 0; k < 8; ++k)
+                x.data<float>()[i * 8 + k] = float(random[size_t(i)].uniform(-0.5, 0.5) + (k % 4 == label));
             }
             return std::map<std::string, Tensor>{{"x", x}, {"y", y}};
           }};
@@ -48,7 +49,9 @@ struct Training {
     o.schedule = cosine_schedule(60, 5);
     o.ema_decay = 0.9;
     o.seed = 9;
-    step = std::make_unique<TrainStep>(net, AdamW{.lr = 0.02}, [this](Graph& g, const Batch& b) { return cross_entropy(net(g.input("x", b["x"])), g.input("y", b["y"])); }, o);
+    step = std::make_unique<TrainStep>(
+        net, AdamW{.lr = 0.02},
+        [this](Graph& g, const Batch& b) { return cross_entropy(net(g.input("x", b["x"])), g.input("y", b["y"])); }, o);
   }
 };
 
@@ -108,8 +111,11 @@ TEST(BatchNorm, TrainingMovesTheRunningStatisticsAndEvaluationUsesThem) {
   Normed m;
   m.init(0, f64);
   Batch batch;
-  batch.tensors["x"] = Tensor::from<double>({1, 2, 3, 6, 0, 0, 4, 4}, {2, 2, 2});  // channel 0: 1 2 0 0, channel 1: 3 6 4 4
-  TrainStep step(m, SGD{.lr = 0}, [&](Graph& g, const Batch& b) { return sum(square(m.norm(g.input("x", b["x"]), true) + 1.0)); }, {.accumulate = 2});
+  batch.tensors["x"] =
+      Tensor::from<double>({1, 2, 3, 6, 0, 0, 4, 4}, {2, 2, 2});  // channel 0: 1 2 0 0, channel 1: 3 6 4 4
+  TrainStep step(m, SGD{.lr = 0},
+                 [&](Graph& g, const Batch& b) { return sum(square(m.norm(g.input("x", b["x"]), true) + 1.0)); },
+                 {.accumulate = 2});
   double mean[] = {0.75, 4.25}, biased[] = {0.6875, 1.1875};
   EXPECT_NEAR(step(batch), 8 + 4 * (0.6875 / 0.68751 + 1.1875 / 1.18751), 1e-4);  // sum of y^2 and of ones
   step(batch);  // every batch counts, whatever is accumulated
@@ -142,12 +148,14 @@ void train(const std::string& folder, int64_t steps) {
   if (auto found = saved.latest()) {
     Checkpoint c = load_checkpoint(found->path);
     r.step->load_state(c.tensors);
-    r.loader.restore({.epoch = std::stoll(c.metadata.at("epoch")), .position = std::stoll(c.metadata.at("position")), .seed = 5});
+    r.loader.restore(
+        {.epoch = std::stoll(c.metadata.at("epoch")), .position = std::stoll(c.metadata.at("position")), .seed = 5});
   }
   while (r.step->batches() < steps) {
     (*r.step)(r.loader.next());
     LoaderState s = r.loader.state();
-    saved.save(r.step->batches(), r.step->state(), {{"epoch", std::to_string(s.epoch)}, {"position", std::to_string(s.position)}});
+    saved.save(r.step->batches(), r.step->state(),
+               {{"epoch", std::to_string(s.epoch)}, {"position", std::to_string(s.position)}});
   }
 }
 
@@ -174,7 +182,8 @@ TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
   auto start = std::chrono::steady_clock::now();
   waitpid(child(whole), &status, 0);
   ASSERT_EQ(status, 0);
-  int64_t microseconds = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
+  int64_t microseconds =
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start).count();
   RandomStream random{uint64_t(getpid())};
   int kills = 0;
   for (int attempt = 0; attempt < 200; ++attempt) {
@@ -189,7 +198,8 @@ TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
   ASSERT_TRUE(WIFEXITED(status));
   ASSERT_EQ(WEXITSTATUS(status), 0);
   EXPECT_GT(kills, 0);
-  Checkpoint a = load_checkpoint(CheckpointFolder(whole).path_of(kSteps)), b = load_checkpoint(CheckpointFolder(broken).path_of(kSteps));
+  Checkpoint a = load_checkpoint(CheckpointFolder(whole).path_of(kSteps)),
+             b = load_checkpoint(CheckpointFolder(broken).path_of(kSteps));
   ASSERT_EQ(a.tensors.size(), b.tensors.size());
   for (auto& [name, t] : a.tensors) EXPECT_TRUE(bitwise_equal(t, b.tensors.at(name))) << name;
   fs::remove_all(base);

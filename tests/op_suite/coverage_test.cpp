@@ -20,7 +20,8 @@ TEST(OpCoverage, EveryFileInOpsRegistersAndHasADifferentiableSample) {
   std::filesystem::path ops = std::filesystem::path(root ? root : ".") / "ops";
   ASSERT_TRUE(std::filesystem::exists(ops)) << "run in the source folder, or set WHENCE_SOURCE_DIR";
   // Files without an op of their own: lowerings to other ops, and helpers.
-  const std::set<std::string> none{"ops/ctc.cpp", "ops/einsum.cpp", "ops/fused.cpp", "ops/linear_rules.cpp", "ops/resize.cpp"};
+  const std::set<std::string> none{"ops/ctc.cpp", "ops/einsum.cpp", "ops/fused.cpp", "ops/linear_rules.cpp",
+                                   "ops/resize.cpp"};
   std::map<std::string, std::vector<const OpDef*>> by_file;
   for (const OpDef* op : all_ops()) by_file[op->file].push_back(op);
   for (const auto& entry : std::filesystem::directory_iterator(ops)) {
@@ -35,13 +36,15 @@ TEST(OpCoverage, EveryFileInOpsRegistersAndHasADifferentiableSample) {
       EXPECT_FALSE(mentions) << name << " registers ops now: take it off the list";
       continue;
     }
-    EXPECT_FALSE(registered.empty()) << name << " registers no op" << (mentions ? " although it says REGISTER_OP: was it linked?" : "");
+    EXPECT_FALSE(registered.empty()) << name << " registers no op"
+                                     << (mentions ? " although it says REGISTER_OP: was it linked?" : "");
     bool wanted = false, sampled = false;
     for (const OpDef* op : registered) {
       wanted |= !op->traits.nondifferentiable && !op->traits.leaf && !op->traits.blocks_gradient;
       if (!op->samples) continue;
       for (const Sample& s : op->samples())
-        for (size_t i = 0; i < s.in.size(); ++i) sampled |= s.in[i].dtype == f64 && s.in[i].shape.numel() > 0 && !(op->traits.sinks >> i & 1);
+        for (size_t i = 0; i < s.in.size(); ++i)
+          sampled |= s.in[i].dtype == f64 && s.in[i].shape.numel() > 0 && !(op->traits.sinks >> i & 1);
     }
     EXPECT_TRUE(sampled || !wanted) << name << " has no sample with a differentiable operand";
   }
@@ -50,7 +53,8 @@ TEST(OpCoverage, EveryFileInOpsRegistersAndHasADifferentiableSample) {
 TEST(OpCoverage, EveryPublicOpHasARuleOrABody) {
   for (const OpDef* op : all_ops()) {
     if (op->traits.leaf || op->traits.nondifferentiable || op->traits.backward || op->traits.blocks_relevance) continue;
-    EXPECT_NE(op->relevance != nullptr, op->body != nullptr) << op->name << " in " << op->file << " needs a relevance rule or a body, not both";
+    EXPECT_NE(op->relevance != nullptr, op->body != nullptr)
+        << op->name << " in " << op->file << " needs a relevance rule or a body, not both";
   }
 }
 
@@ -64,7 +68,8 @@ TEST(OpSuiteItself, NamesOpSampleAndNumbers) {
   Sample sample = broken.samples()[0];
   whence::suite::Failures failures = whence::suite::check_gradient(broken, sample);
   ASSERT_FALSE(failures.empty());
-  EXPECT_THAT(failures[0], ::testing::HasSubstr("[mul] sample 'same' layout contiguous, direction 0 of a: the vjp gives "));
+  EXPECT_THAT(failures[0],
+              ::testing::HasSubstr("[mul] sample 'same' layout contiguous, direction 0 of a: the vjp gives "));
   EXPECT_THAT(failures[0], ::testing::HasSubstr("central differences "));
 }
 
@@ -80,19 +85,36 @@ TEST(OpSuiteItself, NoticesWhatAKernelDoesToMemory) {
   KernelFn sound = [](const KernelCall& k) { copy(k.in[0], k.out[0]); };
   EXPECT_TRUE(failures_of(sound).empty());
   // One byte too many: the buffers of these tests have room for it.
-  EXPECT_THAT(failures_of([](const KernelCall& k) { copy(k.in[0], k.out[0]); static_cast<std::byte*>(k.out[0].data)[k.out[0].numel() * int64_t(size_of(k.out[0].dtype))] = std::byte{1}; }),
+  EXPECT_THAT(failures_of([](const KernelCall& k) {
+                copy(k.in[0], k.out[0]);
+                static_cast<std::byte*>(k.out[0].data)[k.out[0].numel() * int64_t(size_of(k.out[0].dtype))] =
+                    std::byte{1};
+              }),
               Contains(HasSubstr("outside the buffer of result 0")));
-  EXPECT_THAT(failures_of([](const KernelCall& k) { copy(k.in[0], k.out[0]); static_cast<std::byte*>(k.in[0].data)[-1] = std::byte{1}; }), Contains(HasSubstr("around contiguous input 0")));
-  EXPECT_THAT(failures_of([](const KernelCall& k) { View in = k.in[0], out = k.out[0]; in.shape = out.shape = {3}; copy(in, out); }), Contains(HasSubstr("depends on what its buffer held")));
+  EXPECT_THAT(failures_of([](const KernelCall& k) {
+                copy(k.in[0], k.out[0]);
+                static_cast<std::byte*>(k.in[0].data)[-1] = std::byte{1};
+              }),
+              Contains(HasSubstr("around contiguous input 0")));
+  EXPECT_THAT(failures_of([](const KernelCall& k) {
+                View in = k.in[0], out = k.out[0];
+                in.shape = out.shape = {3};
+                copy(in, out);
+              }),
+              Contains(HasSubstr("depends on what its buffer held")));
 }
 
 TEST(OpSuiteItself, NoticesARuleThatLosesOrMisroutesRelevance) {
   using ::testing::HasSubstr;
   OpDef op = op_named("add");
   Sample sample = op.samples()[0];
-  op.relevance = [](SweepCtx& c) { if (c.needs(0)) c.give(0, c.reduce_to(c.d(), 0)); };  // conserves, goes to the wrong place
+  op.relevance = [](SweepCtx& c) {
+    if (c.needs(0)) c.give(0, c.reduce_to(c.d(), 0));
+  };  // conserves, goes to the wrong place
   EXPECT_FALSE(whence::suite::check_oracle(op, sample).empty());
-  op.relevance = [](SweepCtx& c) { if (c.needs(0)) c.give(0, c.reduce_to(c.d() * 0.5, 0)); };
+  op.relevance = [](SweepCtx& c) {
+    if (c.needs(0)) c.give(0, c.reduce_to(c.d() * 0.5, 0));
+  };
   whence::suite::Failures lost = whence::suite::check_ledger(op, sample);
   ASSERT_FALSE(lost.empty());
   EXPECT_THAT(lost[0], HasSubstr("is missing"));

@@ -47,7 +47,8 @@ double by_paths(const std::vector<double>& v, int b, int blank) {
 Var loss_of(Graph& g, const std::vector<double>& v, CtcOptions o, Var* x = nullptr) {
   Var in = g.input("logits", Tensor::from(v, {kTime, kBatch, kClasses}));
   if (x) *x = in;
-  return ctc_loss(in, g.constant(Tensor::from(kTargets, {kBatch, 2})), g.constant(Tensor::from(kRows)), g.constant(Tensor::from(kLabels)), o);
+  return ctc_loss(in, g.constant(Tensor::from(kTargets, {kBatch, 2})), g.constant(Tensor::from(kRows)),
+                  g.constant(Tensor::from(kLabels)), o);
 }
 
 TEST(Ctc, IsTheSumOverAllPaths) {
@@ -61,7 +62,8 @@ TEST(Ctc, IsTheSumOverAllPaths) {
 TEST(Ctc, ReducesAsItSays) {
   Graph g(Graph::Mode::immediate);
   double sum = 0, mean = 0;
-  for (int b = 0; b < 3; ++b) sum += by_paths(logits(), b, 0), mean += by_paths(logits(), b, 0) / double(kLabels[size_t(b)]) / kBatch;
+  for (int b = 0; b < 3; ++b)
+    sum += by_paths(logits(), b, 0), mean += by_paths(logits(), b, 0) / double(kLabels[size_t(b)]) / kBatch;
   EXPECT_NEAR(loss_of(g, logits(), {.zero_infinity = true, .reduction = Reduction::sum}).value().item(), sum, 1e-12);
   EXPECT_NEAR(loss_of(g, logits(), {.zero_infinity = true}).value().item(), mean, 1e-12);
 }
@@ -70,7 +72,8 @@ TEST(Ctc, GradientByDifferencesAndNoneWhereNothingFits) {
   for (bool zero_infinity : {true, false}) {
     Graph g(Graph::Mode::immediate);
     Var x, y = loss_of(g, logits(), {.zero_infinity = zero_infinity, .reduction = Reduction::none}, &x);
-    std::vector<double> d = grad(sum(y * g.constant(Tensor::from<double>({1, -2, 3, 1}))), x).value().to_vector<double>();
+    std::vector<double> d =
+        grad(sum(y * g.constant(Tensor::from<double>({1, -2, 3, 1}))), x).value().to_vector<double>();
     const double weight[] = {1, -2, 3};
     for (int i = 0; i < kTime * kBatch * kClasses; ++i) {
       int b = i / kClasses % kBatch;

@@ -45,7 +45,7 @@ struct Now : Graph {  // an immediate graph with short names
   Var in(const Shape& s, uint64_t seed) { return input("in" + std::to_string(seed), randn(s, seed)); }
 };
 
-// ---- reductions and softmax ---------------------------------------------------------------------------------------------
+// ---- reductions and softmax ---------------------------------------------------------------------------------------
 
 TEST(Extrema, TheFirstOfEqualsTakesGradientAndRelevance) {
   Now g;
@@ -65,7 +65,8 @@ TEST(Logsumexp, RowsOfMinusInfinityHaveNoGradient) {
 
 TEST(Softmax, MaskedEntriesTakeNoRelevance) {
   Now g;
-  Var x = g.in({3, 4}, 1), seen = g.constant(Tensor::from<int64_t>({1, 1, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1}, {3, 4}).to(boolean));
+  Var x = g.in({3, 4}, 1),
+      seen = g.constant(Tensor::from<int64_t>({1, 1, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1}, {3, 4}).to(boolean));
   Var m = where(seen, x, g.constant(-std::numeric_limits<double>::infinity(), f64)), y = softmax(m);
   Var r = g.constant(randn({3, 4}, 2));
   Tensor got = relevance(y, x, lrp::RuleSet(), r).value();
@@ -75,7 +76,7 @@ TEST(Softmax, MaskedEntriesTakeNoRelevance) {
   EXPECT_NEAR(got.item(0), x.value().item(0) * (r.value().item(0) - y.value().item(0) * total), 1e-14);
 }
 
-// ---- norms --------------------------------------------------------------------------------------------------------------
+// ---- norms --------------------------------------------------------------------------------------------------------
 
 TEST(LayerNorm, BiasWithoutWeight) {
   Now g;
@@ -88,12 +89,13 @@ TEST(LayerNorm, ThePlainVjpWouldLoseAllRelevance) {  // degree 0 as written: hen
   lrp::Rule exact;
   exact.eps = 0;
   Var x = g.in({4, 16}, 1), y = layer_norm(x, {}, {}, 0), r = g.constant(randn({4, 16}, 2));
-  double in = sum(relevance(y, x, lrp::RuleSet("exact", exact), r)).value().item(), plain = sum(x * grad(y, x, r / y)).value().item(), out = sum(r).value().item();
+  double in = sum(relevance(y, x, lrp::RuleSet("exact", exact), r)).value().item(),
+         plain = sum(x * grad(y, x, r / y)).value().item(), out = sum(r).value().item();
   EXPECT_NEAR(in, out, 1e-9 * std::fabs(out));
   EXPECT_NEAR(plain, 0, 1e-9 * std::fabs(out));
 }
 
-// ---- attention ------------------------------------------------------------------------------------------------------------
+// ---- attention ----------------------------------------------------------------------------------------------------
 
 TEST(Attention, HeadsThatAreViewsEqualCopies) {
   const int64_t B = 2, T = 5, H = 3, D = 4;
@@ -139,8 +141,10 @@ TEST(Attention, ABiasThatIsDataTakesItsShare) {
   lrp::RuleSet rules("exact", exact);
   Var q = g.in({1, 2, 3, 4}, 1), k = g.in({1, 2, 3, 4}, 2), v = g.in({1, 2, 3, 4}, 3), bias = g.in({2, 1, 3}, 4);
   Var y = attention(q, k, v, {.bias = bias}), seed = g.constant(randn(y.shape(), 5));
-  std::vector<Var> in{q, k, v, bias}, fast = relevance(y, in, rules, seed), slow = relevance(y, in, rules, seed, {.inline_fused = true});
-  for (size_t i = 0; i < in.size(); ++i) EXPECT_LT(max_abs_diff(fast[i].value(), slow[i].value()), 1e-11 * std::max(1.0, largest(slow[i].value()))) << i;
+  std::vector<Var> in{q, k, v, bias}, fast = relevance(y, in, rules, seed),
+                                      slow = relevance(y, in, rules, seed, {.inline_fused = true});
+  for (size_t i = 0; i < in.size(); ++i)
+    EXPECT_LT(max_abs_diff(fast[i].value(), slow[i].value()), 1e-11 * std::max(1.0, largest(slow[i].value()))) << i;
 }
 
 TEST(Attention, OverriddenRulesReachItsBody) {
@@ -164,7 +168,7 @@ TEST(Attention, TheErrorNamesTheCallersLine) {
   EXPECT_THAT(text, HasSubstr("fused_test.cpp"));
 }
 
-// ---- losses ---------------------------------------------------------------------------------------------------------------
+// ---- losses -------------------------------------------------------------------------------------------------------
 
 TEST(CrossEntropy, ALabelThatIsNoClassIsNamed) {
   Now g;
@@ -178,7 +182,8 @@ TEST(CrossEntropy, SoftTargetsEqualHardOnes) {
   Now g;
   Var x = g.in({3, 4}, 1), t = g.constant(Tensor::from<int32_t>({0, 3, 1}));
   for (double s : {0.0, 0.2}) {
-    Var hard = cross_entropy(x, t, {.label_smoothing = s}), soft = cross_entropy(x, one_hot(t, 4, f64), {.label_smoothing = s});
+    Var hard = cross_entropy(x, t, {.label_smoothing = s}),
+        soft = cross_entropy(x, one_hot(t, 4, f64), {.label_smoothing = s});
     EXPECT_NEAR(hard.value().item(), soft.value().item(), 1e-14);
     EXPECT_LT(max_abs_diff(grad(hard, x).value(), grad(soft, x).value()), 1e-14);
   }
@@ -196,7 +201,7 @@ TEST(Losses, ATargetThatWouldBroadcastIsRefused) {
   EXPECT_THAT(thrown([&] { mse_loss(g.input("p", {4, 1}), g.input("t", {4})); }), HasSubstr("[4, 1] vs [4]"));
 }
 
-// ---- conv1d -----------------------------------------------------------------------------------------------------------------
+// ---- conv1d -------------------------------------------------------------------------------------------------------
 
 TEST(CausalConv1d, StateContinuesASequence) {
   Now g;
@@ -207,7 +212,7 @@ TEST(CausalConv1d, StateContinuesASequence) {
   EXPECT_THAT(thrown([&] { causal_conv1d(x, w, b, x); }), HasSubstr("state must be [B, K-1, C] = [2, 3, 3]"));
 }
 
-// ---- einsum -----------------------------------------------------------------------------------------------------------------
+// ---- einsum -------------------------------------------------------------------------------------------------------
 
 // The definition: a loop over every assignment of the labels (one letter each, explicit output, no ellipsis).
 Tensor by_loops(const std::string& equation, const std::vector<Tensor>& in) {
@@ -244,10 +249,23 @@ Tensor by_loops(const std::string& equation, const std::vector<Tensor>& in) {
 }
 
 TEST(Einsum, EqualsItsDefinition) {
-  struct { const char* equation; std::vector<Shape> in; } cases[] = {
-      {"ij,jk->ik", {{2, 3}, {3, 4}}}, {"bhqd,bhkd->bhqk", {{2, 3, 4, 5}, {2, 3, 6, 5}}}, {"ij->ji", {{2, 3}}}, {"ij->", {{2, 3}}}, {"ii->i", {{4, 4}}},
-      {"iij->j", {{3, 3, 2}}}, {"iii->", {{3, 3, 3}}}, {"i,j->ij", {{2}, {3}}}, {"i,i->", {{4}, {4}}}, {"ab,ab->ab", {{2, 3}, {2, 3}}}, {"ab,cb->ca", {{2, 3}, {4, 3}}},
-      {"abc,cd,db->ad", {{2, 3, 4}, {4, 5}, {5, 3}}}, {"ij,kl->", {{2, 3}, {4, 2}}}, {"abij,aj->bi", {{2, 3, 4, 5}, {2, 5}}}};
+  struct {
+    const char* equation;
+    std::vector<Shape> in;
+  } cases[] = {{"ij,jk->ik", {{2, 3}, {3, 4}}},
+               {"bhqd,bhkd->bhqk", {{2, 3, 4, 5}, {2, 3, 6, 5}}},
+               {"ij->ji", {{2, 3}}},
+               {"ij->", {{2, 3}}},
+               {"ii->i", {{4, 4}}},
+               {"iij->j", {{3, 3, 2}}},
+               {"iii->", {{3, 3, 3}}},
+               {"i,j->ij", {{2}, {3}}},
+               {"i,i->", {{4}, {4}}},
+               {"ab,ab->ab", {{2, 3}, {2, 3}}},
+               {"ab,cb->ca", {{2, 3}, {4, 3}}},
+               {"abc,cd,db->ad", {{2, 3, 4}, {4, 5}, {5, 3}}},
+               {"ij,kl->", {{2, 3}, {4, 2}}},
+               {"abij,aj->bi", {{2, 3, 4, 5}, {2, 5}}}};
   Now g;
   uint64_t seed = 1;
   for (auto& c : cases) {
@@ -267,7 +285,8 @@ TEST(Einsum, ImplicitOutputAndEllipsis) {
   Now g;
   Var a = g.in({2, 3, 4}, 1), b = g.in({2, 4, 5}, 2), m = g.in({4, 5}, 3);
   Tensor want = matmul(a, b).value();
-  EXPECT_LT(max_abs_diff(einsum("bij,bjk", {a, b}).value(), sum(matmul(a, b), {0}).value()), 1e-12);  // b occurs twice: summed
+  EXPECT_LT(max_abs_diff(einsum("bij,bjk", {a, b}).value(), sum(matmul(a, b), {0}).value()),
+            1e-12);  // b occurs twice: summed
   EXPECT_EQ(einsum("bij,bjk", {a, b}).shape(), (Shape{3, 5}));
   EXPECT_LT(max_abs_diff(einsum("...ij,...jk->...ik", {a, b}).value(), want), 1e-13);
   EXPECT_LT(max_abs_diff(einsum("...ij, jk -> ...ik", {a, m}).value(), matmul(a, m).value()), 1e-13);
@@ -279,7 +298,8 @@ TEST(Einsum, GradientAndRelevanceFlowThrough) {
   Now g;
   lrp::Rule exact;
   exact.eps = 0;
-  Var a = g.in({2, 3, 4}, 1), b = g.in({2, 4, 5}, 2), y = einsum("bij,bjk->bik", {a, b}), z = matmul(a, b), seed = g.constant(randn(z.shape(), 3));
+  Var a = g.in({2, 3, 4}, 1), b = g.in({2, 4, 5}, 2), y = einsum("bij,bjk->bik", {a, b}), z = matmul(a, b),
+      seed = g.constant(randn(z.shape(), 3));
   EXPECT_LT(max_abs_diff(grad(y, a, seed).value(), grad(z, a, seed).value()), 1e-13);
   lrp::RuleSet rules("exact", exact);
   Tensor ry = relevance(y, b, rules, seed).value(), rz = relevance(z, b, rules, seed).value();

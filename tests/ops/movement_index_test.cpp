@@ -64,7 +64,8 @@ TEST(Movement, EveryDtypeMoves) {
   for (DType t : {f32, f64, bf16, f16, i32, i64, u8, boolean}) {
     Now g;
     Var x = g.constant(Tensor::from(Doubles{1, 0, 1, 1}, {2, 2}).to(t));
-    EXPECT_EQ(values(cast(pad(x, {0, 1, 1, 0}, PadMode::constant, 1), f64)), (Doubles{1, 1, 0, 1, 1, 1, 1, 1, 1})) << name_of(t);
+    EXPECT_EQ(values(cast(pad(x, {0, 1, 1, 0}, PadMode::constant, 1), f64)), (Doubles{1, 1, 0, 1, 1, 1, 1, 1, 1}))
+        << name_of(t);
     EXPECT_EQ(values(cast(flip(x, {1}), f64)), (Doubles{0, 1, 1, 1})) << name_of(t);
     EXPECT_EQ(values(cast(repeat(x, {1, 2}), f64)), (Doubles{1, 0, 1, 0, 1, 1, 1, 1})) << name_of(t);
     EXPECT_EQ(values(cast(gather(x, g.ids({1}, {1})), f64)), (Doubles{1, 1})) << name_of(t);
@@ -93,11 +94,18 @@ TEST(Movement, RepeatPrependsAxes) {
 TEST(Indexing, PositionsOutsideAreNamed) {
   Now g;
   Var x = g.in({1, 2, 3, 4, 5, 6}, {3, 2});
-  EXPECT_THAT(thrown([&] { gather(x, g.ids({0, 3}, {2})); }), HasSubstr("[gather] index 3 at position 1 is outside [0, 3)"));
+  EXPECT_THAT(thrown([&] {
+                gather(x, g.ids({0, 3}, {2}));
+              }),
+              HasSubstr("[gather] index 3 at position 1 is outside [0, 3)"));
   EXPECT_THAT(thrown([&] { gather(x, g.ids({-1}, {1})); }), HasSubstr("index -1 at position 0"));
-  EXPECT_THAT(thrown([&] { embedding(g.ids({5}, {1}), x); }), HasSubstr("[embedding] id 5 at position 0 is outside [0, 3)"));
+  EXPECT_THAT(thrown([&] { embedding(g.ids({5}, {1}), x); }),
+              HasSubstr("[embedding] id 5 at position 0 is outside [0, 3)"));
   EXPECT_THAT(thrown([&] { take_along_axis(x, g.ids({2, 0}, {1, 2}), 1); }), HasSubstr("[take_along_axis] index 2"));
-  EXPECT_THAT(thrown([&] { scatter_add(x, g.ids({9, 0}, {1, 2}), g.in({1, 1}, {1, 2}), 0); }), HasSubstr("[scatter_add] index 9"));
+  EXPECT_THAT(thrown([&] {
+                scatter_add(x, g.ids({9, 0}, {1, 2}), g.in({1, 1}, {1, 2}), 0);
+              }),
+              HasSubstr("[scatter_add] index 9"));
   EXPECT_THAT(thrown([&] { segment_sum(x, g.ids({0, 1, 2}, {3}), 0, 2); }), HasSubstr("[segment_sum] index 2"));
   EXPECT_THAT(thrown([&] { one_hot(g.ids({4}, {1}), 4); }), HasSubstr("[one_hot] id 4"));
 }
@@ -136,14 +144,16 @@ TEST(Indexing, SumsOfManyAreEqualForAnyNumberOfThreads) {
     for (int64_t c = 0; c < 9; ++c) want[size_t(at.data<int32_t>()[i] * 9 + c)] += rows.data<float>()[i * 9 + c];
   Now g;
   EXPECT_EQ(segment_sum(g.constant(rows), g.constant(at), 0, 17).value().to_vector<float>(), want);
-  Var base = broadcast_to(g.constant(0.0, f32), {17, 9}), index = broadcast_to(reshape(g.constant(at), {5000, 1}), {5000, 9});
+  Var base = broadcast_to(g.constant(0.0, f32), {17, 9}),
+      index = broadcast_to(reshape(g.constant(at), {5000, 1}), {5000, 9});
   EXPECT_EQ(scatter_add(base, index, g.constant(rows), 0).value().to_vector<float>(), want);
 }
 
 TEST(Indexing, HalvesAreSummedInFloat) {
   Now g;
   Tensor ones = Tensor::full({3000, 1}, 1, bf16);  // bf16 itself stops counting at 256
-  EXPECT_EQ(values(cast(segment_sum(g.constant(ones), g.constant(Tensor::zeros({3000}, i64)), 0, 1), f64)), (Doubles{3008}));
+  EXPECT_EQ(values(cast(segment_sum(g.constant(ones), g.constant(Tensor::zeros({3000}, i64)), 0, 1), f64)),
+            (Doubles{3008}));
 }
 
 TEST(Order, TiesAndNan) {
@@ -202,7 +212,8 @@ TEST(Scan, LogcumsumexpOfNothingIsMinusInfinityWithoutGradient) {
     EXPECT_NEAR(v[4], 1 + std::log(2.0), 1e-6);
     Doubles d = values(grad(sum(y), x)), want{0, 0, 2.5, 0, 0.5};
     for (size_t i = 0; i < d.size(); ++i) EXPECT_NEAR(d[i], want[i], want[i] * 1e-6) << i;
-    EXPECT_EQ(values(logcumsumexp(g.input("y", Tensor::from<double>({0, INFINITY, 3}).to(t)), 0)), (Doubles{0, INFINITY, INFINITY}));
+    EXPECT_EQ(values(logcumsumexp(g.input("y", Tensor::from<double>({0, INFINITY, 3}).to(t)), 0)),
+              (Doubles{0, INFINITY, INFINITY}));
   }
 }
 
@@ -243,7 +254,8 @@ TEST(Random, Moments) {
     EXPECT_NEAR(s, 0.5, 0.01);
     EXPECT_NEAR(moments(bernoulli(g, {100001}, 5, 0.3, t)).first, 0.3, 0.01);
   }
-  EXPECT_TRUE(bitwise_equal(bernoulli(g, {999}, 5, 0.3, f32).value().to(f64), bernoulli(g, {999}, 5, 0.3, f64).value()));
+  EXPECT_TRUE(
+      bitwise_equal(bernoulli(g, {999}, 5, 0.3, f32).value().to(f64), bernoulli(g, {999}, 5, 0.3, f64).value()));
   for (double v : values(uniform(g, {10000}, 9, 2, 3))) EXPECT_TRUE(v >= 2 && v < 3);
   Indices p = integers(permutation(g, 1001, 7));
   EXPECT_EQ(std::set<int64_t>(p.begin(), p.end()).size(), 1001u);
@@ -270,7 +282,8 @@ TEST(Composite, AtanOfTwoInEveryQuadrant) {
   for (size_t i = 0; i < ys.size(); ++i) want.push_back(std::atan2(ys[i], xs[i]));
   Doubles got = values(atan2(g.in(ys, {10}), g.in(xs, {10})));
   for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i], want[i], 1e-15) << ys[i] << ", " << xs[i];
-  expect_gradient([&](Var v) { return atan2(slice(v, 0, 0, 8), slice(v, 0, 8)); }, {1, 1, -1, -1, 0, 2, -2, 0.1, 1, -2, -0.5, 3, 1, 0, 0, -5}, {16});
+  expect_gradient([&](Var v) { return atan2(slice(v, 0, 0, 8), slice(v, 0, 8)); },
+                  {1, 1, -1, -1, 0, 2, -2, 0.1, 1, -2, -0.5, 3, 1, 0, 0, -5}, {16});
 }
 
 TEST(Composite, ActivationsPassAllRelevance) {
@@ -294,7 +307,8 @@ TEST(Composite, WindowsAndTheirAdjoint) {
   EXPECT_EQ(values(unfold(g.in({1, 2, 3, 4, 5}, {5}), 0, 3, 2)), (Doubles{1, 2, 3, 3, 4, 5}));
   EXPECT_THAT(thrown([&] { unfold(g.in({1, 2}, {2}), 0, 3); }), HasSubstr("a window spans 3 elements, the axis has 2"));
   Var image = g.in(v, {2, 1, 7, 6});
-  EXPECT_EQ(values(pixel_shuffle(pixel_unshuffle(pad(image, {0, 0, 0, 0, 0, 1, 0, 0}), 2), 2)), values(pad(image, {0, 0, 0, 0, 0, 1, 0, 0})));
+  EXPECT_EQ(values(pixel_shuffle(pixel_unshuffle(pad(image, {0, 0, 0, 0, 0, 1, 0, 0}), 2), 2)),
+            values(pad(image, {0, 0, 0, 0, 0, 1, 0, 0})));
 }
 
 TEST(Composite, DiagonalsAndTriangles) {

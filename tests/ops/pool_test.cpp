@@ -22,7 +22,9 @@ std::vector<Setting> settings() {
           {{.kernel = {2, 3}, .stride = {1, 2}, .padding = {1, 0}}, 5, 7},
           {{.kernel = {3}, .stride = {2}, .ceil = true}, 8, 6},
           {{.kernel = {3}, .stride = {2}, .padding = {1}, .ceil = true}, 6, 9},
-          {{.kernel = {2}, .stride = {3}, .padding = {1}, .ceil = true}, 7, 8},  // a last window that would begin in the padding
+          {{.kernel = {2}, .stride = {3}, .padding = {1}, .ceil = true},
+           7,
+           8},  // a last window that would begin in the padding
           {{.kernel = {2}, .stride = {2}, .divisor = 3}, 4, 7}};
 }
 
@@ -42,7 +44,8 @@ struct Plain {
 Plain plain(const Tensor& x, const PoolOptions& o) {
   int64_t n[2], k[2], s[2], p[2], d[2], out[2];
   for (size_t i = 0; i < 2; ++i) {
-    n[i] = x.shape()[int(i) + 2], k[i] = one(o.kernel, i, 1), s[i] = one(o.stride, i, k[i]), p[i] = one(o.padding, i, 0), d[i] = one(o.dilation, i, 1);
+    n[i] = x.shape()[int(i) + 2], k[i] = one(o.kernel, i, 1), s[i] = one(o.stride, i, k[i]),
+    p[i] = one(o.padding, i, 0), d[i] = one(o.dilation, i, 1);
     double room = double(n[i] + 2 * p[i] - d[i] * (k[i] - 1) - 1) / double(s[i]);
     out[i] = int64_t(o.ceil ? std::ceil(room) : std::floor(room)) + 1;
     while ((out[i] - 1) * s[i] >= n[i] + p[i]) --out[i];
@@ -100,7 +103,8 @@ TEST(Pool, MaximaAndTheirPositionsAreThoseOfTheLoops) {
     EXPECT_EQ(at.value().to_vector<int64_t>(), want.at);
     // Gradient and relevance: one unit to each winner.
     Tensor winners = Tensor::zeros(x.shape(), f64);
-    for (size_t i = 0; i < want.at.size(); ++i) winners.data<double>()[int64_t(i) / (want.shape[2] * want.shape[3]) * c.H * c.W + want.at[i]] += 1;
+    for (size_t i = 0; i < want.at.size(); ++i)
+      winners.data<double>()[int64_t(i) / (want.shape[2] * want.shape[3]) * c.H * c.W + want.at[i]] += 1;
     EXPECT_TRUE(bitwise_equal(grad(sum(y), v).value(), winners));
     EXPECT_TRUE(bitwise_equal(relevance(y, v, lrp::RuleSet(), ones_like(y)).value(), winners));
   }

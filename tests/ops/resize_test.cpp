@@ -38,7 +38,8 @@ TEST(Resize, LinesStayLines) {
   Now g;
   Var x = g.in({0, 3, 6, 9}, {1, 1, 4});
   expect_near(resize(x, {7}, Resize::linear, true), {0, 1.5, 3, 4.5, 6, 7.5, 9});
-  expect_near(resize(x, {7}, Resize::cubic, true), {0, 1.21875, 3, 4.5, 6, 7.78125, 9});  // bent at the ends, where the outermost cells repeat
+  expect_near(resize(x, {7}, Resize::cubic, true),
+              {0, 1.21875, 3, 4.5, 6, 7.78125, 9});  // bent at the ends, where the outermost cells repeat
   expect_near(resize(x, {2}, Resize::linear), {1.5, 7.5});
   expect_near(resize(x, {2}, Resize::area), {1.5, 7.5});
   expect_near(resize(x, {8}, Resize::linear), {0, 0.75, 2.25, 3.75, 5.25, 6.75, 8.25, 9});

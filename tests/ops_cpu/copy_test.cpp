@@ -11,8 +11,8 @@ namespace whence::cpu {
 namespace {
 
 // Copies a permuted, possibly sliced and broadcast source into a permuted destination.
-template <class U>
-void check_copy(std::vector<int64_t> shape, std::vector<int> source_order, std::vector<int> dest_order, int64_t pad, int broadcast) {
+template <class U> void check_copy(std::vector<int64_t> shape, std::vector<int> source_order,
+                                   std::vector<int> dest_order, int64_t pad, int broadcast) {
   const int rank = int(shape.size());
   std::vector<int64_t> ss(static_cast<size_t>(rank)), ds(ss);
   int64_t s = 1, d = 1;
@@ -40,9 +40,19 @@ void check_copy(std::vector<int64_t> shape, std::vector<int> source_order, std::
   ASSERT_EQ(y, want);
 }
 
-template <class U>
-void all_copies() {
-  for (std::vector<int64_t> shape : std::vector<std::vector<int64_t>>{{}, {1}, {7}, {0, 3}, {3, 5}, {70, 33}, {16, 16}, {2, 65, 130}, {3, 1, 40}, {2, 3, 17, 19}, {5, 4, 3, 2}, {1, 300, 200}}) {
+template <class U> void all_copies() {
+  for (std::vector<int64_t> shape : std::vector<std::vector<int64_t>>{{},
+                                                                      {1},
+                                                                      {7},
+                                                                      {0, 3},
+                                                                      {3, 5},
+                                                                      {70, 33},
+                                                                      {16, 16},
+                                                                      {2, 65, 130},
+                                                                      {3, 1, 40},
+                                                                      {2, 3, 17, 19},
+                                                                      {5, 4, 3, 2},
+                                                                      {1, 300, 200}}) {
     std::vector<int> order(shape.size());
     std::iota(order.begin(), order.end(), 0);
     auto source = order;

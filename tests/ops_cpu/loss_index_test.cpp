@@ -15,8 +15,7 @@ namespace {
 
 using Wide = long double;
 
-template <class T>
-std::vector<T> randoms(int64_t n, unsigned seed, double scale = 1) {
+template <class T> std::vector<T> randoms(int64_t n, unsigned seed, double scale = 1) {
   std::mt19937 rng(seed);
   std::normal_distribution<double> g;
   std::vector<T> v(static_cast<size_t>(n));
@@ -25,8 +24,12 @@ std::vector<T> randoms(int64_t n, unsigned seed, double scale = 1) {
 }
 
 template <class P> class LossIndex : public ::testing::Test {};
-template <class A, class B> struct Pair { using T = A; using I = B; };
-using Types = ::testing::Types<Pair<float, int32_t>, Pair<float, int64_t>, Pair<double, int32_t>, Pair<double, int64_t>>;
+template <class A, class B> struct Pair {
+  using T = A;
+  using I = B;
+};
+using Types =
+    ::testing::Types<Pair<float, int32_t>, Pair<float, int64_t>, Pair<double, int32_t>, Pair<double, int64_t>>;
 TYPED_TEST_SUITE(LossIndex, Types);
 
 TYPED_TEST(LossIndex, CrossEntropy) {
@@ -38,7 +41,8 @@ TYPED_TEST(LossIndex, CrossEntropy) {
       auto x = randoms<T>(rows * V, 1, 5);
       std::vector<I> t(static_cast<size_t>(rows));
       for (int64_t r = 0; r < rows; ++r) t[size_t(r)] = r % 4 == 1 ? I(-100) : I((r * 7) % V);
-      std::vector<T> loss(size_t(rows) + 1, T(-77)), lse(static_cast<size_t>(rows)), g = randoms<T>(rows, 2), dx(x.size()), same = x;
+      std::vector<T> loss(size_t(rows) + 1, T(-77)), lse(static_cast<size_t>(rows)), g = randoms<T>(rows, 2),
+                                                                                     dx(x.size()), same = x;
       EXPECT_EQ(cross_entropy(x.data(), t.data(), loss.data(), lse.data(), rows, V, -100, s), -1);
       EXPECT_EQ(loss.back(), T(-77));
       cross_entropy_backward(x.data(), lse.data(), t.data(), g.data(), 1, T(0.5), dx.data(), rows, V, -100, s);
@@ -48,11 +52,14 @@ TYPED_TEST(LossIndex, CrossEntropy) {
         const T* p = x.data() + r * V;
         Wide sum = 0, total = 0;
         for (int64_t v = 0; v < V; ++v) sum += expl(p[v]), total += p[v];
-        Wide l = logl(sum), want = t[size_t(r)] < 0 ? 0 : (1 - Wide(s)) * (l - p[t[size_t(r)]]) + Wide(s) * (l - total / V);
+        Wide l = logl(sum),
+             want = t[size_t(r)] < 0 ? 0 : (1 - Wide(s)) * (l - p[t[size_t(r)]]) + Wide(s) * (l - total / V);
         ASSERT_NEAR(lse[size_t(r)], double(l), tol * 20);
         ASSERT_NEAR(loss[size_t(r)], double(want), tol * 20);
         for (int64_t v = 0; v < V; ++v) {
-          Wide d = t[size_t(r)] < 0 ? 0 : 0.5L * g[size_t(r)] * (expl(p[v]) / sum - (v == t[size_t(r)] ? 1 - Wide(s) : 0) - Wide(s) / V);
+          Wide d = t[size_t(r)] < 0
+                       ? 0
+                       : 0.5L * g[size_t(r)] * (expl(p[v]) / sum - (v == t[size_t(r)] ? 1 - Wide(s) : 0) - Wide(s) / V);
           ASSERT_NEAR(dx[size_t(r * V + v)], double(d), tol * 10);
         }
       }
@@ -71,15 +78,19 @@ TYPED_TEST(LossIndex, CrossEntropy) {
 TYPED_TEST(LossIndex, GatherAndScatter) {
   using T = typename TypeParam::T;
   using I = typename TypeParam::I;
-  struct Case { int64_t count, width, n; };
+  struct Case {
+    int64_t count, width, n;
+  };
   for (Case c : {Case{5, 3, 7}, {1, 1, 1}, {5, 17, 0}, {100, 64, 3000}, {4, 0, 3}, {50, 33, 5000}}) {
     auto table = randoms<T>(c.count * c.width, 1), rows = randoms<T>(c.n * c.width, 2);
     std::vector<I> index;
-    for (int64_t i = 0; i < c.n; ++i) index.push_back(I((i * 7 + i / 3) % c.count));  // every row comes up, 2 (skipped) too
+    for (int64_t i = 0; i < c.n; ++i)
+      index.push_back(I((i * 7 + i / 3) % c.count));  // every row comes up, 2 (skipped) too
     std::vector<T> out(size_t(c.n * c.width));
     EXPECT_EQ(gather_rows(table.data(), c.count, c.width, index.data(), c.n, out.data()), -1);
     for (int64_t i = 0; i < c.n; ++i)
-      for (int64_t j = 0; j < c.width; ++j) ASSERT_EQ(out[size_t(i * c.width + j)], table[size_t(index[size_t(i)] * c.width + j)]);
+      for (int64_t j = 0; j < c.width; ++j)
+        ASSERT_EQ(out[size_t(i * c.width + j)], table[size_t(index[size_t(i)] * c.width + j)]);
     std::vector<std::vector<T>> sums;
     for (int threads : {1, 2, 4}) {
       set_num_threads(threads);
@@ -90,7 +101,8 @@ TYPED_TEST(LossIndex, GatherAndScatter) {
     set_num_threads(0);
     std::vector<T> want(table.size());
     for (int64_t i = 0; i < c.n; ++i)
-      for (int64_t j = 0; j < c.width && index[size_t(i)] != 2; ++j) want[size_t(index[size_t(i)] * c.width + j)] += rows[size_t(i * c.width + j)];
+      for (int64_t j = 0; j < c.width && index[size_t(i)] != 2; ++j)
+        want[size_t(index[size_t(i)] * c.width + j)] += rows[size_t(i * c.width + j)];
     for (auto& s : sums) EXPECT_EQ(s, want);  // the order of i, exactly
     scatter_add_rows(want.data(), c.count, c.width, index.data(), 0, rows.data(), false);
     EXPECT_EQ(want, sums[0]);

@@ -15,8 +15,7 @@ namespace {
 
 using Wide = long double;
 
-template <class T>
-std::vector<T> randoms(int64_t n, unsigned seed, double shift = 0) {
+template <class T> std::vector<T> randoms(int64_t n, unsigned seed, double shift = 0) {
   std::mt19937 rng(seed);
   std::normal_distribution<double> g;
   std::vector<T> v(static_cast<size_t>(n));
@@ -24,9 +23,10 @@ std::vector<T> randoms(int64_t n, unsigned seed, double shift = 0) {
   return v;
 }
 
-struct Stats { Wide mean, rstd; };
-template <class T>
-Stats stats(const T* x, int64_t n, bool with_mean, double eps) {
+struct Stats {
+  Wide mean, rstd;
+};
+template <class T> Stats stats(const T* x, int64_t n, bool with_mean, double eps) {
   Wide m = 0, s = 0;
   for (int64_t i = 0; i < n && with_mean; ++i) m += x[i];
   if (with_mean) m /= n;
@@ -41,7 +41,8 @@ TYPED_TEST_SUITE(Norm, Types);
 TYPED_TEST(Norm, Forward) {
   using T = TypeParam;
   const double eps = 1e-5, tol = 40 * std::numeric_limits<T>::epsilon();
-  for (auto [rows, n] : {std::pair<int64_t, int64_t>{3, 5}, {1, 1}, {4, 16}, {7, 33}, {2, 768}, {0, 4}, {3, 0}, {300, 1000}})
+  for (auto [rows, n] :
+       {std::pair<int64_t, int64_t>{3, 5}, {1, 1}, {4, 16}, {7, 33}, {2, 768}, {0, 4}, {3, 0}, {300, 1000}})
     for (bool layer : {false, true})
       for (int affine : {0, 1, 2}) {
         auto x = randoms<T>(rows * n, 1, 0.5), w = randoms<T>(n, 2), b = randoms<T>(n, 3);
@@ -53,9 +54,12 @@ TYPED_TEST(Norm, Forward) {
         for (int64_t r = 0; r < rows && n > 0; ++r) {
           Stats s = stats(x.data() + r * n, n, layer, eps);
           ASSERT_NEAR(rstd[size_t(r)] / double(s.rstd), 1, tol);
-          if (layer) { ASSERT_NEAR(mean[size_t(r)], double(s.mean), tol); }
+          if (layer) {
+            ASSERT_NEAR(mean[size_t(r)], double(s.mean), tol);
+          }
           for (int64_t i = 0; i < n; ++i) {
-            double want = double((x[size_t(r * n + i)] - s.mean) * s.rstd * (pw ? Wide(w[size_t(i)]) : 1) + (pb ? Wide(b[size_t(i)]) : 0));
+            double want = double((x[size_t(r * n + i)] - s.mean) * s.rstd * (pw ? Wide(w[size_t(i)]) : 1) +
+                                 (pb ? Wide(b[size_t(i)]) : 0));
             ASSERT_NEAR(y[size_t(r * n + i)], want, tol * (1 + std::fabs(want)) * 10);
           }
         }
@@ -78,11 +82,13 @@ TYPED_TEST(Norm, BackwardMatchesDifferences) {
       for (bool frozen : {false, true})
         for (bool affine : {false, true}) {
           auto x = randoms<T>(rows * n, 1), w = randoms<T>(n, 2), dy = randoms<T>(rows * n, 4);
-          std::vector<T> y(x.size()), mean(static_cast<size_t>(rows)), rstd(mean), dx(x.size()), dw(static_cast<size_t>(n)), db(dw);
+          std::vector<T> y(x.size()), mean(static_cast<size_t>(rows)), rstd(mean), dx(x.size()),
+              dw(static_cast<size_t>(n)), db(dw);
           const T* pw = affine ? w.data() : nullptr;
           if (layer) {
             layer_norm<T>(x.data(), pw, nullptr, y.data(), mean.data(), rstd.data(), rows, n, eps);
-            layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), pw, dy.data(), dx.data(), dw.data(), db.data(), rows, n, frozen);
+            layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), pw, dy.data(), dx.data(), dw.data(), db.data(),
+                                   rows, n, frozen);
           } else {
             rms_norm<T>(x.data(), pw, y.data(), rstd.data(), rows, n, eps);
             rms_norm_backward<T>(x.data(), rstd.data(), pw, dy.data(), dx.data(), dw.data(), rows, n, frozen);
@@ -92,7 +98,8 @@ TYPED_TEST(Norm, BackwardMatchesDifferences) {
             for (int64_t r = 0; r < rows; ++r) {
               Stats s = stats(at.data() + r * n, n, layer, eps), s0 = stats(x.data() + r * n, n, layer, eps);
               for (int64_t i = 0; i < n; ++i)
-                total += dy[size_t(r * n + i)] * (at[size_t(r * n + i)] - s.mean) * (frozen ? s0.rstd : s.rstd) * weight[size_t(i)];
+                total += dy[size_t(r * n + i)] * (at[size_t(r * n + i)] - s.mean) * (frozen ? s0.rstd : s.rstd) *
+                         weight[size_t(i)];
             }
             return total;
           };
@@ -103,7 +110,8 @@ TYPED_TEST(Norm, BackwardMatchesDifferences) {
           for (size_t i = 0; i < at.size(); ++i) {
             auto lo = at, hi = at;
             lo[i] -= h, hi[i] += h;
-            ASSERT_NEAR(dx[i], double((f(hi, weight) - f(lo, weight)) / (2 * h)), tol) << layer << frozen << affine << " n=" << n;
+            ASSERT_NEAR(dx[i], double((f(hi, weight) - f(lo, weight)) / (2 * h)), tol)
+                << layer << frozen << affine << " n=" << n;
           }
           for (int64_t i = 0; i < n; ++i) {
             auto lo = weight, hi = weight;
@@ -112,11 +120,15 @@ TYPED_TEST(Norm, BackwardMatchesDifferences) {
             ASSERT_NEAR(dw[size_t(i)], double((f(at, hi) - f(at, lo)) / (2 * h)), tol * 5);
             Wide sum = 0;
             for (int64_t r = 0; r < rows; ++r) sum += dy[size_t(r * n + i)];
-            if (layer) { ASSERT_NEAR(db[size_t(i)], double(sum), tol); }
+            if (layer) {
+              ASSERT_NEAR(db[size_t(i)], double(sum), tol);
+            }
           }
           std::vector<T> only(x.size());  // dx alone, written over dy
           only = dy;
-          if (layer) layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), pw, only.data(), only.data(), nullptr, nullptr, rows, n, frozen);
+          if (layer)
+            layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), pw, only.data(), only.data(), nullptr, nullptr,
+                                   rows, n, frozen);
           else rms_norm_backward<T>(x.data(), rstd.data(), pw, only.data(), only.data(), nullptr, rows, n, frozen);
           EXPECT_EQ(only, dx);
         }
@@ -131,7 +143,8 @@ TYPED_TEST(Norm, SameBitsForAnyThreadCountAndNoRows) {
   for (int t : {1, 2, 3}) {
     set_num_threads(t);
     std::vector<T> dw(static_cast<size_t>(n)), db(dw);
-    layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), nullptr, dy.data(), dx.data(), dw.data(), db.data(), rows, n, false);
+    layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), nullptr, dy.data(), dx.data(), dw.data(), db.data(),
+                           rows, n, false);
     dw.insert(dw.end(), db.begin(), db.end());
     all.push_back(dw);
   }
@@ -139,7 +152,8 @@ TYPED_TEST(Norm, SameBitsForAnyThreadCountAndNoRows) {
   EXPECT_EQ(all[0], all[1]);
   EXPECT_EQ(all[0], all[2]);
   std::vector<T> dw(3, T(9)), db(3, T(9));
-  layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), nullptr, dy.data(), dx.data(), dw.data(), db.data(), 0, 3, false);
+  layer_norm_backward<T>(x.data(), mean.data(), rstd.data(), nullptr, dy.data(), dx.data(), dw.data(), db.data(), 0, 3,
+                         false);
   EXPECT_EQ(dw[1], T(0));
   EXPECT_EQ(db[2], T(0));
 }

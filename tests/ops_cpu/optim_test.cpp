@@ -26,13 +26,17 @@ template <class T> class Optim : public ::testing::Test {
     return v;
   }
   static void near(const std::vector<T>& got, const std::vector<double>& want) {
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 40 * std::numeric_limits<T>::epsilon() * (1 + std::fabs(want[i])));
+    for (size_t i = 0; i < want.size(); ++i)
+      ASSERT_NEAR(got[i], want[i], 40 * std::numeric_limits<T>::epsilon() * (1 + std::fabs(want[i])));
   }
-  /// kernel(p, g, s, n) on arrays beside rule(d, s0, s1, s2), which updates the state and returns the step, on each element.
-  static void check(const std::function<void(T*, const T*, std::array<T*, 3>, int64_t)>& kernel, const std::function<double(double, double*)>& rule) {
+  /// kernel(p, g, s, n) on arrays beside rule(d, s0, s1, s2), which updates the state and returns the step, on each
+  /// element.
+  static void check(const std::function<void(T*, const T*, std::array<T*, 3>, int64_t)>& kernel,
+                    const std::function<double(double, double*)>& rule) {
     for (int64_t n : {0, 1, 17, 100, 50001}) {
       auto p = randoms(n, 1);
-      std::array<std::vector<T>, 3> s{randoms(n, 2), randoms(n, 3), randoms(n, 4)};  // a small mean, two means of squares
+      std::array<std::vector<T>, 3> s{randoms(n, 2), randoms(n, 3),
+                                      randoms(n, 4)};  // a small mean, two means of squares
       for (T& x : s[0]) x *= T(0.25);
       for (size_t k : {1, 2})
         for (T& x : s[k]) x = 2 + std::fabs(x);
@@ -61,7 +65,8 @@ TYPED_TEST(Optim, Adam) {
   for (bool largest : {false, true})
     for (double direct : {0.0, 0.03}) {
       AdamStep a{.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-3, .rate = 0.02, .direct = direct, .root = 1.5};
-      this->check([&](T* p, const T* g, std::array<T*, 3> s, int64_t n) { adam_step(p, g, s[0], s[1], largest ? s[2] : nullptr, n, kIn, a); },
+      this->check([&](T* p, const T* g, std::array<T*, 3> s,
+                      int64_t n) { adam_step(p, g, s[0], s[1], largest ? s[2] : nullptr, n, kIn, a); },
                   [&](double d, double* s) {
                     s[0] = 0.9 * s[0] + 0.1 * d;
                     s[1] = 0.99 * s[1] + 0.01 * d * d;
@@ -87,19 +92,23 @@ TYPED_TEST(Optim, Rms) {
   for (bool centered : {false, true})
     for (bool momentum : {false, true}) {
       RmsStep r{.alpha = 0.9, .gain = 0.2, .eps = 1e-3, .rate = 0.02, .momentum = 0.7};
-      this->check([&](T* p, const T* g, std::array<T*, 3> s, int64_t n) { rms_step(p, g, s[1], centered ? s[0] : nullptr, momentum ? s[2] : nullptr, n, kIn, r); },
-                  [&](double d, double* s) {
-                    s[1] = 0.9 * s[1] + 0.2 * d * d;
-                    if (centered) s[0] = 0.9 * s[0] + 0.2 * d;
-                    double c = d / (std::sqrt(s[1] - (centered ? s[0] * s[0] : 0)) + 1e-3);
-                    return 0.02 * (momentum ? s[2] = 0.7 * s[2] + c : c);
-                  });
+      this->check(
+          [&](T* p, const T* g, std::array<T*, 3> s, int64_t n) {
+            rms_step(p, g, s[1], centered ? s[0] : nullptr, momentum ? s[2] : nullptr, n, kIn, r);
+          },
+          [&](double d, double* s) {
+            s[1] = 0.9 * s[1] + 0.2 * d * d;
+            if (centered) s[0] = 0.9 * s[0] + 0.2 * d;
+            double c = d / (std::sqrt(s[1] - (centered ? s[0] * s[0] : 0)) + 1e-3);
+            return 0.02 * (momentum ? s[2] = 0.7 * s[2] + c : c);
+          });
     }
 }
 
 TYPED_TEST(Optim, Adadelta) {
   using T = TypeParam;
-  this->check([&](T* p, const T* g, std::array<T*, 3> s, int64_t n) { adadelta_step(p, g, s[1], s[2], n, kIn, {.rho = 0.9, .eps = 1e-3, .rate = 0.5}); },
+  this->check([&](T* p, const T* g, std::array<T*, 3> s,
+                  int64_t n) { adadelta_step(p, g, s[1], s[2], n, kIn, {.rho = 0.9, .eps = 1e-3, .rate = 0.5}); },
               [&](double d, double* s) {
                 s[1] = 0.9 * s[1] + 0.1 * d * d;
                 double c = d * std::sqrt(s[2] + 1e-3) / std::sqrt(s[1] + 1e-3);
@@ -114,7 +123,8 @@ TYPED_TEST(Optim, Sgd) {
     for (bool nesterov : {false, true})
       for (bool first : {false, true}) {
         SgdStep c{.rate = 0.1, .momentum = 0.9, .dampening = 0.2, .nesterov = nesterov, .first = first};
-        this->check([&](T* p, const T* g, std::array<T*, 3> s, int64_t n) { sgd_step(p, g, momentum ? s[0] : nullptr, n, kIn, c); },
+        this->check([&](T* p, const T* g, std::array<T*, 3> s,
+                        int64_t n) { sgd_step(p, g, momentum ? s[0] : nullptr, n, kIn, c); },
                     [&](double d, double* s) {
                       if (!momentum) return 0.1 * d;
                       s[0] = first ? d : 0.9 * s[0] + 0.8 * d;
@@ -125,7 +135,8 @@ TYPED_TEST(Optim, Sgd) {
 
 TYPED_TEST(Optim, Lion) {
   using T = TypeParam;
-  this->check([&](T* p, const T* g, std::array<T*, 3> s, int64_t n) { lion_step(p, g, s[0], n, kIn, {.rate = 0.1, .beta1 = 0.9, .beta2 = 0.99}); },
+  this->check([&](T* p, const T* g, std::array<T*, 3> s,
+                  int64_t n) { lion_step(p, g, s[0], n, kIn, {.rate = 0.1, .beta1 = 0.9, .beta2 = 0.99}); },
               [&](double d, double* s) {
                 double u = 0.9 * s[0] + 0.1 * d;
                 s[0] = 0.99 * s[0] + 0.01 * d;

@@ -40,12 +40,12 @@ TEST(Random, UniformIsTheDocumentedFunctionOfTheIndex) {
   }
 }
 
-template <class T>
-void any_split_draws_the_same() {
+template <class T> void any_split_draws_the_same() {
   const int64_t n = 100003;
   std::vector<T> whole(n), parts(n + 1, T(-77));
   random_normal(whole.data(), n, 9, 3);
-  for (int64_t b = 0, step = 1; b < n; b += step, step = step * 3 + 1) random_normal(parts.data() + b, std::min(step, n - b), 9, 3, b);
+  for (int64_t b = 0, step = 1; b < n; b += step, step = step * 3 + 1)
+    random_normal(parts.data() + b, std::min(step, n - b), 9, 3, b);
   EXPECT_EQ(parts.back(), T(-77));
   parts.pop_back();
   EXPECT_EQ(whole, parts);
@@ -59,8 +59,7 @@ TEST(Random, AnySplitDrawsTheSame) {
   any_split_draws_the_same<double>();
 }
 
-template <class T>
-void normal_moments() {
+template <class T> void normal_moments() {
   const int64_t n = 1 << 20;
   std::vector<T> x(n);
   random_normal(x.data(), n, 1, 0);

@@ -15,13 +15,15 @@ namespace whence::cpu {
 namespace {
 
 using Wide = long double;
-struct Shape { int64_t outer, n, inner; };
-const Shape kShapes[] = {{1, 1, 1},   {3, 5, 1},   {2, 16, 1},   {5, 33, 1}, {1, 1025, 1}, {7, 2000, 1}, {1, 300001, 1}, {0, 4, 1}, {3, 0, 1}, {3, 4, 0},
-                         {1, 4, 3},   {2, 7, 17},  {3, 65, 16},  {1, 33, 70}, {2, 3, 300},  {1, 1000, 257}, {40, 9, 5}, {3, 0, 4},
-                         {300, 165, 1}, {30, 165, 40}};
+struct Shape {
+  int64_t outer, n, inner;
+};
+const Shape kShapes[] = {{1, 1, 1},      {3, 5, 1},      {2, 16, 1},  {5, 33, 1},    {1, 1025, 1},
+                         {7, 2000, 1},   {1, 300001, 1}, {0, 4, 1},   {3, 0, 1},     {3, 4, 0},
+                         {1, 4, 3},      {2, 7, 17},     {3, 65, 16}, {1, 33, 70},   {2, 3, 300},
+                         {1, 1000, 257}, {40, 9, 5},     {3, 0, 4},   {300, 165, 1}, {30, 165, 40}};
 
-template <class T>
-std::vector<T> randoms(int64_t n, double lo = -3, double hi = 3) {
+template <class T> std::vector<T> randoms(int64_t n, double lo = -3, double hi = 3) {
   std::mt19937_64 rng(3);
   std::uniform_real_distribution<double> u(lo, hi);
   std::vector<T> v(static_cast<size_t>(n));
@@ -33,8 +35,7 @@ template <class T> class Reduce : public ::testing::Test {};
 using Types = ::testing::Types<float, double>;
 TYPED_TEST_SUITE(Reduce, Types);
 
-template <class T, class Kernel, class Want>
-void check(Kernel kernel, Want want, double tolerance) {
+template <class T, class Kernel, class Want> void check(Kernel kernel, Want want, double tolerance) {
   for (Shape s : kShapes) {
     auto x = randoms<T>(s.outer * s.n * s.inner);
     std::vector<T> y(static_cast<size_t>(s.outer * s.inner + 1), T(-77));
@@ -46,7 +47,9 @@ void check(Kernel kernel, Want want, double tolerance) {
         for (int64_t r = 0; r < s.n; ++r) row.push_back(x[static_cast<size_t>((o * s.n + r) * s.inner + j)]);
         double w = static_cast<double>(want(row)), got = y[static_cast<size_t>(o * s.inner + j)];
         if (std::isinf(w)) ASSERT_EQ(got, w);
-        else ASSERT_NEAR(got, w, tolerance * std::numeric_limits<T>::epsilon() * (std::fabs(w) + std::sqrt(double(s.n)))) << s.outer << "," << s.n << "," << s.inner;
+        else
+          ASSERT_NEAR(got, w, tolerance * std::numeric_limits<T>::epsilon() * (std::fabs(w) + std::sqrt(double(s.n))))
+              << s.outer << "," << s.n << "," << s.inner;
       }
   }
 }
@@ -54,24 +57,49 @@ void check(Kernel kernel, Want want, double tolerance) {
 TYPED_TEST(Reduce, Sum) {
   using T = TypeParam;
   check<T>([](const T* x, T* y, Shape s) { reduce_sum(x, y, s.outer, s.n, s.inner); },
-           [](auto& r) { Wide t = 0; for (Wide v : r) t += v; return t; }, 8);
+           [](auto& r) {
+             Wide t = 0;
+             for (Wide v : r) t += v;
+             return t;
+           },
+           8);
 }
 TYPED_TEST(Reduce, Mean) {
   using T = TypeParam;
   check<T>([](const T* x, T* y, Shape s) { reduce_sum(x, y, s.outer, s.n, s.inner, s.n ? 1.0 / double(s.n) : 1.0); },
-           [](auto& r) { Wide t = 0; for (Wide v : r) t += v; return r.empty() ? 0 : t / r.size(); }, 4);
+           [](auto& r) {
+             Wide t = 0;
+             for (Wide v : r) t += v;
+             return r.empty() ? 0 : t / r.size();
+           },
+           4);
 }
 TYPED_TEST(Reduce, MaxMin) {
   using T = TypeParam;
   check<T>([](const T* x, T* y, Shape s) { reduce_max(x, y, s.outer, s.n, s.inner); },
-           [](auto& r) { Wide t = -INFINITY; for (Wide v : r) t = std::max(t, v); return t; }, 0);
+           [](auto& r) {
+             Wide t = -INFINITY;
+             for (Wide v : r) t = std::max(t, v);
+             return t;
+           },
+           0);
   check<T>([](const T* x, T* y, Shape s) { reduce_min(x, y, s.outer, s.n, s.inner); },
-           [](auto& r) { Wide t = INFINITY; for (Wide v : r) t = std::min(t, v); return t; }, 0);
+           [](auto& r) {
+             Wide t = INFINITY;
+             for (Wide v : r) t = std::min(t, v);
+             return t;
+           },
+           0);
 }
 TYPED_TEST(Reduce, LogSumExp) {
   using T = TypeParam;
   check<T>([](const T* x, T* y, Shape s) { reduce_logsumexp(x, y, s.outer, s.n, s.inner); },
-           [](auto& r) { Wide t = 0; for (Wide v : r) t += expl(v); return logl(t); }, 4);
+           [](auto& r) {
+             Wide t = 0;
+             for (Wide v : r) t += expl(v);
+             return logl(t);
+           },
+           4);
 }
 TYPED_TEST(Reduce, Prod) {
   using T = TypeParam;
@@ -83,7 +111,8 @@ TYPED_TEST(Reduce, Prod) {
       for (int64_t j = 0; j < s.inner; ++j) {
         Wide w = 1;
         for (int64_t r = 0; r < s.n; ++r) w *= x[static_cast<size_t>((o * s.n + r) * s.inner + j)];
-        EXPECT_NEAR(y[static_cast<size_t>(o * s.inner + j)] / static_cast<double>(w), 1, 50 * std::numeric_limits<T>::epsilon());
+        EXPECT_NEAR(y[static_cast<size_t>(o * s.inner + j)] / static_cast<double>(w), 1,
+                    50 * std::numeric_limits<T>::epsilon());
       }
   }
 }
@@ -111,7 +140,8 @@ TYPED_TEST(Reduce, ArgFindsTheFirstExtremeAndNan) {
   const T nan = std::numeric_limits<T>::quiet_NaN();
   for (int64_t inner : {1, 3}) {
     std::vector<T> x(static_cast<size_t>(40 * inner), T(1)), y(static_cast<size_t>(inner));
-    for (int64_t j = 0; j < inner; ++j) x[static_cast<size_t>(21 * inner + j)] = x[static_cast<size_t>(30 * inner + j)] = nan;
+    for (int64_t j = 0; j < inner; ++j)
+      x[static_cast<size_t>(21 * inner + j)] = x[static_cast<size_t>(30 * inner + j)] = nan;
     x[0] = std::numeric_limits<T>::infinity();
     std::vector<int64_t> at(static_cast<size_t>(inner));
     reduce_argmax(x.data(), at.data(), 1, 40, inner);
@@ -202,7 +232,9 @@ TYPED_TEST(Reduce, SameBitsForAnyThreadCount) {
 TEST(Parallel, CoversTheRangeOnce) {
   for (int64_t n : {0, 1, 5, 1000, 100000}) {
     std::vector<int> hit(static_cast<size_t>(n));
-    parallel_for(n, 3, [&](int64_t b, int64_t e) { for (int64_t i = b; i < e; ++i) ++hit[static_cast<size_t>(i)]; });
+    parallel_for(n, 3, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) ++hit[static_cast<size_t>(i)];
+    });
     parallel_chunks(n, 7, [&](int64_t b, int64_t e) {
       EXPECT_EQ(b % 7, 0);
       for (int64_t i = b; i < e; ++i) ++hit[static_cast<size_t>(i)];

@@ -13,8 +13,7 @@ namespace {
 
 using Wide = long double;
 
-template <class T>
-std::vector<T> randoms(int64_t n, unsigned seed) {
+template <class T> std::vector<T> randoms(int64_t n, unsigned seed) {
   std::mt19937 rng(seed);
   std::uniform_real_distribution<double> g(-1, 1);
   std::vector<T> v(static_cast<size_t>(n));
@@ -22,8 +21,11 @@ std::vector<T> randoms(int64_t n, unsigned seed) {
   return v;
 }
 
-struct Shape { int64_t outer, n, inner; };
-const Shape kShapes[] = {{1, 1, 1}, {1, 40, 1}, {3, 5, 1}, {16, 16, 1}, {37, 33, 1}, {2, 7, 3}, {2, 9, 16}, {3, 20, 37}, {0, 4, 2}, {2, 0, 2}, {2, 3, 0}, {200, 150, 1}, {2, 300, 100}};
+struct Shape {
+  int64_t outer, n, inner;
+};
+const Shape kShapes[] = {{1, 1, 1},   {1, 40, 1}, {3, 5, 1}, {16, 16, 1}, {37, 33, 1},   {2, 7, 3},    {2, 9, 16},
+                         {3, 20, 37}, {0, 4, 2},  {2, 0, 2}, {2, 3, 0},   {200, 150, 1}, {2, 300, 100}};
 
 template <class T> class Scan : public ::testing::Test {};
 using Types = ::testing::Types<float, double>;
@@ -40,7 +42,8 @@ TYPED_TEST(Scan, LinearAndItsGradient) {
         const T* p0 = start ? h0.data() : nullptr;
         std::vector<T> h(size_t(N) + 1, T(-77)), da(h), db(h), dh0(size_t(S) + 1, T(-77));
         linear_scan(a.data(), b.data(), p0, h.data(), s.outer, s.n, s.inner, reverse);
-        linear_scan_backward(a.data(), h.data(), p0, dh.data(), da.data(), db.data(), dh0.data(), s.outer, s.n, s.inner, reverse);
+        linear_scan_backward(a.data(), h.data(), p0, dh.data(), da.data(), db.data(), dh0.data(), s.outer, s.n, s.inner,
+                             reverse);
         ASSERT_EQ(h.back(), T(-77));
         ASSERT_EQ(dh0.back(), T(-77));
         for (int64_t o = 0; o < s.outer; ++o)
@@ -78,7 +81,9 @@ TYPED_TEST(Scan, CumulativeSum) {
               size_t at = size_t((o * s.n + (reverse ? s.n - 1 - t : t)) * s.inner + j);
               Wide before = sum;
               sum += x[at];
-              ASSERT_NEAR(y[at], double(exclusive ? before : sum), 4 * std::numeric_limits<T>::epsilon() * (1 + std::fabs(double(sum)) + std::fabs(double(before))));
+              ASSERT_NEAR(
+                  y[at], double(exclusive ? before : sum),
+                  4 * std::numeric_limits<T>::epsilon() * (1 + std::fabs(double(sum)) + std::fabs(double(before))));
             }
           }
       }
@@ -93,10 +98,22 @@ TYPED_TEST(Scan, CumulativeSum) {
 TYPED_TEST(Scan, CausalConvolution) {
   using T = TypeParam;
   const double tol = 100 * std::numeric_limits<T>::epsilon();
-  struct Case { int64_t B, n, C, K; };
-  for (Case c : {Case{1, 1, 1, 1}, {2, 5, 3, 4}, {1, 3, 17, 4}, {2, 100, 33, 4}, {2, 70, 16, 3}, {1, 2, 5, 6}, {0, 4, 4, 4}, {2, 0, 4, 4}, {3, 300, 40, 2}, {2, 150, 8, 9}})
+  struct Case {
+    int64_t B, n, C, K;
+  };
+  for (Case c : {Case{1, 1, 1, 1},
+                 {2, 5, 3, 4},
+                 {1, 3, 17, 4},
+                 {2, 100, 33, 4},
+                 {2, 70, 16, 3},
+                 {1, 2, 5, 6},
+                 {0, 4, 4, 4},
+                 {2, 0, 4, 4},
+                 {3, 300, 40, 2},
+                 {2, 150, 8, 9}})
     for (bool reverse : {false, true}) {
-      auto x = randoms<T>(c.B * c.n * c.C, 1), w = randoms<T>(c.C * c.K, 2), bias = randoms<T>(c.C, 3), dy = randoms<T>(c.B * c.n * c.C, 4);
+      auto x = randoms<T>(c.B * c.n * c.C, 1), w = randoms<T>(c.C * c.K, 2), bias = randoms<T>(c.C, 3),
+           dy = randoms<T>(c.B * c.n * c.C, 4);
       std::vector<T> y(x.size() + 1, T(-77)), dw(w.size() + 1, T(-77)), db(bias.size(), T(-77));
       conv1d(x.data(), w.data(), bias.data(), y.data(), c.B, c.n, c.C, c.K, reverse);
       conv1d_taps(x.data(), dy.data(), dw.data(), db.data(), c.B, c.n, c.C, c.K, reverse);

@@ -1,4 +1,5 @@
-// Elementwise loops against the C library in the next wider type: every op, odd lengths, special values, broadcast operands.
+// Elementwise loops against the C library in the next wider type: every op, odd lengths, special values, broadcast
+// operands.
 #include "ops/cpu/unary_binary.h"
 
 #include <gtest/gtest.h>
@@ -27,9 +28,9 @@ template <> constexpr Elem elem_of<double>() { return Elem::f64; }
 struct UnaryCase {
   const char* name;
   std::function<Wide(Wide)> want;
-  double lo, hi;        // domain for the random values
-  double ulp;           // allowed relative error in units of epsilon
-  double abs = 0;       // and an absolute term for functions that subtract
+  double lo, hi;   // domain for the random values
+  double ulp;      // allowed relative error in units of epsilon
+  double abs = 0;  // and an absolute term for functions that subtract
   std::vector<double> params = {};
 };
 
@@ -42,7 +43,9 @@ const std::vector<UnaryCase>& unary_cases() {
   static const std::vector<UnaryCase> cases = {
       {"neg", [](Wide x) { return -x; }, -9, 9, 0},
       {"abs", [](Wide x) { return fabsl(x); }, -9, 9, 0},
-      {"sign", [](Wide x) { return x > 0 ? 1.0L : x < 0 ? -1.0L : x; }, -1, 1, 0},
+      {"sign", [](Wide x) { return x > 0   ? 1.0L
+                                   : x < 0 ? -1.0L
+                                           : x; }, -1, 1, 0},
       {"exp", [](Wide x) { return expl(x); }, -80, 80, 2},
       {"expm1", [](Wide x) { return expm1l(x); }, -20, 20, 2},
       {"expm1", [](Wide x) { return expm1l(x); }, -0.01, 0.01, 2},
@@ -69,7 +72,9 @@ const std::vector<UnaryCase>& unary_cases() {
       {"softplus", softplus, -40, 40, 4, 0, {1}},
       {"softplus", [](Wide x) { return softplus(4 * x) / 4; }, -5, 5, 4, 0, {4}},
       {"log_sigmoid", [](Wide x) { return -softplus(-x); }, -40, 40, 4},
-      {"clamp", [](Wide x) { return x < -1 ? -1 : x > 2 ? 2 : x; }, -9, 9, 0, 0, {-1, 2}},
+      {"clamp", [](Wide x) { return x < -1  ? -1
+                                    : x > 2 ? 2
+                                            : x; }, -9, 9, 0, 0, {-1, 2}},
       {"floor", [](Wide x) { return floorl(x); }, -9, 9, 0},
       {"round", [](Wide x) { return rintl(x); }, -9, 9, 0},
       {"add_scalar", [](Wide x) { return x + 1.5L; }, -9, 9, 1, 1, {1.5}},
@@ -85,8 +90,7 @@ const std::vector<UnaryCase>& unary_cases() {
   return cases;
 }
 
-template <class T>
-void check_unary() {
+template <class T> void check_unary() {
   constexpr double eps = std::numeric_limits<T>::epsilon();
   for (const UnaryCase& c : unary_cases()) {
     UnaryLoop loop = find_unary(c.name, elem_of<T>());
@@ -102,9 +106,11 @@ void check_unary() {
       for (int64_t i = 0; i < n; ++i) {
         Wide want = c.want(x[i]);
         double err = std::fabs(static_cast<double>(y[i] - want));
-        double allowed = eps * (c.ulp * 0.5 * std::fabs(static_cast<double>(want)) * 2 + c.abs) + std::numeric_limits<T>::denorm_min();
+        double allowed = eps * (c.ulp * 0.5 * std::fabs(static_cast<double>(want)) * 2 + c.abs) +
+                         std::numeric_limits<T>::denorm_min();
         worst = std::max(worst, err / (eps * std::fabs(static_cast<double>(want)) + 1e-300));
-        ASSERT_LE(err, allowed) << c.name << "(" << x[i] << ") = " << y[i] << ", want " << static_cast<double>(want) << " n=" << n << " i=" << i;
+        ASSERT_LE(err, allowed) << c.name << "(" << x[i] << ") = " << y[i] << ", want " << static_cast<double>(want)
+                                << " n=" << n << " i=" << i;
       }
       if (n == 4099 && std::getenv("WHENCE_SHOW_ULP")) std::printf("%-12s %.2f eps\n", c.name, worst);
       z = x;  // in place
@@ -122,24 +128,70 @@ void check_unary() {
 TEST(Unary, MatchesLibraryF32) { check_unary<float>(); }
 TEST(Unary, MatchesLibraryF64) { check_unary<double>(); }
 
-template <class T>
-void check_special() {
-  struct Special { const char* name; double x, want; std::vector<double> params = {}; };
+template <class T> void check_special() {
+  struct Special {
+    const char* name;
+    double x, want;
+    std::vector<double> params = {};
+  };
   const double big = sizeof(T) == 4 ? 1e30 : 1e300, tiny = sizeof(T) == 4 ? 1e-40 : 1e-310;
-  const std::vector<Special> cases = {
-      {"exp", kInf, kInf}, {"exp", -kInf, 0}, {"exp", big, kInf}, {"exp", -big, 0}, {"exp", 0, 1},
-      {"expm1", kInf, kInf}, {"expm1", -kInf, -1}, {"expm1", -big, -1}, {"expm1", big, kInf}, {"expm1", tiny, tiny},
-      {"log", 0, -kInf}, {"log", kInf, kInf}, {"log", -1, kNan}, {"log", 1, 0},
-      {"log1p", -1, -kInf}, {"log1p", kInf, kInf}, {"log1p", -2, kNan}, {"log1p", tiny, tiny}, {"log1p", 0, 0},
-      {"tanh", kInf, 1}, {"tanh", -kInf, -1}, {"tanh", big, 1}, {"tanh", tiny, tiny}, {"tanh", -big, -1},
-      {"erf", kInf, 1}, {"erf", -kInf, -1}, {"erf", big, 1}, {"erf", 0, 0},
-      {"sigmoid", kInf, 1}, {"sigmoid", -kInf, 0}, {"sigmoid", -big, 0}, {"sigmoid", 0, 0.5},
-      {"gelu", kInf, kInf}, {"gelu_tanh", kInf, kInf}, {"silu", kInf, kInf}, {"silu", -30000, 0}, {"gelu", -30000, 0},
-      {"softplus", big, big, {1}}, {"softplus", -big, 0, {1}}, {"softplus", kInf, kInf, {1}}, {"softplus", -kInf, 0, {1}},
-      {"log_sigmoid", -big, -big}, {"log_sigmoid", kInf, 0}, {"log_sigmoid", -kInf, -kInf},
-      {"round", 0.5, 0}, {"round", 1.5, 2}, {"round", -2.5, -2}, {"floor", -0.5, -1}, {"sqrt", -1, kNan}, {"rsqrt", 0, kInf},
-      {"reciprocal", 0, kInf}, {"sign", -kInf, -1}, {"clamp", kInf, 2, {-1, 2}}, {"clamp", -kInf, -1, {-1, 2}}, {"pow", 0, 1, {0}},
-      {"sin", kInf, kNan}, {"cos", 0, 1}};
+  const std::vector<Special> cases = {{"exp", kInf, kInf},
+                                      {"exp", -kInf, 0},
+                                      {"exp", big, kInf},
+                                      {"exp", -big, 0},
+                                      {"exp", 0, 1},
+                                      {"expm1", kInf, kInf},
+                                      {"expm1", -kInf, -1},
+                                      {"expm1", -big, -1},
+                                      {"expm1", big, kInf},
+                                      {"expm1", tiny, tiny},
+                                      {"log", 0, -kInf},
+                                      {"log", kInf, kInf},
+                                      {"log", -1, kNan},
+                                      {"log", 1, 0},
+                                      {"log1p", -1, -kInf},
+                                      {"log1p", kInf, kInf},
+                                      {"log1p", -2, kNan},
+                                      {"log1p", tiny, tiny},
+                                      {"log1p", 0, 0},
+                                      {"tanh", kInf, 1},
+                                      {"tanh", -kInf, -1},
+                                      {"tanh", big, 1},
+                                      {"tanh", tiny, tiny},
+                                      {"tanh", -big, -1},
+                                      {"erf", kInf, 1},
+                                      {"erf", -kInf, -1},
+                                      {"erf", big, 1},
+                                      {"erf", 0, 0},
+                                      {"sigmoid", kInf, 1},
+                                      {"sigmoid", -kInf, 0},
+                                      {"sigmoid", -big, 0},
+                                      {"sigmoid", 0, 0.5},
+                                      {"gelu", kInf, kInf},
+                                      {"gelu_tanh", kInf, kInf},
+                                      {"silu", kInf, kInf},
+                                      {"silu", -30000, 0},
+                                      {"gelu", -30000, 0},
+                                      {"softplus", big, big, {1}},
+                                      {"softplus", -big, 0, {1}},
+                                      {"softplus", kInf, kInf, {1}},
+                                      {"softplus", -kInf, 0, {1}},
+                                      {"log_sigmoid", -big, -big},
+                                      {"log_sigmoid", kInf, 0},
+                                      {"log_sigmoid", -kInf, -kInf},
+                                      {"round", 0.5, 0},
+                                      {"round", 1.5, 2},
+                                      {"round", -2.5, -2},
+                                      {"floor", -0.5, -1},
+                                      {"sqrt", -1, kNan},
+                                      {"rsqrt", 0, kInf},
+                                      {"reciprocal", 0, kInf},
+                                      {"sign", -kInf, -1},
+                                      {"clamp", kInf, 2, {-1, 2}},
+                                      {"clamp", -kInf, -1, {-1, 2}},
+                                      {"pow", 0, 1, {0}},
+                                      {"sin", kInf, kNan},
+                                      {"cos", 0, 1}};
   for (const Special& c : cases) {
     for (int64_t n : {1, 16, 35}) {
       std::vector<T> x(n, static_cast<T>(c.x)), y(n);
@@ -187,7 +239,10 @@ struct BinaryCase {
 
 // The derivative of a unary op by central differences in long double, times dy.
 std::function<double(double, double)> slope(std::function<Wide(Wide)> f) {
-  return [f](double x, double dy) { const Wide h = 1e-6L; return static_cast<double>((f(x + h) - f(x - h)) / (2 * h) * dy); };
+  return [f](double x, double dy) {
+    const Wide h = 1e-6L;
+    return static_cast<double>((f(x + h) - f(x - h)) / (2 * h) * dy);
+  };
 }
 
 const std::vector<BinaryCase>& binary_cases() {
@@ -218,8 +273,7 @@ const std::vector<BinaryCase>& binary_cases() {
   return cases;
 }
 
-template <class T>
-void check_binary() {
+template <class T> void check_binary() {
   for (const BinaryCase& c : binary_cases()) {
     BinaryLoop loop = find_binary(c.name, elem_of<T>());
     ASSERT_TRUE(loop) << c.name;
@@ -235,7 +289,8 @@ void check_binary() {
           EXPECT_EQ(y[n], T(-77));
           for (int64_t i = 0; i < n; ++i) {
             double want = static_cast<double>(static_cast<T>(c.want(a[i * sa], b[i * sb])));
-            ASSERT_NEAR(y[i], want, c.tolerance * (1 + std::fabs(want))) << c.name << "(" << a[i * sa] << ", " << b[i * sb] << ") " << sa << sb;
+            ASSERT_NEAR(y[i], want, c.tolerance * (1 + std::fabs(want)))
+                << c.name << "(" << a[i * sa] << ", " << b[i * sb] << ") " << sa << sb;
           }
         }
   }
@@ -259,13 +314,18 @@ TEST(Binary, PowOfAnElementIgnoresItsNeighbours) {
   for (int i = 0; i < 32; ++i) {
     find_binary("pow", Elem::f32)(base + i, 1, power + i, 1, &alone, 1, nullptr);
     EXPECT_EQ(std::memcmp(&alone, all + i, 4), 0) << i;
-    if (i != 25) { EXPECT_NEAR(all[i] / std::pow(double(base[i]), double(power[i])), 1, 1e-6) << i; }
+    if (i != 25) {
+      EXPECT_NEAR(all[i] / std::pow(double(base[i]), double(power[i])), 1, 1e-6) << i;
+    }
   }
 }
 
 TEST(Binary, Comparisons) {
-  struct { const char* name; int less, equal, more, nan; } rows[] = {
-      {"lt", 1, 0, 0, 0}, {"le", 1, 1, 0, 0}, {"gt", 0, 0, 1, 0}, {"ge", 0, 1, 1, 0}, {"eq", 0, 1, 0, 0}, {"ne", 1, 0, 1, 1}};
+  struct {
+    const char* name;
+    int less, equal, more, nan;
+  } rows[] = {{"lt", 1, 0, 0, 0}, {"le", 1, 1, 0, 0}, {"gt", 0, 0, 1, 0},
+              {"ge", 0, 1, 1, 0}, {"eq", 0, 1, 0, 0}, {"ne", 1, 0, 1, 1}};
   for (auto& r : rows) {
     float a[] = {1, 2, 3, float(kNan)}, b[] = {2, 2, 2, 2};
     uint8_t y[4];
@@ -299,7 +359,11 @@ TEST(Where, AllStrides) {
         for (int64_t n : {0, 1, 40}) {
           std::vector<uint8_t> c(41);
           std::vector<float> a(41), b(41), y(41, -1);
-          for (int i = 0; i < 41; ++i) { c[i] = i % 3 == 1; a[i] = i; b[i] = -i; }
+          for (int i = 0; i < 41; ++i) {
+            c[i] = i % 3 == 1;
+            a[i] = i;
+            b[i] = -i;
+          }
           find_where(4)(c.data(), sc, a.data(), sa, b.data(), sb, y.data(), n);
           for (int64_t i = 0; i < n; ++i) EXPECT_EQ(y[i], c[i * sc] ? a[i * sa] : b[i * sb]);
         }

@@ -31,12 +31,28 @@ TEST(Registry, ListsAllDefectsOfABrokenLiteralWithOpAndFile) {
   const size_t before = all_ops().size();
   auto rule = [](SweepCtx&) {};
   register_op("broken_empty", "somewhere/else/ops/mine.cpp", {});
-  register_op("broken_both", "ops/both.cpp", {.doc = "two definitions", .operands = {"x"}, .infer = [](InferCtx&) {}, .relevance = rule,
-                                              .body = [](std::span<const Var>, const Attrs&) { return std::vector<Var>(); }});
-  register_op("broken_rule", "ops/rule.cpp", {.doc = "no rule", .operands = {"x"}, .infer = [](InferCtx&) {}, .cpu = [](const KernelCall&) {},
-                                              .vjp = rule, .fast_relevance = rule, .samples = [] { return std::vector<Sample>(); }});
-  register_op("matmul", "ops/again.cpp", {.doc = "twice", .operands = {"x"}, .infer = [](InferCtx&) {}, .cpu = [](const KernelCall&) {}, .vjp = rule,
-                                          .relevance = rule, .samples = [] { return std::vector<Sample>(); }});
+  register_op("broken_both", "ops/both.cpp",
+              {.doc = "two definitions",
+               .operands = {"x"},
+               .infer = [](InferCtx&) {},
+               .relevance = rule,
+               .body = [](std::span<const Var>, const Attrs&) { return std::vector<Var>(); }});
+  register_op("broken_rule", "ops/rule.cpp",
+              {.doc = "no rule",
+               .operands = {"x"},
+               .infer = [](InferCtx&) {},
+               .cpu = [](const KernelCall&) {},
+               .vjp = rule,
+               .fast_relevance = rule,
+               .samples = [] { return std::vector<Sample>(); }});
+  register_op("matmul", "ops/again.cpp",
+              {.doc = "twice",
+               .operands = {"x"},
+               .infer = [](InferCtx&) {},
+               .cpu = [](const KernelCall&) {},
+               .vjp = rule,
+               .relevance = rule,
+               .samples = [] { return std::vector<Sample>(); }});
   std::vector<std::string> defects = registry_defects();
   auto names = [&](const char* op, const char* file, const char* what) {
     EXPECT_THAT(defects, Contains(AllOf(HasSubstr(op), HasSubstr(file), HasSubstr(what))));

@@ -58,7 +58,8 @@ int threads_from_environment() {
   return n > 0 ? n : 3;  // odd and more than one: work never divides evenly
 }
 
-thread_local int max_threads = threads_from_environment();  // per thread, as OpenMP has it: fork.cpp gives each half its share
+thread_local int max_threads =
+    threads_from_environment();  // per thread, as OpenMP has it: fork.cpp gives each half its share
 
 void run_as(Team* t, int num, long first_loop, void (*fn)(void*), void* data) {
   Team* const old_team = team;
@@ -125,7 +126,8 @@ bool start_unsigned(bool up, unsigned long long from, unsigned long long to, uns
                     unsigned long long chunk, unsigned long long* first, unsigned long long* last) {
   long a = 0, b = 0;
   const long signed_step = up ? static_cast<long>(step) : -static_cast<long>(-step);
-  const bool some = start(static_cast<long>(from), static_cast<long>(to), signed_step, static_cast<long>(chunk), &a, &b);
+  const bool some =
+      start(static_cast<long>(from), static_cast<long>(to), signed_step, static_cast<long>(chunk), &a, &b);
   *first = static_cast<unsigned long long>(a);
   *last = static_cast<unsigned long long>(b);
   return some;
@@ -167,23 +169,22 @@ void GOMP_critical_name_end(void** name) { static_cast<std::mutex*>(*name)->unlo
 void GOMP_atomic_start() { atomic_mutex.lock(); }
 void GOMP_atomic_end() { atomic_mutex.unlock(); }
 
-#define WHENCE_LOOP(kind)                                                                                           \
-  bool GOMP_loop_##kind##_start(long from, long to, long step, long chunk, long* first, long* last) {               \
-    return start(from, to, step, chunk, first, last);                                                               \
-  }                                                                                                                 \
-  bool GOMP_loop_##kind##_next(long* first, long* last) { return take(first, last); }                               \
-  void GOMP_parallel_loop_##kind(void (*fn)(void*), void* data, unsigned n, long from, long to, long step,          \
-                                 long chunk, unsigned) {                                                            \
-    const Loop loop{from, to, step, chunk < 1 ? 1 : chunk, 0};                                                      \
-    parallel(fn, data, n, &loop);                                                                                   \
-  }                                                                                                                 \
-  bool GOMP_loop_ull_##kind##_start(bool up, unsigned long long from, unsigned long long to,                        \
-                                    unsigned long long step, unsigned long long chunk, unsigned long long* first,   \
-                                    unsigned long long* last) {                                                     \
-    return start_unsigned(up, from, to, step, chunk, first, last);                                                  \
-  }                                                                                                                 \
-  bool GOMP_loop_ull_##kind##_next(unsigned long long* first, unsigned long long* last) {                           \
-    return take_unsigned(first, last);                                                                              \
+#define WHENCE_LOOP(kind)                                                                                              \
+  bool GOMP_loop_##kind##_start(long from, long to, long step, long chunk, long* first, long* last) {                  \
+    return start(from, to, step, chunk, first, last);                                                                  \
+  }                                                                                                                    \
+  bool GOMP_loop_##kind##_next(long* first, long* last) { return take(first, last); }                                  \
+  void GOMP_parallel_loop_##kind(void (*fn)(void*), void* data, unsigned n, long from, long to, long step, long chunk, \
+                                 unsigned) {                                                                           \
+    const Loop loop{from, to, step, chunk < 1 ? 1 : chunk, 0};                                                         \
+    parallel(fn, data, n, &loop);                                                                                      \
+  }                                                                                                                    \
+  bool GOMP_loop_ull_##kind##_start(bool up, unsigned long long from, unsigned long long to, unsigned long long step,  \
+                                    unsigned long long chunk, unsigned long long* first, unsigned long long* last) {   \
+    return start_unsigned(up, from, to, step, chunk, first, last);                                                     \
+  }                                                                                                                    \
+  bool GOMP_loop_ull_##kind##_next(unsigned long long* first, unsigned long long* last) {                              \
+    return take_unsigned(first, last);                                                                                 \
   }
 WHENCE_LOOP(dynamic)
 WHENCE_LOOP(guided)
