@@ -17,7 +17,7 @@
 #include "ops/cpu/attention.h"
 #include "ops/cpu/gemm.h"
 #include "ops/cpu/norm.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/reduce.h"
 #include "ops/cpu/unary_binary.h"
 

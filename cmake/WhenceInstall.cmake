@@ -4,9 +4,9 @@ include(CMakePackageConfigHelpers)
 install(DIRECTORY whence/ DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/whence" FILES_MATCHING PATTERN "*.h")
 foreach(folder IN ITEMS tensor autograd ops nn models dist lrp)
   if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
-    # Kernel headers stay private: they need xsimd and the library's own flags.
+    # Kernel headers stay private: they need xsimd and the library's own flags. So does the planner's inside.
     install(DIRECTORY ${folder}/ DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/whence/${folder}"
-            FILES_MATCHING PATTERN "*.h" PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE PATTERN "*_kernel*.h" EXCLUDE)
+            FILES_MATCHING PATTERN "*.h" PATTERN "cpu" EXCLUDE PATTERN "cuda" EXCLUDE PATTERN "plan" EXCLUDE PATTERN "*_kernel*.h" EXCLUDE)
   endif()
 endforeach()
 

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence::nn {
 

@@ -10,7 +10,7 @@
 #include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/gemm.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence {
 namespace {

@@ -8,7 +8,7 @@
 #include "autograd/sweep.h"
 #include "ops/composite.h"
 #include "ops/cpu/index.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/ops.h"
 
 namespace whence {

@@ -5,7 +5,7 @@
 #include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/conv.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence {
 namespace {

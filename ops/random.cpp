@@ -6,7 +6,7 @@
 
 #include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/random.h"
 #include "ops/ops.h"
 #include "ops/philox.h"

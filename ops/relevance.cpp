@@ -3,7 +3,7 @@
 
 #include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/stabilise.h"
 #include "ops/ops.h"
 

@@ -7,7 +7,7 @@
 #include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/composite.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/scan.h"
 #include "ops/ops.h"
 

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "autograd/plan.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "testing/run.h"
 
 namespace whence::suite {

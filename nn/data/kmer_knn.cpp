@@ -6,7 +6,7 @@
 #include <map>
 #include <utility>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "ops/cpu/micro.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
 // Forward holds scores transposed, [keys][NR queries]: maxima, exponentials and sums then run down the keys with one

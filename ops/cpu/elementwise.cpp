@@ -5,7 +5,7 @@
 #include <array>
 #include <cstring>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence::cpu {
 

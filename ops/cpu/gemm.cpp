@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "ops/cpu/micro.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 #if __has_include(<cblas.h>)
 #define WHENCE_CBLAS 1

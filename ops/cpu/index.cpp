@@ -4,7 +4,7 @@
 #include <atomic>
 #include <vector>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
 namespace whence::cpu {

@@ -2,7 +2,7 @@
 #include "autograd/loops.h"
 #include "ops/cpu/copy.h"
 #include "ops/cpu/elementwise.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/stabilise.h"
 
 namespace whence::cpu {

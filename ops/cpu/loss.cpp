@@ -2,7 +2,7 @@
 
 #include <atomic>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
 namespace whence::cpu {

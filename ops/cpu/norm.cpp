@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
 namespace whence::cpu {

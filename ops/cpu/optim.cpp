@@ -1,6 +1,6 @@
 #include "ops/cpu/optim.h"
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
 namespace whence::cpu {

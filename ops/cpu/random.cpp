@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "ops/cpu/math.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/philox.h"
 
 namespace whence::cpu {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "tensor/tensor.h"
 
 namespace whence::cpu {

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "autograd/function.h"
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 #include "autograd/sweep.h"
 #include "planner_test_ops.h"
 

@@ -1,5 +1,5 @@
 // Planned execution equals node-by-node execution bit for bit; what the planner promises about values and memory holds.
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 #include "planner_test_ops.h"
 
 using namespace whence;

@@ -8,7 +8,7 @@
 
 #include "ops/cpu/index.h"
 #include "ops/cpu/loss.h"
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 #include "ops/philox.h"
 
 namespace whence::cpu {

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,4 +1,4 @@
-#include "ops/cpu/parallel.h"
+#include "tensor/parallel.h"
 
 #include <atomic>
 #include <exception>

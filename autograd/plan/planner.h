@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "autograd/plan.h"
-#include "autograd/tile.h"
+#include "autograd/plan/tile.h"
 
 namespace whence::planner {
 

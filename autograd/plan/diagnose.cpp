@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "autograd/kernel.h"
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

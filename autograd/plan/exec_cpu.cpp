@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -3,7 +3,7 @@
 // two threads win when the steps are too small to be split themselves.
 #include <algorithm>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -1,6 +1,6 @@
 // The last pass: where each root lies, and the steps that the executor runs.
 #pragma once
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

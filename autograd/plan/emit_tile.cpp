@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "autograd/emit.h"
+#include "autograd/plan/emit.h"
 
 namespace whence::planner {
 

@@ -3,7 +3,7 @@
 // the bits are the same.
 #include <algorithm>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

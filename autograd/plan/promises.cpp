@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <map>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence {
 

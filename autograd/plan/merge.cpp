@@ -1,7 +1,7 @@
 // First pass: equal nodes become one, fused ops without a kernel give way to their bodies, dead nodes go.
 #include <cstring>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -1,4 +1,4 @@
-#include "autograd/tile.h"
+#include "autograd/plan/tile.h"
 
 #include <algorithm>
 #include <cstring>

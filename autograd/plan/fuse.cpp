@@ -7,7 +7,7 @@
 // more memory alive.
 #include <algorithm>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

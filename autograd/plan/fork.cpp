@@ -4,7 +4,7 @@
 #include <mutex>
 #include <thread>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 #ifdef _OPENMP
 #include <omp.h>

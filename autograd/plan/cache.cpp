@@ -3,7 +3,7 @@
 #include <list>
 #include <unordered_map>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -1,4 +1,4 @@
-#include "autograd/emit.h"
+#include "autograd/plan/emit.h"
 
 #include <algorithm>
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence {
 

@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 

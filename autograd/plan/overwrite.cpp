@@ -3,7 +3,7 @@
 // element.
 #include <algorithm>
 
-#include "autograd/planner.h"
+#include "autograd/plan/planner.h"
 
 namespace whence::planner {
 
