@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "autograd/kernel.h"
+#include "autograd/run_op.h"
 
 namespace whence {
 
@@ -106,6 +106,21 @@ Var Graph::input(const std::string& name, Tensor value, InputOptions options, st
   return record(input_op, {}, std::move(attrs), where);
 }
 
+Var Graph::scalar(const std::string& name, DType dtype, std::source_location where) {
+  if (immediate()) throw ValueError("an immediate graph computes at once: use a constant for scalar '" + name + "'");
+  for (auto& [have, id] : named_inputs_)
+    if (have == name) return input(name, Shape{}, dtype, {.carries = false}, where);
+  Attrs attrs{{"name", name}, {"shape", Shape{}}, {"dtype", dtype}, {"carries", false}, {"scalar", true}};
+  Var v = record(input_op, {}, std::move(attrs), where);
+  named_inputs_.emplace_back(name, v.id());
+  return v;
+}
+
+Var Graph::seed() {
+  if (immediate()) return constant(0.0, i64);
+  return scalar("seed", i64);
+}
+
 Var Graph::parameter(const std::string& name, const Tensor& value) {
   Attrs attrs{{"name", name}, {"tensor", value}};
   for (ValueId id : parameters_) {
@@ -198,7 +213,7 @@ void Graph::run_immediately(const Node& n) {
   std::vector<Tensor> in;
   for (ValueId v : inputs(n)) in.push_back(values_[v]);
   std::vector<TensorType> out(types_.begin() + n.out_begin, types_.begin() + n.out_begin + n.out_count);
-  std::vector<Tensor> results = run_kernel(*n.op, in, out, attrs(n), /*seed=*/0);
+  std::vector<Tensor> results = run_op(*n.op, in, out, attrs(n));
   for (uint32_t k = 0; k < n.out_count; ++k) values_[n.out_begin + k] = std::move(results[k]);
 }
 

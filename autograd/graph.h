@@ -87,6 +87,11 @@ class Graph {
   /// Immediate graphs: an input with its value.
   Var input(const std::string& name, Tensor value, InputOptions options = {},
             std::source_location where = std::source_location::current());
+  /// A number that changes from run to run (a learning rate), shape []. Given with RunOptions::scalars; all scalars of
+  /// a plan travel together. \throws ValueError in an immediate graph
+  Var scalar(const std::string& name, DType dtype = f32, std::source_location where = std::source_location::current());
+  /// The run's key of random numbers, i64 []: RunOptions::seed; 0 in an immediate graph.
+  Var seed();
   /// A trained tensor, read at each run from where it lives. The same memory gives the same Var.
   Var parameter(const std::string& name, const Tensor& value);
   Var constant(Tensor value);

@@ -34,6 +34,8 @@ using Feeds = std::vector<std::pair<std::string_view, Tensor>>;
 
 struct RunOptions {
   uint64_t seed = 0;  ///< key of this run's random numbers: same seed, same numbers
+  std::vector<std::pair<std::string_view, double>>
+      scalars{};  ///< by name (Graph::scalar); only f64 and i64 keep more than f32
 };
 
 /// What a run returns: outputs in the order given to compile, lists flattened.

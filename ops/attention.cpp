@@ -6,7 +6,6 @@
 #include <numeric>
 #include <optional>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/attention.h"
 #include "ops/floats.h"
@@ -245,7 +244,7 @@ struct Scene {  // what forward and backward have in common
 
 void attention_kernel(const KernelCall& c) {
   Scene s(c, 3);
-  over_floats("attention", c.in[0].dtype, [&](auto zero) {
+  over_floats(c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(),
                       s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), tokens_of(c.out[0]), c.out[1].as<T>());
@@ -256,7 +255,7 @@ void attention_backward_kernel(const KernelCall& c) {
   Scene s(c, 6);
   Held o = rows_held(c.in[3]), lse = whole_held(c.in[4]), d = rows_held(c.in[5]);
   if (d.view.shape.rank() == 5) s.dims.targets = d.view.shape[0];
-  over_floats("attention_backward", c.in[0].dtype, [&](auto zero) {
+  over_floats(c.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(),
                                s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), tokens_of(o.view),
@@ -390,20 +389,20 @@ REGISTER_OP(attention) = {
     .doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]",
     .operands = {"q", "k", "v", "mask", "bias"},
     .infer = infer_attention,
-    .cpu = cpu::for_halves<attention_kernel>,
+    .cpu = {attention_kernel, {.strided = true}},
     .vjp = attention_vjp,
     .body = attention_body,
     .fast_relevance = attention_relevance,
     .absorbed = attention_absorbed,
     .samples = [] { return attention_samples(false); },
     .errors = attention_errors,
-    .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3},
+    .traits = {.compute_bound = true, .batched_sweep = true, .sinks = 1u << 3},
 };
 REGISTER_OP(attention_backward) = {
     .doc = "dq, dk, dv of attention from its output, lse and d",
     .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
     .infer = infer_attention_backward,
-    .cpu = cpu::for_halves<attention_backward_kernel>,
+    .cpu = {attention_backward_kernel, {.strided = true}},
     .body = attention_backward_body,
     .samples = [] { return attention_samples(true); },
     .errors =
@@ -412,7 +411,7 @@ REGISTER_OP(attention_backward) = {
           return std::vector<ErrorSample>{
               {{q, q, q, o, q, o}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
         },
-    .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true},
+    .traits = {.compute_bound = true, .sinks = 1u << 6, .backward = true},
 };
 
 Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {

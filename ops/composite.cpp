@@ -1,9 +1,9 @@
 // Composites, and the two elementwise primitives that no composite gives exactly: atan and hardsigmoid.
 #include "ops/composite.h"
+#include "ops/floats.h"
 
 #include <cmath>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "tensor/parallel.h"
 
@@ -11,16 +11,14 @@ namespace whence {
 namespace {
 
 template <class F> void map(const KernelCall& call, F f) {
-  auto run = [&](const KernelCall& k, auto* type) {
-    using T = std::remove_pointer_t<decltype(type)>;
-    const T* x = k.in[0].as<T>();
-    T* y = k.out[0].as<T>();
-    cpu::parallel_for(k.out[0].numel(), cpu::kGrain / 4, [&](int64_t begin, int64_t end) {
+  over_floats(call.out[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const T* x = call.in[0].as<T>();
+    T* y = call.out[0].as<T>();
+    cpu::parallel_for(call.out[0].numel(), cpu::kGrain / 4, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
     });
-  };
-  cpu::widened(
-      call, [&](const KernelCall& k) { k.out[0].dtype == f64 ? run(k, (double*)nullptr) : run(k, (float*)nullptr); });
+  });
 }
 
 void infer_real(InferCtx& c) {
@@ -33,7 +31,7 @@ std::vector<Sample> samples(double low, double high) {
 }
 std::vector<ErrorSample> not_float() { return {{{{{2}, i32}}, {}, "x must be floating point"}}; }
 
-constexpr Traits kUnary{.in_place = true, .batched_sweep = true};
+constexpr Traits kUnary{.batched_sweep = true};
 
 }  // namespace
 
@@ -41,7 +39,7 @@ REGISTER_OP(atan) = {
     .doc = "inverse tangent",
     .operands = {"x"},
     .infer = infer_real,
-    .cpu = [](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); },
+    .cpu = {[](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); }, {.in_place = 0}},
     .vjp = [](SweepCtx& c) { c.give(0, c.d() / (square(c.in()) + 1.0)); },
     .relevance = lrp::identity,
     .samples = [] { return samples(-3, 3); },
@@ -54,13 +52,13 @@ REGISTER_OP(hardsigmoid) = {
     .doc = "x / 6 + 1/2 held to [0, 1]",
     .operands = {"x"},
     .infer = infer_real,
-    .cpu =
-        [](const KernelCall& k) {
-          map(k, [](auto x) {
-            using T = decltype(x);
-            return x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x * (T(1) / T(6)) + T(0.5);
-          });
-        },
+    .cpu = {[](const KernelCall& k) {
+              map(k, [](auto x) {
+                using T = decltype(x);
+                return x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x * (T(1) / T(6)) + T(0.5);
+              });
+            },
+            {.in_place = 0}},
     .vjp =
         [](SweepCtx& c) {
           Var inside = logical_and(greater(c.in(), -3.0), less(c.in(), 3.0));

@@ -3,11 +3,11 @@
 //   conv_transpose(y, w)  its adjoint in x
 //   conv_weight(x, y)     its adjoint in w
 #include "ops/conv.h"
+#include "ops/floats.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/gemm.h"
 #include "tensor/parallel.h"
@@ -146,7 +146,7 @@ template <class T> void run_weight(const KernelCall& k) {
     }
 }
 
-#define TYPED(RUN) [](const KernelCall& k) { cpu::in_f32_or_f64(k, RUN<float>, RUN<double>); }
+#define TYPED(RUN) [](const KernelCall& k) { by_float(k, RUN<float>, RUN<double>); }
 
 // ---- shapes -------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 // `reverse` looks ahead instead of back; each direction is the other's adjoint.
 #include <algorithm>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/scan.h"
 #include "ops/floats.h"
@@ -31,7 +30,7 @@ int64_t offset_of(int64_t k, int64_t taps, bool reverse) { return reverse ? taps
 
 void conv_kernel(const KernelCall& k) {
   const Shape &x = k.in[0].shape, &w = k.in[1].shape;
-  over_floats("causal_conv1d", k.in[0].dtype, [&](auto zero) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu::conv1d(k.in[0].as<T>(), k.in[1].as<T>(), k.in.size() > 2 ? k.in[2].as<T>() : nullptr, k.out[0].as<T>(), x[0],
                 x[1], x[2], w[1], k.attrs.flag("reverse"));
@@ -58,7 +57,7 @@ void infer_taps(InferCtx& c) {
 void taps_kernel(const KernelCall& k) {
   const Shape& x = k.in[0].shape;
   int64_t taps = k.attrs.integer("taps"), size = x.numel(), one = x[2] * taps, leads = one ? k.out[0].numel() / one : 0;
-  over_floats("causal_conv1d_taps", k.in[0].dtype, [&](auto zero) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t l = 0; l < leads; ++l)
       cpu::conv1d_taps(k.in[0].as<T>(), k.in[1].as<T>() + l * size, k.out[0].as<T>() + l * one,
@@ -124,7 +123,7 @@ REGISTER_OP(causal_conv1d) = {
     .doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}",
     .operands = {"x", "weight", "bias"},
     .infer = infer_conv,
-    .cpu = cpu::for_halves<conv_kernel>,
+    .cpu = conv_kernel,
     .vjp = conv_vjp,
     .relevance = lrp::linear_rule,
     .absorbed = lrp::linear_absorbed,
@@ -143,7 +142,7 @@ REGISTER_OP(causal_conv1d_taps) = {
     .doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]",
     .operands = {"x", "d"},
     .infer = infer_taps,
-    .cpu = cpu::for_halves<taps_kernel>,
+    .cpu = taps_kernel,
     .body = taps_body,
     .samples = taps_samples,
     .errors =

@@ -2,10 +2,10 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/axes.h"
 #include "ops/cpu/reduce.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -118,7 +118,7 @@ template <bool PUT, class T> void run_place(const KernelCall& k) {
     }
 }
 template <bool PUT> void place_kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_place<PUT, float>, run_place<PUT, double>);
+  by_float(k, run_place<PUT, float>, run_place<PUT, double>);
 }
 
 Attrs place_attrs(Ints axes, bool largest) { return {{"axes", std::move(axes)}, {"largest", largest}}; }
@@ -347,7 +347,7 @@ REGISTER_OP(logsumexp) = {
     .doc = "log(sum(e^x)) over axes, shifted by the maximum",
     .operands = {"x"},
     .infer = infer_logsumexp,
-    .cpu = cpu::for_halves<logsumexp_kernel>,
+    .cpu = logsumexp_kernel,
     .vjp = sweep_logsumexp,
     .relevance = lrp::reindex,
     .samples = logsumexp_samples,

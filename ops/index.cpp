@@ -47,7 +47,7 @@ int64_t product(const Shape& s, int from, int to) {
   return n;
 }
 
-/// Calls f with a typed null pointer for dtypes that can be added up. Halves are handled by `in_float`.
+/// Calls f with a typed null pointer for dtypes that can be added up.
 template <class F> void for_sums(const char* op, DType t, F&& f) {
   switch (t) {
     case DType::f32: return f((float*)nullptr);
@@ -64,22 +64,6 @@ template <class F> void for_size(size_t bytes, F&& f) {
     case 2: return f((uint16_t*)nullptr);
     default: return f((uint8_t*)nullptr);
   }
-}
-
-/// Runs a kernel on f32 copies when the values are halves.
-void in_float(const KernelCall& k, void (*kernel)(const KernelCall&)) {
-  if (k.out[0].dtype != bf16 && k.out[0].dtype != f16) return kernel(k);
-  std::vector<Tensor> held;
-  std::vector<View> in, out;
-  auto widen = [&](const View& v, bool filled) {
-    held.push_back(Tensor::empty(v.shape, f32));
-    if (filled) copy(v, held.back().view());
-    return held.back().view();
-  };
-  for (const View& v : k.in) in.push_back(is_float(v.dtype) ? widen(v, true) : v);
-  out.push_back(widen(k.out[0], false));
-  kernel({in, out, k.attrs, k.workspace, k.seed});
-  copy(out[0], k.out[0]);
 }
 
 SampleInput integers(Shape s, int64_t bound, DType t = i64) {
@@ -229,7 +213,7 @@ REGISTER_OP(segment_sum) = {
     .doc = "out[.., k, ..] = sum of x[.., i.., ..] over index[i..] == k; the index occupies x's axes from `axis`",
     .operands = {"x", "index"},
     .infer = infer_segment_sum,
-    .cpu = [](const KernelCall& k) { in_float(k, run_segment_sum); },
+    .cpu = run_segment_sum,
     .vjp =
         [](SweepCtx& c) {
           int axis = first_axis(c.attrs, c.in().rank());
@@ -400,7 +384,7 @@ REGISTER_OP(scatter_add) = {
             c.shape_error("index and src differ in shape: " + c.shape(1).str() + " vs " + c.shape(2).str());
           c.out(c.shape(0), c.dtype(0));
         },
-    .cpu = [](const KernelCall& k) { in_float(k, run_scatter_add); },
+    .cpu = {run_scatter_add, {.in_place = 0}},
     .vjp =
         [](SweepCtx& c) {
           c.give(0, c.d());
@@ -437,7 +421,7 @@ REGISTER_OP(scatter_add) = {
                "index has extent 4 on axis 1, base only 3"},
               {{{{4}, f32}, {{2}, f32}, {{2}, f32}}, axis_attrs(0), "index must be integer, got f32"}};
         },
-    .traits = {.in_place = true, .batched_sweep = true, .sinks = 2},
+    .traits = {.batched_sweep = true, .sinks = 2},
 };
 
 Var scatter_add(Arg base, Arg index, Arg src, int64_t axis) {

@@ -7,7 +7,7 @@
 namespace whence {
 namespace {
 
-constexpr Traits kView{.strided = true, .batched_sweep = true};
+constexpr Traits kView{.batched_sweep = true};
 
 void copy_kernel(const KernelCall& k) {  // same elements in row-major order, shapes may differ
   View dst = k.out[0];
@@ -169,7 +169,7 @@ REGISTER_OP(reshape) = {
     .operands = {"x"},
     .infer = infer_reshape,
     .view = view_reshape,
-    .cpu = copy_kernel,
+    .cpu = {copy_kernel, {.floats = kAllFloats, .strided = true}},
     .vjp = [](SweepCtx& c) { c.give(0, reshape(c.d(), c.shape_of(0))); },
     .relevance = lrp::reindex,
     .samples =
@@ -189,7 +189,7 @@ REGISTER_OP(permute) = {
     .operands = {"x"},
     .infer = infer_permute,
     .view = view_permute,
-    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_permute); },
+    .cpu = {[](const KernelCall& k) { viewed_kernel(k, view_permute); }, {.floats = kAllFloats, .strided = true}},
     .vjp = [](SweepCtx& c) { c.give(0, permute(c.d(), led(inverse(c.attrs.ints("axes")), c.lead()))); },
     .relevance = lrp::reindex,
     .samples =
@@ -209,7 +209,7 @@ REGISTER_OP(broadcast_to) = {
     .operands = {"x"},
     .infer = infer_broadcast,
     .view = view_broadcast,
-    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_broadcast); },
+    .cpu = {[](const KernelCall& k) { viewed_kernel(k, view_broadcast); }, {.floats = kAllFloats, .strided = true}},
     .vjp = sweep_broadcast,
     .relevance = lrp::reindex,
     .samples =
@@ -229,7 +229,7 @@ REGISTER_OP(slice) = {
     .operands = {"x"},
     .infer = infer_slice,
     .view = view_slice,
-    .cpu = [](const KernelCall& k) { viewed_kernel(k, view_slice); },
+    .cpu = {[](const KernelCall& k) { viewed_kernel(k, view_slice); }, {.floats = kAllFloats, .strided = true}},
     .vjp =
         [](SweepCtx& c) {
           int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank()) + c.lead();
@@ -256,7 +256,7 @@ REGISTER_OP(slice_adjoint) = {
     .doc = "zeros of `shape` with x placed where slice would read",
     .operands = {"x"},
     .infer = infer_slice_adjoint,
-    .cpu = slice_adjoint_kernel,
+    .cpu = {slice_adjoint_kernel, {.floats = kAllFloats, .strided = true}},
     .vjp =
         [](SweepCtx& c) {
           int64_t a = normalize_axis(c.attrs.integer("axis"), c.in().rank());
@@ -270,13 +270,13 @@ REGISTER_OP(slice_adjoint) = {
           return std::vector<Sample>{{{{.shape = {2}}}, a, "strided"}};
         },
     .errors = [] { return std::vector<ErrorSample>{}; },
-    .traits = {.strided = true, .batched_sweep = true, .backward = true},
+    .traits = {.batched_sweep = true, .backward = true},
 };
 REGISTER_OP(concat) = {
     .doc = "operands one after the other along an axis",
     .operands = {"x..."},
     .infer = infer_concat,
-    .cpu = concat_kernel,
+    .cpu = {concat_kernel, {.floats = kAllFloats, .strided = true}},
     .vjp = sweep_concat,
     .relevance = lrp::reindex,
     .absorbed = absorbed_concat,
@@ -291,7 +291,7 @@ REGISTER_OP(concat) = {
         [] {
           return std::vector<ErrorSample>{{{{{2, 3}, f32}, {{3, 3}, f32}}, {{"axis", 1}}, "extents differ on axis 0"}};
         },
-    .traits = {.strided = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 // ---- the public functions -----------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/loss.h"
 #include "ops/cpu/reduce.h"
@@ -97,8 +96,8 @@ std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attr
 }
 
 // Calls f(T{}, label pointer) for the dtypes at hand.
-template <class F> void over_labels(const char* op, const KernelCall& k, F&& f) {
-  over_floats(op, k.in[0].dtype, [&](auto zero) {
+template <class F> void over_labels(const KernelCall& k, F&& f) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     k.in[1].dtype == i64 ? f(zero, k.in[1].as<const int64_t>()) : f(zero, k.in[1].as<const int32_t>());
   });
 }
@@ -110,7 +109,7 @@ template <class I> int64_t count_labels(const I* target, int64_t rows, int64_t i
 void cross_entropy_kernel(const KernelCall& k) {
   int64_t classes = k.in[0].shape[-1], rows = k.in[1].numel(), ignore = k.attrs.integer("ignore_index");
   Reduction r = Reduction(k.attrs.integer("reduction"));
-  over_labels("cross_entropy", k, [&](auto zero, const auto* target) {
+  over_labels(k, [&](auto zero, const auto* target) {
     using T = decltype(zero);
     T *out = k.out[0].as<T>(), *loss = r == Reduction::none ? out : reinterpret_cast<T*>(k.workspace);
     int64_t bad = cpu::cross_entropy(k.in[0].as<T>(), target, loss, k.out[1].as<T>(), rows, classes, ignore,
@@ -128,7 +127,7 @@ void cross_entropy_kernel(const KernelCall& k) {
 void cross_entropy_backward_kernel(const KernelCall& k) {
   int64_t classes = k.in[0].shape[-1], rows = k.in[1].numel(), ignore = k.attrs.integer("ignore_index");
   Reduction r = Reduction(k.attrs.integer("reduction"));
-  over_labels("cross_entropy_backward", k, [&](auto zero, const auto* target) {
+  over_labels(k, [&](auto zero, const auto* target) {
     using T = decltype(zero);
     int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
     int64_t each = r == Reduction::none ? rows : 1,
@@ -196,10 +195,9 @@ REGISTER_OP(cross_entropy) = {
     .doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]",
     .operands = {"logits", "target"},
     .infer = infer_cross_entropy,
-    .cpu = cpu::for_halves<cross_entropy_kernel>,
+    .cpu = {cross_entropy_kernel, {.workspace = row_losses}},
     .vjp = cross_entropy_vjp,
     .body = cross_entropy_body,
-    .workspace = row_losses,
     .samples = [] { return cross_entropy_samples(false); },
     .errors = cross_entropy_errors,
     .traits = {.batched_sweep = true, .sinks = 1u << 1},
@@ -208,7 +206,7 @@ REGISTER_OP(cross_entropy_backward) = {
     .doc = "gradient of cross_entropy's logits from the saved lse",
     .operands = {"logits", "target", "lse", "d"},
     .infer = infer_cross_entropy_backward,
-    .cpu = cpu::for_halves<cross_entropy_backward_kernel>,
+    .cpu = cross_entropy_backward_kernel,
     .body = cross_entropy_backward_body,
     .samples = [] { return cross_entropy_samples(true); },
     .errors =

@@ -1,7 +1,7 @@
 // C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b.
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/gemm.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -106,7 +106,7 @@ template <class T> void run_matmul(const KernelCall& k) {
                        {.stride = m * n});
 }
 
-void matmul_kernel(const KernelCall& k) { cpu::in_f32_or_f64(k, run_matmul<float>, run_matmul<double>); }
+void matmul_kernel(const KernelCall& k) { by_float(k, run_matmul<float>, run_matmul<double>); }
 
 // [.., rows, cols] -> [rows of everything, cols], keeping `lead` leading axes.
 Var flat_rows(Var v, int lead) {
@@ -187,7 +187,7 @@ REGISTER_OP(matmul) = {
     .doc = "C[.., m, n] = A[.., m, k] . B[.., k, n], leading axes broadcast",
     .operands = {"a", "b"},
     .infer = infer_matmul,
-    .cpu = matmul_kernel,
+    .cpu = {matmul_kernel, {.strided = true}},
     .vjp = matmul_vjp,
     .relevance = lrp::linear_rule,
     .absorbed = lrp::linear_absorbed,
@@ -200,14 +200,14 @@ REGISTER_OP(matmul) = {
               {{{{4}, f32}, {{4, 5}, f32}}, {}, "must have rank 2 or more"},
               {{{{2, 3, 4}, f32}, {{3, 4, 5}, f32}}, {}, "leading axes"}};
         },
-    .traits = {.compute_bound = true, .strided = true, .batched_sweep = true},
+    .traits = {.compute_bound = true, .batched_sweep = true},
 };
 
 REGISTER_OP(linear) = {
     .doc = "y = x W^T + b: x [.., in], W [out, in], b [out] or absent",
     .operands = {"x", "weight", "bias"},
     .infer = infer_linear,
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear<float>, run_linear<double>); },
+    .cpu = [](const KernelCall& k) { by_float(k, run_linear<float>, run_linear<double>); },
     .vjp = linear_vjp,
     .relevance = lrp::linear_rule,
     .absorbed = lrp::linear_absorbed,

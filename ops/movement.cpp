@@ -2,9 +2,9 @@
 // of them are one kernel with a table per axis (ops/cpu/remap.h).
 #include <algorithm>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/remap.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -14,7 +14,7 @@ using cpu::AxisMaps;
 
 int64_t modulo(int64_t a, int64_t n) { return n ? ((a % n) + n) % n : 0; }
 
-constexpr Traits kMove{.strided = true, .batched_sweep = true};
+constexpr Traits kMove{.batched_sweep = true};
 
 // ---- pad ----------------------------------------------------------------------------------------------------------
 
@@ -110,11 +110,11 @@ REGISTER_OP(pad) = {
         "x with `before` and `after` elements added at both ends of each axis; constant pads may be negative and crop",
     .operands = {"x"},
     .infer = [](InferCtx& c) { c.out(padded(c, c.shape(0)), c.dtype(0)); },
-    .cpu =
-        [](const KernelCall& k) {
-          cpu::remap(k.in[0], k.out[0], pad_maps(k.in[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)),
-                     k.attrs.real("value"));
-        },
+    .cpu = {[](const KernelCall& k) {
+              cpu::remap(k.in[0], k.out[0], pad_maps(k.in[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)),
+                         k.attrs.real("value"));
+            },
+            {.floats = kAllFloats, .strided = true}},
     .vjp = vjp_pad,
     .relevance = lrp::reindex,
     .absorbed = absorbed_pad,
@@ -147,11 +147,8 @@ REGISTER_OP(pad_adjoint) = {
           c.out(x, c.dtype(0));
         },
     .cpu =
-        [](const KernelCall& call) {
-          KernelFn add_up = [](const KernelCall& k) {
-            cpu::remap_adjoint(k.in[0], k.out[0], pad_maps(k.out[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)));
-          };
-          cpu::in_f32_or_f64(call, add_up, add_up);
+        [](const KernelCall& k) {
+          cpu::remap_adjoint(k.in[0], k.out[0], pad_maps(k.out[0].shape, k.attrs.ints("pads"), pad_mode(k.attrs)));
         },
     .vjp = [](SweepCtx& c) { c.give(0, pad(c.d(), lead_pads(c.attrs.ints("pads"), c.lead()), pad_mode(c.attrs))); },
     .samples =
@@ -197,15 +194,15 @@ REGISTER_OP(flip) = {
               c.shape_error("axis " + std::to_string(a) + " is named twice");
           c.out(c.shape(0), c.dtype(0));
         },
-    .cpu =
-        [](const KernelCall& k) {
-          AxisMaps maps(size_t(k.in[0].shape.rank()));
-          for (int64_t a : k.attrs.ints("axes")) {
-            int axis = normalize_axis(a, k.in[0].shape.rank());
-            for (int64_t n = k.in[0].shape[axis]; n-- > 0;) maps[size_t(axis)].push_back(n);
-          }
-          cpu::remap(k.in[0], k.out[0], maps);
-        },
+    .cpu = {[](const KernelCall& k) {
+              AxisMaps maps(size_t(k.in[0].shape.rank()));
+              for (int64_t a : k.attrs.ints("axes")) {
+                int axis = normalize_axis(a, k.in[0].shape.rank());
+                for (int64_t n = k.in[0].shape[axis]; n-- > 0;) maps[size_t(axis)].push_back(n);
+              }
+              cpu::remap(k.in[0], k.out[0], maps);
+            },
+            {.floats = kAllFloats, .strided = true}},
     .vjp =
         [](SweepCtx& c) {
           Ints axes;
@@ -243,21 +240,21 @@ REGISTER_OP(roll) = {
           for (int64_t a : axes) c.axis(0, a);
           c.out(c.shape(0), c.dtype(0));
         },
-    .cpu =
-        [](const KernelCall& k) {
-          const Shape& s = k.in[0].shape;
-          const Ints &axes = k.attrs.ints("axes"), &shifts = k.attrs.ints("shifts");
-          Ints by(size_t(s.rank()), 0);
-          for (size_t i = 0; i < axes.size(); ++i) {
-            int a = normalize_axis(axes[i], s.rank());
-            by[size_t(a)] = modulo(by[size_t(a)] + modulo(shifts[i], s[a]), s[a]);
-          }
-          AxisMaps maps(by.size());
-          for (int a = 0; a < s.rank(); ++a)
-            if (by[size_t(a)])
-              for (int64_t i = 0; i < s[a]; ++i) maps[size_t(a)].push_back(modulo(i - by[size_t(a)], s[a]));
-          cpu::remap(k.in[0], k.out[0], maps);
-        },
+    .cpu = {[](const KernelCall& k) {
+              const Shape& s = k.in[0].shape;
+              const Ints &axes = k.attrs.ints("axes"), &shifts = k.attrs.ints("shifts");
+              Ints by(size_t(s.rank()), 0);
+              for (size_t i = 0; i < axes.size(); ++i) {
+                int a = normalize_axis(axes[i], s.rank());
+                by[size_t(a)] = modulo(by[size_t(a)] + modulo(shifts[i], s[a]), s[a]);
+              }
+              AxisMaps maps(by.size());
+              for (int a = 0; a < s.rank(); ++a)
+                if (by[size_t(a)])
+                  for (int64_t i = 0; i < s[a]; ++i) maps[size_t(a)].push_back(modulo(i - by[size_t(a)], s[a]));
+              cpu::remap(k.in[0], k.out[0], maps);
+            },
+            {.floats = kAllFloats, .strided = true}},
     .vjp =
         [](SweepCtx& c) {
           Ints shifts = c.attrs.ints("shifts"), axes;
@@ -325,15 +322,15 @@ REGISTER_OP(repeat) = {
           }
           c.out(s, c.dtype(0));
         },
-    .cpu =
-        [](const KernelCall& k) {
-          const Shape &s = k.in[0].shape, &t = k.out[0].shape;
-          AxisMaps maps(size_t(s.rank()));
-          for (int a = 0; a < s.rank(); ++a)
-            if (t[a] != s[a])
-              for (int64_t i = 0; i < t[a]; ++i) maps[size_t(a)].push_back(i % s[a]);
-          cpu::remap(k.in[0], k.out[0], maps);
-        },
+    .cpu = {[](const KernelCall& k) {
+              const Shape &s = k.in[0].shape, &t = k.out[0].shape;
+              AxisMaps maps(size_t(s.rank()));
+              for (int a = 0; a < s.rank(); ++a)
+                if (t[a] != s[a])
+                  for (int64_t i = 0; i < t[a]; ++i) maps[size_t(a)].push_back(i % s[a]);
+              cpu::remap(k.in[0], k.out[0], maps);
+            },
+            {.floats = kAllFloats, .strided = true}},
     .vjp =
         [](SweepCtx& c) {
           Var d = c.d();
@@ -380,13 +377,13 @@ REGISTER_OP(repeat_interleave) = {
           s[c.axis(0, c.attrs.integer("axis"))] *= r;
           c.out(s, c.dtype(0));
         },
-    .cpu =
-        [](const KernelCall& k) {
-          AxisMaps maps(size_t(k.in[0].shape.rank()));
-          int a = normalize_axis(k.attrs.integer("axis"), k.in[0].shape.rank());
-          for (int64_t i = 0; i < k.out[0].shape[a]; ++i) maps[size_t(a)].push_back(i / k.attrs.integer("repeats"));
-          cpu::remap(k.in[0], k.out[0], maps);
-        },
+    .cpu = {[](const KernelCall& k) {
+              AxisMaps maps(size_t(k.in[0].shape.rank()));
+              int a = normalize_axis(k.attrs.integer("axis"), k.in[0].shape.rank());
+              for (int64_t i = 0; i < k.out[0].shape[a]; ++i) maps[size_t(a)].push_back(i / k.attrs.integer("repeats"));
+              cpu::remap(k.in[0], k.out[0], maps);
+            },
+            {.floats = kAllFloats, .strided = true}},
     .vjp =
         [](SweepCtx& c) {
           int a = normalize_axis(c.attrs.integer("axis"), c.in().rank());
@@ -428,25 +425,25 @@ REGISTER_OP(arange) = {
           if (c.attrs.dtype("dtype") == boolean) c.dtype_error("numbers do not fit bool");
           c.out({n}, c.attrs.dtype("dtype"));
         },
-    .cpu =
-        [](const KernelCall& k) {
-          const View& y = k.out[0];
-          int64_t n = y.numel();
-          auto count = [&](auto* p) {
-            for (int64_t i = 0; i < n; ++i) p[i] = std::remove_pointer_t<decltype(p)>(i);
-          };
-          switch (y.dtype) {
-            case DType::f32: return count(y.as<float>());
-            case DType::f64: return count(y.as<double>());
-            case DType::i32: return count(y.as<int32_t>());
-            case DType::i64: return count(y.as<int64_t>());
-            default: {
-              Tensor t = Tensor::empty(y.shape, f32);
-              for (int64_t i = 0; i < n; ++i) t.data<float>()[i] = float(i);
-              return copy(t.view(), y);
-            }
-          }
-        },
+    .cpu = {[](const KernelCall& k) {
+              const View& y = k.out[0];
+              int64_t n = y.numel();
+              auto count = [&](auto* p) {
+                for (int64_t i = 0; i < n; ++i) p[i] = std::remove_pointer_t<decltype(p)>(i);
+              };
+              switch (y.dtype) {
+                case DType::f32: return count(y.as<float>());
+                case DType::f64: return count(y.as<double>());
+                case DType::i32: return count(y.as<int32_t>());
+                case DType::i64: return count(y.as<int64_t>());
+                default: {
+                  Tensor t = Tensor::empty(y.shape, f32);
+                  for (int64_t i = 0; i < n; ++i) t.data<float>()[i] = float(i);
+                  return copy(t.view(), y);
+                }
+              }
+            },
+            {.floats = kAllFloats}},
     .samples =
         [] {
           return std::vector<Sample>{{{}, {{"n", 5}, {"dtype", i64}}, "i64"},

@@ -1,6 +1,5 @@
 // layer_norm and rms_norm over the last axis. The reciprocal spread is a normaliser: in relevance sweeps it is frozen,
 // which leaves the epsilon rule over (x - mu) rstd w + b (AttnLRP's detach-eps).
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/norm.h"
 #include "ops/floats.h"
@@ -104,7 +103,7 @@ template <class T> const T* pointer(const KernelCall& k, size_t i) {
 
 void layer_norm_kernel(const KernelCall& k) {
   int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
-  over_floats("layer_norm", k.in[0].dtype, [&](auto zero) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu::layer_norm(k.in[0].as<T>(), pointer<T>(k, 1), pointer<T>(k, 2), k.out[0].as<T>(), k.out[1].as<T>(),
                     k.out[2].as<T>(), rows, n, k.attrs.real("eps"));
@@ -113,7 +112,7 @@ void layer_norm_kernel(const KernelCall& k) {
 
 void rms_norm_kernel(const KernelCall& k) {
   int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
-  over_floats("rms_norm", k.in[0].dtype, [&](auto zero) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     cpu::rms_norm(k.in[0].as<T>(), pointer<T>(k, 1), k.out[0].as<T>(), k.out[1].as<T>(), rows, n, k.attrs.real("eps"));
   });
@@ -124,7 +123,7 @@ void layer_norm_backward_kernel(const KernelCall& k) {
   int64_t n = k.in[0].shape[-1], rows = k.in[1].numel(), size = rows * n;
   bool params = k.attrs.flag("params"), frozen = k.attrs.flag("frozen");
   int64_t leads = params && n ? k.out[1].numel() / n : size ? k.in[3].numel() / size : 0;
-  over_floats("layer_norm_backward", k.in[0].dtype, [&](auto zero) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t l = 0; l < leads; ++l)
       cpu::layer_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), k.in[2].as<T>(), pointer<T>(k, 4),
@@ -138,7 +137,7 @@ void rms_norm_backward_kernel(const KernelCall& k) {
   int64_t n = k.in[0].shape[-1], rows = k.in[1].numel(), size = rows * n;
   bool params = k.attrs.flag("params"), frozen = k.attrs.flag("frozen");
   int64_t leads = params && n ? k.out[1].numel() / n : size ? k.in[2].numel() / size : 0;
-  over_floats("rms_norm_backward", k.in[0].dtype, [&](auto zero) {
+  over_floats(k.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t l = 0; l < leads; ++l)
       cpu::rms_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), pointer<T>(k, 3), k.in[2].as<T>() + l * size,
@@ -224,7 +223,7 @@ REGISTER_OP(layer_norm) = {
     .doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)",
     .operands = {"x", "weight", "bias"},
     .infer = [](InferCtx& c) { infer_norm(c, true); },
-    .cpu = cpu::for_halves<layer_norm_kernel>,
+    .cpu = layer_norm_kernel,
     .vjp = norm_vjp<2>,
     .body = layer_norm_body,
     .fast_relevance = norm_relevance,
@@ -237,7 +236,7 @@ REGISTER_OP(layer_norm_backward) = {
     .doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant",
     .operands = {"x", "mean", "rstd", "dy", "weight"},
     .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); },
-    .cpu = cpu::for_halves<layer_norm_backward_kernel>,
+    .cpu = layer_norm_backward_kernel,
     .body = layer_norm_backward_body,
     .samples = [] { return backward_samples(2); },
     .errors =
@@ -252,7 +251,7 @@ REGISTER_OP(rms_norm) = {
     .doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)",
     .operands = {"x", "weight"},
     .infer = [](InferCtx& c) { infer_norm(c, false); },
-    .cpu = cpu::for_halves<rms_norm_kernel>,
+    .cpu = rms_norm_kernel,
     .vjp = norm_vjp<1>,
     .body = rms_norm_body,
     .fast_relevance = norm_relevance,
@@ -265,7 +264,7 @@ REGISTER_OP(rms_norm_backward) = {
     .doc = "dx, and dweight when `params`; `frozen` holds rstd constant",
     .operands = {"x", "rstd", "dy", "weight"},
     .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); },
-    .cpu = cpu::for_halves<rms_norm_backward_kernel>,
+    .cpu = rms_norm_backward_kernel,
     .body = rms_norm_backward_body,
     .samples = [] { return backward_samples(1); },
     .errors =

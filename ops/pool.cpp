@@ -2,9 +2,9 @@
 // maxima.
 #include <algorithm>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/conv.h"
+#include "ops/floats.h"
 #include "tensor/parallel.h"
 
 namespace whence {
@@ -73,7 +73,7 @@ template <class T, bool ADJOINT> void run_pool(const KernelCall& k) {
   run_windows<T, ADJOINT>(ADJOINT ? k.out[0] : k.in[0], ADJOINT ? k.in[0] : k.out[0], k.attrs);
 }
 template <bool ADJOINT> void kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>);
+  by_float(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>);
 }
 
 void check_windows(InferCtx& c, int64_t space, const char* extra = "count") {
@@ -289,7 +289,7 @@ REGISTER_OP(max_pool) = {
         "equals",
     .operands = {"x"},
     .infer = infer_max,
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_max<float>, run_max<double>); },
+    .cpu = [](const KernelCall& k) { by_float(k, run_max<float>, run_max<double>); },
     .vjp = vjp_max,
     .relevance = lrp::reindex,
     .absorbed =

@@ -1,5 +1,4 @@
 // Sums and means over any axes.
-#include "autograd/halves.h"
 #include "ops/cpu/reduce.h"
 
 #include "autograd/sweep.h"
@@ -68,7 +67,7 @@ REGISTER_OP(sum) = {
     .doc = "sum of x over axes",
     .operands = {"x"},
     .infer = infer_sum,
-    .cpu = cpu::for_halves<sum_kernel>,
+    .cpu = sum_kernel,
     .vjp = sum_vjp,
     .relevance = sum_relevance,
     .absorbed = sum_absorbed,

@@ -1,10 +1,10 @@
 // Markers, the stabilised division, and the combinators that most ops use as their relevance rule (autograd/rules.h).
 #include <cmath>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "tensor/parallel.h"
 #include "ops/cpu/stabilise.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -28,7 +28,7 @@ REGISTER_OP(stop_gradient) = {
     .relevance = lrp::identity,
     .samples = marker_samples,
     .errors = no_errors,
-    .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true},
+    .traits = {.blocks_gradient = true, .batched_sweep = true},
 };
 REGISTER_OP(stop_relevance) = {
     .doc = "x; relevance ends here, gradients pass",
@@ -38,7 +38,7 @@ REGISTER_OP(stop_relevance) = {
     .vjp = [](SweepCtx& c) { c.give(0, c.d()); },
     .samples = marker_samples,
     .errors = no_errors,
-    .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true},
+    .traits = {.blocks_relevance = true, .batched_sweep = true},
 };
 
 Var stop_gradient(Arg x) { return record(stop_gradient_op, {x}); }
@@ -132,7 +132,7 @@ REGISTER_OP(stabilised_div) = {
     .doc = "share R / stab(z): z [..] broadcasts to R (leading axes)",
     .operands = {"R", "z"},
     .infer = infer_stabilised,
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
+    .cpu = {[](const KernelCall& k) { by_float(k, run_stabilised<float>, run_stabilised<double>); }, {.in_place = 0}},
     .body = stabilised_body,
     .loop_params = {"share", "eps"},
     .row_loop = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
@@ -154,7 +154,7 @@ REGISTER_OP(stabilised_div) = {
           return std::vector<ErrorSample>{
               {{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}};
         },
-    .traits = {.in_place = true, .batched_sweep = true, .backward = true},
+    .traits = {.batched_sweep = true, .backward = true},
 };
 
 // ---- combinators --------------------------------------------------------------------------------------------------

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/composite.h"
 #include "tensor/parallel.h"
 #include "ops/cpu/scan.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -106,7 +106,7 @@ REGISTER_OP(cumsum) = {
                           "cast it to i32");
           c.out(c.shape(0), c.dtype(0));
         },
-    .cpu = cpu::for_halves<cumsum_kernel>,
+    .cpu = cumsum_kernel,
     .vjp =
         [](SweepCtx& c) {
           c.give(0, cumsum(c.d(), axis_of(c.attrs, c.in().rank()) + c.lead(), !c.attrs.flag("reverse")));
@@ -224,7 +224,8 @@ REGISTER_OP(linear_scan) = {
           c.axis(1, c.attrs.integer("axis"));
           c.out(c.shape(1), c.dtype(1));
         },
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_linear_scan<float>, run_linear_scan<double>); },
+    .cpu = {[](const KernelCall& k) { by_float(k, run_linear_scan<float>, run_linear_scan<double>); },
+            {.strided = true}},
     .vjp =
         [](SweepCtx& c) {
           Var g = scan_back(c, c.d());
@@ -266,7 +267,7 @@ REGISTER_OP(linear_scan) = {
               {{{{3}, f32}, {{3}, f32}}, scan_attrs(1, false), "axis 1 is outside b of rank 1"},
               {{{{3}, i32}, {{3}, i32}}, scan_attrs(0, false), "b must be floating point"}};
         },
-    .traits = {.strided = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse) {
@@ -321,7 +322,7 @@ REGISTER_OP(logcumsumexp) = {
           c.axis(0, c.attrs.integer("axis"));
           c.out(c.shape(0), c.dtype(0));
         },
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_logcumsumexp<float>, run_logcumsumexp<double>); },
+    .cpu = [](const KernelCall& k) { by_float(k, run_logcumsumexp<float>, run_logcumsumexp<double>); },
     .vjp = sweep_logcumsumexp,
     .relevance = lrp::reindex,
     .samples =
@@ -400,7 +401,7 @@ REGISTER_OP(cummax) = {
           c.out(c.shape(0), c.dtype(0));
           c.out(c.shape(0), i64);
         },
-    .cpu = cpu::for_halves<cummax_kernel>,
+    .cpu = cummax_kernel,
     .vjp = vjp_cummax,
     .relevance = lrp::reindex,
     .absorbed =

@@ -1,9 +1,9 @@
 // softmax and log_softmax along one axis.
 #include <limits>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/cpu/reduce.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -32,7 +32,7 @@ template <bool LOG, class T> void run_softmax(const KernelCall& k) {
   LOG ? cpu::log_softmax(x, y, f.outer, f.n, f.inner) : cpu::softmax(x, y, f.outer, f.n, f.inner);
 }
 template <bool LOG> void softmax_kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_softmax<LOG, float>, run_softmax<LOG, double>);
+  by_float(k, run_softmax<LOG, float>, run_softmax<LOG, double>);
 }
 
 // The backward ops take y [..] and dy [.., or targets and ..]; the axis counts from the end, so that it fits both.
@@ -56,7 +56,7 @@ template <bool LOG, class T> void run_backward(const KernelCall& k) {
         : cpu::softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner);
 }
 template <bool LOG> void backward_kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_backward<LOG, float>, run_backward<LOG, double>);
+  by_float(k, run_backward<LOG, float>, run_backward<LOG, double>);
 }
 
 int64_t from_end(const SweepCtx& c) { return normalize_axis(c.attrs.integer("axis"), c.in().rank()) - c.in().rank(); }
@@ -127,13 +127,13 @@ REGISTER_OP(softmax) = {
     .doc = "e^x / sum(e^x) along an axis",
     .operands = {"x"},
     .infer = infer_softmax,
-    .cpu = softmax_kernel<false>,
+    .cpu = {softmax_kernel<false>, {.in_place = 0}},
     .vjp = softmax_vjp,
     .relevance = softmax_relevance,
     .absorbed = softmax_absorbed,
     .samples = samples,
     .errors = errors,
-    .traits = {.in_place = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 Var softmax(Arg x, int64_t axis) { return record(softmax_op, {x}, {{"axis", axis}}); }
@@ -158,7 +158,7 @@ REGISTER_OP(log_softmax) = {
     .doc = "x - logsumexp(x) along an axis",
     .operands = {"x"},
     .infer = infer_softmax,
-    .cpu = softmax_kernel<true>,
+    .cpu = {softmax_kernel<true>, {.in_place = 0}},
     .vjp =
         [](SweepCtx& c) {
           c.give(0, record(log_softmax_backward_op, {c.out(), c.d()}, {{"axis", from_end(c)}}));
@@ -168,7 +168,7 @@ REGISTER_OP(log_softmax) = {
     },
     .samples = samples,
     .errors = errors,
-    .traits = {.in_place = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 Var log_softmax(Arg x, int64_t axis) { return record(log_softmax_op, {x}, {{"axis", axis}}); }

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string_view>
 
 namespace whence {
@@ -35,6 +36,24 @@ constexpr size_t size_of(DType t) {
 
 constexpr bool is_float(DType t) { return t <= DType::f16; }
 constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64 || t == DType::u8; }
+
+/// The dtype of sums, statistics and losses over t: f32 for the halves, else t.
+constexpr DType accumulate_dtype(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
+
+/// A set of dtypes.
+class Dtypes {
+ public:
+  constexpr Dtypes() = default;
+  constexpr Dtypes(std::initializer_list<DType> list) {
+    for (DType t : list) bits_ |= uint16_t(1u << int(t));
+  }
+  constexpr bool has(DType t) const { return bits_ >> int(t) & 1; }
+
+ private:
+  uint16_t bits_ = 0;
+};
+inline constexpr Dtypes kWideFloats{DType::f32, DType::f64};  ///< what kernels compute in
+inline constexpr Dtypes kAllFloats{DType::f32, DType::f64, DType::bf16, DType::f16};
 
 /// "f32", "bf16", "bool", ...
 std::string_view name_of(DType t);

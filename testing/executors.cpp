@@ -17,14 +17,6 @@ void add(Failures& failures, std::string text) {
   if (failures.size() < 8) failures.push_back(std::move(text));
 }
 
-// ---- devices: the one place to add one ----------------------------------------------------------------------------
-
-struct Device {
-  const char* name;
-  KernelFn (*kernel)(const OpDef&);
-};
-const Device kDevices[] = {{"cpu", [](const OpDef& op) { return op.cpu; }}};
-
 // A tensor inside a larger buffer whose other bytes hold a pattern.
 class Guarded {
  public:
@@ -68,7 +60,7 @@ struct KernelRun {
 };
 
 // The kernel alone, on guarded buffers.
-KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in,
+KernelRun run_guarded(const Kernel& kernel, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in,
                       std::span<const TensorType> out, uint8_t pattern, size_t shift) {
   KernelRun run;
   std::vector<View> views_in, views_out;
@@ -90,12 +82,16 @@ KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs,
     views_out.push_back(held_out.back().tensor().view());
   }
   std::byte* workspace = nullptr;
-  if (op.workspace) {
-    size_t bytes = op.workspace(types(in), out, attrs);
+  if (kernel.workspace) {
+    size_t bytes = kernel.workspace(types(in), out, attrs);
     held_work.emplace_back(TensorType{{int64_t(bytes)}, u8}, pattern, 0);
     workspace = static_cast<std::byte*>(held_work.back().tensor().raw());
   }
-  device.kernel(op)({views_in, views_out, attrs, workspace, 0});
+  std::shared_ptr<const void> prepared;
+  if (kernel.prepare) prepared = kernel.prepare(op, types(in), out, attrs);
+  Status status;
+  kernel.run({op, views_in, views_out, attrs, workspace, prepared.get(), &status});
+  if (status.code != Status::fine) run.complaint = "it complains of a sound sample: " + status.message(op, attrs);
   for (size_t i = 0; i < held_in.size(); ++i)
     if (!held_in[i].intact()) run.complaint = fmt::format("it wrote around contiguous input {}", i);
   for (size_t k = 0; k < held_out.size(); ++k)
@@ -132,21 +128,19 @@ double unit(DType dtype) {
 
 Failures check_kernel(const OpDef& op, const Sample& sample) {
   Failures failures;
-  for (const Device& device : kDevices) {
-    if (!device.kernel(op)) continue;
+  if (const Kernel* kernel = kernel_of(op, Device::Kind::cpu)) {
     for (DType dtype : {f64, f32}) {
       std::vector<Tensor> in = draw(op, sample, dtype);
       std::vector<TensorType> out = inferred(op, sample.attrs, in);
       for (Layout layout : {Layout::contiguous, Layout::transposed, Layout::strided, Layout::broadcast_first}) {
-        if (layout != Layout::contiguous && !op.traits.strided) break;
+        if (layout != Layout::contiguous && !kernel->strided) break;
         std::vector<Tensor> shown = laid_out(in, sample, layout);
         auto complain = [&](const std::string& what) {
-          add(failures, fmt::format("{} {} layout {} on {}: {}", title(op, sample), name_of(dtype), name_of(layout),
-                                    device.name, what));
+          add(failures, fmt::format("{} {} layout {}: {}", title(op, sample), name_of(dtype), name_of(layout), what));
         };
-        KernelRun a = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 0),
-                  b = run_guarded(device, op, sample.attrs, shown, out, 0x5a, 0),
-                  c = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 1);
+        KernelRun a = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 0),
+                  b = run_guarded(*kernel, op, sample.attrs, shown, out, 0x5a, 0),
+                  c = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 1);
         for (const KernelRun* r : {&a, &b, &c})
           if (!r->complaint.empty()) complain(r->complaint);
         for (size_t k = 0; k < out.size(); ++k) {
@@ -158,12 +152,13 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
           if (std::string d = differ(c.out[k], a.out[k], 32 * unit(dtype)); !d.empty())
             complain(fmt::format("result {} depends on the alignment of the buffers: {}", k, d));
         }
-        // In place: output 0 on top of input 0.
-        if (!op.traits.in_place || layout != Layout::contiguous || in.empty() ||
-            !(out[0] == TensorType{in[0].shape(), in[0].dtype()}))
+        // In place: output 0 on top of the operand that the kernel names.
+        const size_t over = size_t(kernel->in_place);
+        if (layout != Layout::contiguous || over >= in.size() ||
+            !(out[0] == TensorType{in[over].shape(), in[over].dtype()}))
           continue;
         std::vector<Tensor> own = copies(shown);
-        std::vector<View> views_in, views_out{own[0].view()};
+        std::vector<View> views_in, views_out{own[over].view()};
         for (const Tensor& t : own) views_in.push_back(t.view());
         std::vector<Tensor> rest;
         for (size_t k = 1; k < out.size(); ++k) {
@@ -171,10 +166,15 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
           views_out.push_back(rest.back().view());
         }
         std::shared_ptr<Buffer> workspace;
-        if (op.workspace) workspace = Buffer::allocate(op.workspace(types(own), out, sample.attrs));
-        device.kernel(op)({views_in, views_out, sample.attrs, workspace ? workspace->data() : nullptr, 0});
-        if (!bitwise_equal(own[0], a.out[0]))
-          complain("written in place of its first operand the result differs: " + differ(own[0], a.out[0], 0));
+        if (kernel->workspace) workspace = Buffer::allocate(kernel->workspace(types(own), out, sample.attrs));
+        std::shared_ptr<const void> prepared;
+        if (kernel->prepare) prepared = kernel->prepare(op, types(own), out, sample.attrs);
+        Status status;
+        kernel->run(
+            {op, views_in, views_out, sample.attrs, workspace ? workspace->data() : nullptr, prepared.get(), &status});
+        if (!bitwise_equal(own[over], a.out[0]))
+          complain(fmt::format("written in place of {} the result differs: {}", op.operand_name(int(over)),
+                               differ(own[over], a.out[0], 0)));
       }
     }
     // A view and the kernel that stands in for it agree.
@@ -189,7 +189,7 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
               fmt::format("{}: the view is {}, inferred {}", title(op, sample), alias.shape.str(), out[0].shape.str()));
         else {
           copy(alias, shown.view());
-          KernelRun run = run_guarded(device, op, sample.attrs, in, out, 0xa5, 0);
+          KernelRun run = run_guarded(*kernel, op, sample.attrs, in, out, 0xa5, 0);
           if (!bitwise_equal(shown, run.out[0]))
             add(failures,
                 fmt::format("{}: view and kernel differ: {}", title(op, sample), differ(shown, run.out[0], 0)));

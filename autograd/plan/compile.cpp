@@ -45,6 +45,7 @@ std::shared_ptr<Program> build(const Snapshot& s, const Options& o, size_t hash)
   store(s, *p);
   std::vector<Id> key_value;
   Ir ir = merge(*p, o.merge, &key_value);
+  ir = cast_foreign(*p, ir, &key_value);
   fit_budget(*p, ir, key_value);
   return p;
 }
@@ -102,6 +103,7 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
   p.tiles.clear();
   p.outputs.clear();
   p.inputs.clear();
+  p.scalars.clear();
   p.blocks.clear();
   p.block_where.clear();
   p.members.clear();

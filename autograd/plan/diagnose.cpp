@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/kernel.h"
+#include "autograd/run_op.h"
 #include "autograd/plan/planner.h"
 
 namespace whence::planner {
@@ -40,13 +40,16 @@ std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const
         if (f == feeds.end()) throw ValueError(fmt::format("input '{}' {} was not fed", l.name, l.type.str()));
         check_feed(l, f->second);
         values[n.out] = f->second;
+      } else if (l.kind == Leaf::scalar) {
+        values[n.out] = Tensor::empty({}, l.type.dtype);
+        write_scalar(l, o, values[n.out].raw());
       } else {
         values[n.out] = l.small.defined() ? l.small : held[next++];
       }
     } else {
       std::vector<Tensor> in;
       for (Id v : p.key.in(n)) in.push_back(values[v]);
-      auto out = run_kernel(*n.op, in, {p.key.types.data() + n.out, n.n_out}, *n.attrs, o.seed);
+      auto out = run_op(*n.op, in, {p.key.types.data() + n.out, n.n_out}, *n.attrs);
       for (Id k = 0; k < n.n_out; ++k) values[n.out + k] = std::move(out[k]);
     }
     if (bad)

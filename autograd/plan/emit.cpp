@@ -4,6 +4,15 @@
 
 namespace whence::planner {
 
+static std::vector<TensorType> types_in(const Lowered& low, const INode& n) {
+  std::vector<TensorType> types;
+  for (Id v : low.ir.in(n)) types.push_back(low.ir.types[v]);
+  return types;
+}
+static std::span<const TensorType> types_out(const Lowered& low, const INode& n) {
+  return {low.ir.types.data() + n.out, n.n_out};
+}
+
 // ---- storage -----------------------------------------------------------------------------------------------------
 
 Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p), low_(low), order_(order) {
@@ -36,12 +45,10 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       else reuse_in_kernel(low.ir.nodes[order.members[u.begin]], at);
     }
     const INode& head = low.ir.nodes[order.members[u.begin]];
-    if (!u.tile && head.op->workspace) {
-      std::vector<TensorType> in, out;
-      for (Id v : low.ir.in(head)) in.push_back(low.ir.types[v]);
-      for (Id k = 0; k < head.n_out; ++k) out.push_back(low.ir.types[head.out + k]);
+    const Kernel* kernel = u.tile ? nullptr : kernel_of(*head.op, Device::Kind::cpu);
+    if (kernel && kernel->workspace) {
       work_[at] = Id(p.blocks.size());
-      p.blocks.push_back({.bytes = head.op->workspace(in, out, *head.attrs),
+      p.blocks.push_back({.bytes = kernel->workspace(types_in(low, head), types_out(low, head), *head.attrs),
                           .first = at,
                           .last = at,
                           .second = order.fork.second(at)});
@@ -157,13 +164,16 @@ void Storage::reuse_in_group(const Unit& u, Id at) {
 
 void Storage::reuse_in_kernel(const INode& n, Id at) {
   const Ir& ir = low_.ir;
-  if (!n.op->traits.in_place || n.n_in == 0 || block_[n.out] == kNone) return;
-  Id v = ir.in(n)[0], root = low_.place[v].root;
+  const Kernel* kernel = kernel_of(*n.op, Device::Kind::cpu);
+  if (!kernel || kernel->in_place < 0 || block_[n.out] == kNone) return;
+  const Id over = Id(kernel->in_place);
+  if (over >= n.n_in) return;
+  Id v = ir.in(n)[over], root = low_.place[v].root;
   if (!low_.whole(v) || !dies(root, at) || donated_[root] || !(ir.types[root].dtype == ir.types[n.out].dtype) ||
       !(ir.types[v].shape == ir.types[n.out].shape))
     return;
-  for (Id k = 1; k < n.n_in; ++k)
-    if (low_.place[ir.in(n)[k]].root == root) return;
+  for (Id k = 0; k < n.n_in; ++k)
+    if (k != over && low_.place[ir.in(n)[k]].root == root) return;
   give(root, n.out);
 }
 
@@ -186,8 +196,11 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     p.outputs.push_back({.type = t, .base = p.n_bases++, .bound = bound});
     p.stats.output_bytes += size_t(t.shape.numel()) * size_of(t.dtype);
   }
-  for (const INode& n : low.ir.nodes)
-    if (n.leaf != kNone && p.leaves[n.leaf].kind == Leaf::input) p.inputs.push_back(n.leaf);
+  for (const INode& n : low.ir.nodes) {
+    if (n.leaf == kNone) continue;
+    if (p.leaves[n.leaf].kind == Leaf::input) p.inputs.push_back(n.leaf);
+    if (p.leaves[n.leaf].kind == Leaf::scalar) p.scalars.push_back(n.leaf);
+  }
 
   Storage storage(p, low, order);
   for (Id at = 0; at < order.units.size(); ++at) {
@@ -207,11 +220,13 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     }
     Step s{.op = n.op,
            .attrs = n.attrs,
+           .kernel = kernel_of(*n.op, Device::Kind::cpu),
            .views = Id(p.views.size()),
            .n_in = n.n_in,
            .n_out = n.n_out,
            .workspace = storage.workspace(at),
            .where = n.where};
+    if (s.kernel->prepare) s.prepared = s.kernel->prepare(*n.op, types_in(low, n), types_out(low, n), *n.attrs);
     auto add = [&](Id v) {
       p.views.push_back(low.view(v));
       p.view_refs.push_back(storage.at(v));

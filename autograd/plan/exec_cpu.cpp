@@ -91,12 +91,21 @@ void bind_outputs(const Program& p, Instance& x, std::vector<Tensor>& out) {
   }
 }
 
-void run_step(const Program& p, Instance& x, const Step& s, uint64_t seed) {
+void run_step(const Program& p, Instance& x, Id at, Status& status) {
+  const Step& s = p.steps[at];
   if (!s.op) return p.tiles[s.tile].run(x.base.data());
   View* v = x.views.data() + s.views;
   const Ref* r = p.view_refs.data() + s.views;
   for (Id k = 0; k < s.n_in + s.n_out; ++k) v[k].data = x.base[r[k].base] + r[k].offset;
-  s.op->cpu({{v, s.n_in}, {v + s.n_in, s.n_out}, *s.attrs, s.workspace < 0 ? nullptr : x.base[0] + s.workspace, seed});
+  bool before = status.code != Status::fine;
+  s.kernel->run({.op = *s.op,
+                 .in = {v, s.n_in},
+                 .out = {v + s.n_in, s.n_out},
+                 .attrs = *s.attrs,
+                 .workspace = s.workspace < 0 ? nullptr : x.base[0] + s.workspace,
+                 .prepared = s.prepared.get(),
+                 .status = &status});
+  if (!before && status.code != Status::fine) status.step = at;
 }
 
 }  // namespace
@@ -111,10 +120,19 @@ void check_feed(const Leaf& input, const Tensor& t) {
     throw DTypeError(fmt::format("input '{}' is {}, fed {}", input.name, input.type.str(), name_of(t.dtype())));
 }
 
+void write_scalar(const Leaf& l, const RunOptions& o, void* to) {
+  auto put = [&](auto value) { copy({&value, dtype_of<decltype(value)>::value, {}, {}}, {to, l.type.dtype, {}, {}}); };
+  for (auto& [name, value] : o.scalars)
+    if (name == l.name) return put(value);
+  if (l.name == "seed") return put(int64_t(o.seed));
+  throw ValueError(fmt::format("scalar '{}' was not given a value", l.name));
+}
+
 Instance::Instance(const Program& p)
-    : base(p.n_bases), views(p.views), results(p.outputs.size()), fed(p.inputs.size()) {
+    : base(p.n_bases), views(p.views), scalars(p.scalars.size()), results(p.outputs.size()), fed(p.inputs.size()) {
+  for (size_t i = 0; i < p.scalars.size(); ++i) base[1 + p.scalars[i]] = reinterpret_cast<std::byte*>(&scalars[i]);
   for (size_t l = 0; l < p.leaves.size(); ++l)
-    base[1 + l] = static_cast<std::byte*>(const_cast<void*>(p.leaves[l].raw));
+    if (p.leaves[l].raw) base[1 + l] = static_cast<std::byte*>(const_cast<void*>(p.leaves[l].raw));
 }
 
 void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const std::string> ignored, RunOptions o,
@@ -126,7 +144,9 @@ void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const 
         reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(x.arena->data()) + kAlign - 1) / kAlign * kAlign);
   }
   bind_feeds(p, x, feeds, ignored);
+  for (size_t i = 0; i < p.scalars.size(); ++i) write_scalar(p.leaves[p.scalars[i]], o, &x.scalars[i]);
   bind_outputs(p, x, out);
+  Status status[2];  // by thread
   if (profile) {
     x.times.resize(p.steps.size());
     ++x.profiled;
@@ -134,20 +154,28 @@ void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const 
   const double zero = profile ? microseconds() : 0;
   auto steps = [&](Id begin, Id end, int thread) {
     if (!profile) {
-      for (Id i = begin; i < end; ++i) run_step(p, x, p.steps[i], o.seed);
+      for (Id i = begin; i < end; ++i) run_step(p, x, i, status[thread]);
       return;
     }
     for (Id i = begin; i < end; ++i) {
       double start = microseconds();
-      run_step(p, x, p.steps[i], o.seed);
+      run_step(p, x, i, status[thread]);
       double took = microseconds() - start;
       x.times[i] = {start - zero, took, x.times[i].total + took, thread};
     }
   };
-  if (!p.fork.exists()) return steps(0, Id(p.steps.size()), 0);
-  steps(0, p.fork.begin, 0);
-  run_forked([&] { steps(p.fork.begin, p.fork.middle, 0); }, [&] { steps(p.fork.middle, p.fork.end, 1); });
-  steps(p.fork.end, Id(p.steps.size()), 0);
+  if (!p.fork.exists()) {
+    steps(0, Id(p.steps.size()), 0);
+  } else {
+    steps(0, p.fork.begin, 0);
+    run_forked([&] { steps(p.fork.begin, p.fork.middle, 0); }, [&] { steps(p.fork.middle, p.fork.end, 1); });
+    steps(p.fork.end, Id(p.steps.size()), 0);
+  }
+  for (const Status& bad : status) {
+    if (bad.code == Status::fine) continue;
+    const Step& s = p.steps[bad.step];
+    throw ValueError(bad.message(*s.op, *s.attrs) + "\n  " + p.describe(s.where));
+  }
 }
 
 }  // namespace whence::planner

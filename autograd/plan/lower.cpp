@@ -12,15 +12,15 @@ static std::byte* const kPretend = reinterpret_cast<std::byte*>(uintptr_t(1) << 
 
 const OpDef& copy_op() {
   static const OpDef op = [] {
-    OpDef d{
-        .doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true, .strided = true}};
+    OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true}};
     d.name = "copy";
-    d.cpu = [](const KernelCall& k) {
-      const View &in = k.in[0], &out = k.out[0];
-      if (!loop_provider().copy) return copy(in, out);
-      loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data, in.strides.begin(),
-                           out.data, out.strides.begin());
-    };
+    d.cpu = {[](const KernelCall& k) {
+               const View &in = k.in[0], &out = k.out[0];
+               if (!loop_provider().copy) return copy(in, out);
+               loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data,
+                                    in.strides.begin(), out.data, out.strides.begin());
+             },
+             {.floats = kAllFloats, .strided = true}};
     return d;
   }();
   return op;
@@ -116,7 +116,7 @@ class Lowering {
   bool as_view(const INode& n, std::span<Id> in) {
     View alias;
     if (!n.op->view(low_.view(in[0]), *n.attrs, alias)) {
-      if (n.op->cpu) return false;
+      if (kernel_of(*n.op, Device::Kind::cpu)) return false;
       in[0] = row_major(in[0]);
       if (!n.op->view(low_.view(in[0]), *n.attrs, alias)) return false;
     }
@@ -134,9 +134,10 @@ class Lowering {
   void compute(INode n, std::span<Id> in) {
     n.tile = !in.empty() && has_loop(n, from_);
     if (n.after != kNone) n.after = low_.ir.producer[value_[from_.nodes[n.after].out]];
-    if (!n.tile && !n.op->cpu) missing_.insert(fmt::format("{} {}", p_.describe(n.where), from_.types[n.out].str()));
-    if (n.tile && !fuse_ && n.op->cpu && !is_copy(n.op)) n.tile = false;
-    if (!n.tile && !n.op->traits.strided)
+    const Kernel* kernel = kernel_of(*n.op, Device::Kind::cpu);
+    if (!n.tile && !kernel) missing_.insert(fmt::format("{} {}", p_.describe(n.where), from_.types[n.out].str()));
+    if (n.tile && !fuse_ && kernel && !is_copy(n.op)) n.tile = false;
+    if (!n.tile && kernel && !kernel->strided)
       for (Id& v : in) v = row_major(v);
     map(n, new_node(n, in, types(n)));
   }

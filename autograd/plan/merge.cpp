@@ -35,7 +35,8 @@ class Merger {
  private:
   // Puts the node (or its twin, or its body) into the result; writes the numbers of its values to `out`.
   void place(INode n, std::span<const Id> in, std::span<const TensorType> types, std::span<Id> out) {
-    if (!n.op->traits.leaf && !n.op->cpu && !n.op->view && n.op->body) return inline_body(n, in, out);
+    if (!n.op->traits.leaf && !kernel_of(*n.op, Device::Kind::cpu) && !n.op->view && n.op->body)
+      return inline_body(n, in, out);
     size_t h = 0, slot = 0;
     if (equal_) {
       h = hash(n, in);
@@ -112,7 +113,7 @@ class Merger {
 
   static bool same_leaf(const Leaf& a, const Leaf& b) {
     if (a.kind != b.kind || !(a.type == b.type)) return false;
-    if (a.kind == Leaf::input) return a.name == b.name;
+    if (a.kind == Leaf::input || a.kind == Leaf::scalar) return a.name == b.name;
     if (a.kind == Leaf::retained) return a.slot == b.slot;
     if (a.small.defined() && b.small.defined()) return bitwise_equal(a.small, b.small);
     return a.raw == b.raw && a.strides == b.strides;

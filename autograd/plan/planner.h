@@ -31,7 +31,7 @@ struct Where {
 
 /// A value that is there before the program starts.
 struct Leaf {
-  enum Kind : uint8_t { input, parameter, constant, retained } kind = input;
+  enum Kind : uint8_t { input, scalar, parameter, constant, retained } kind = input;
   std::string name{};
   TensorType type{};
   Tensor small{};             ///< constants of at most kSmallConstant elements: the program's own copy
@@ -138,6 +138,8 @@ struct Ref {
 struct Step {
   const OpDef* op = nullptr;  ///< nullptr: a fused group
   const Attrs* attrs = nullptr;
+  const Kernel* kernel = nullptr;
+  std::shared_ptr<const void> prepared{};
   Id views = 0, n_in = 0, n_out = 0;  ///< kernels: range in Program::views
   Id tile = kNone;                    ///< fused groups: index in Program::tiles
   Id members = 0, n_members = 0;      ///< fused groups: range in Program::members
@@ -185,8 +187,9 @@ struct Program {
   std::vector<Ref> view_refs;
   std::deque<TileProgram> tiles;
   std::vector<OutputSlot> outputs;
-  std::vector<Id> inputs;  ///< leaves that are fed, in order of their bases
-  Id n_bases = 1;          ///< arena, leaves, outputs
+  std::vector<Id> scalars;  ///< leaves whose values travel together, in order of their slots
+  std::vector<Id> inputs;   ///< leaves that are fed, in order of their bases
+  Id n_bases = 1;           ///< arena, leaves, outputs
   size_t arena_bytes = 0;
 
   // What can be said about it.
@@ -233,6 +236,7 @@ struct Instance {
   std::shared_ptr<Buffer> arena;             ///< allocated by the first run
   std::vector<std::byte*> base;              ///< arena, leaves, outputs
   std::vector<View> views;                   ///< Program::views with this run's addresses
+  std::vector<int64_t> scalars;              ///< by Program::scalars: eight bytes each
   std::vector<std::vector<Tensor>> results;  ///< by output: buffers that the caller may have given up
   std::vector<Tensor> copies;                ///< row-major copies of strided feeds
   std::vector<uint64_t> fed;                 ///< by input: the run that fed it last
@@ -255,6 +259,8 @@ void bind_retained(const Program&, Instance&, const Instance& base);
 /// is busy with another plan, one half follows the other.
 void run_forked(const std::function<void()>& first, const std::function<void()>& second);
 int cores();
+/// Puts the run's value of a scalar at `to`. \throws ValueError when it was not given
+void write_scalar(const Leaf& scalar, const RunOptions& options, void* to);
 /// Checks one fed tensor against its input. \throws ShapeError, DTypeError
 void check_feed(const Leaf& input, const Tensor& fed);
 
@@ -275,6 +281,8 @@ void return_instance(const Program*, std::unique_ptr<Instance>);
 /// Removes duplicates and dead nodes, and inlines fused ops that have no kernel of their own. \p value: value of the
 /// key -> value of the result, kNone when it has gone.
 Ir merge(Program& program, bool merge_equal, std::vector<Id>* value);
+/// Puts casts around kernels that do not take a dtype; composes `value` with old value -> new value.
+Ir cast_foreign(Program& program, const Ir& ir, std::vector<Id>* value);
 /// By node: runs in a sweep, or needs something from one.
 std::vector<char> late_nodes(const Ir& ir, const Program& program);
 /// Values of `dropped` nodes are computed again, just before the first late node that reads them.

@@ -17,6 +17,7 @@ size_t mix(size_t h, size_t v) {
 
 bool is_small(const Tensor& t) { return t.numel() <= kSmallConstant; }
 bool is_input(const Node& n, const Attrs& a) { return n.op->name == "input" && !a.has("tensor"); }
+Leaf::Kind fed_kind(const Attrs& a) { return a.flag("scalar") ? Leaf::scalar : Leaf::input; }
 bool is_constant(const Node& n) { return n.op->name != "parameter"; }
 
 // Row-major bytes of a small constant.
@@ -46,7 +47,7 @@ size_t hash_leaf(size_t h, const Node& n, const Attrs& a) {
 }
 
 bool same_leaf(const Leaf& leaf, const Node& n, const Attrs& a, const TensorType& type) {
-  if (is_input(n, a)) return leaf.kind == Leaf::input && leaf.type == type && leaf.name == a.text("name");
+  if (is_input(n, a)) return leaf.kind == fed_kind(a) && leaf.type == type && leaf.name == a.text("name");
   const Tensor& t = a.tensor("tensor");
   if (!is_constant(n)) return leaf.kind == Leaf::parameter && same_memory(leaf, t);
   if (leaf.kind != Leaf::constant) return false;
@@ -141,6 +142,7 @@ static Leaf leaf_of(const Node& n, const Attrs& a, const TensorType& type) {
   Leaf leaf{.type = type};
   if (a.has("name")) leaf.name = a.text("name");
   if (is_input(n, a)) {
+    leaf.kind = fed_kind(a);
     leaf.strides = contiguous_strides(type.shape);
     return leaf;
   }

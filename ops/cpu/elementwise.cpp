@@ -1,4 +1,3 @@
-#include "autograd/halves.h"
 #include "ops/cpu/elementwise.h"
 
 #include <algorithm>
@@ -73,7 +72,8 @@ void gather_run(size_t size, const void* src, int64_t stride, void* dst, int64_t
 
 }  // namespace
 
-void elementwise(const OpDef& op, const KernelCall& call) {
+void elementwise(const KernelCall& call) {
+  const OpDef& op = call.op;
   const View& out = call.out[0];
   size_t arity = call.in.size();
   std::array<double, 4> params{};
@@ -86,8 +86,6 @@ void elementwise(const OpDef& op, const KernelCall& call) {
   else if (arity == 1) unary = find_unary(op.loop, elem_of(call.in[0].dtype));
   else if (arity == 2) binary = find_binary(op.loop, elem_of(call.in[0].dtype));
   else where = find_where(int(size_of(out.dtype)));
-  if (!unary && !binary && !where && (call.in[0].dtype == bf16 || call.in[0].dtype == f16))
-    return widened(call, [&op](const KernelCall& c) { elementwise(op, c); });
   if (!unary && !binary && !where)
     throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
   if (out.numel() == 0) return;
