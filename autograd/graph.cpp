@@ -122,16 +122,44 @@ Var Graph::seed() {
 }
 
 Var Graph::parameter(const std::string& name, const Tensor& value) {
-  Attrs attrs{{"name", name}, {"tensor", value}};
-  for (ValueId id : parameters_) {
-    const Tensor& have = this->attrs(producer(id)).tensor("tensor");
-    if (have.raw() == value.raw() && have.shape() == value.shape() && have.dtype() == value.dtype() &&
-        have.strides() == value.strides())
-      return var(id);
+  if (!value.defined()) throw ValueError("parameter '" + name + "' is an undefined tensor");
+  auto [begin, end] = parameters_.equal_range(value.raw());
+  for (auto at = begin; at != end; ++at) {
+    const Tensor& have = attrs(producer(at->second)).tensor("tensor");
+    if (have.shape() == value.shape() && have.dtype() == value.dtype() && have.strides() == value.strides())
+      return var(at->second);
   }
-  Var v = record(parameter_op, {}, std::move(attrs));
-  parameters_.push_back(v.id());
+  Var v = record(parameter_op, {}, {{"name", name}, {"tensor", value}});
+  parameters_.emplace(value.raw(), v.id());
   return v;
+}
+
+void Graph::assign(const State& state, Var next) {
+  if (immediate())
+    throw ValueError("an immediate graph has no end of a run: assign '" + state.name() + "' in a recorded one");
+  if (!next.defined() || &next.graph() != this)
+    throw ValueError("the next value of '" + state.name() + "' is no value of this graph");
+  Var now = this->state(state);
+  if (!(next.shape() == now.shape()))
+    throw ShapeError("state '" + state.name() + "' is " + now.shape().str() + ", assigned " + next.shape().str());
+  if (next.dtype() != now.dtype())
+    throw DTypeError(
+        fmt::format("state '{}' is {}, assigned {}", state.name(), name_of(now.dtype()), name_of(next.dtype())));
+  if (!state.tensor().contiguous()) throw ValueError("state '" + state.name() + "' is strided and cannot be assigned");
+  for (auto& [leaf, value] : assigns_)
+    if (leaf == now.id()) {
+      value = next.id();
+      return;
+    }
+  assigns_.emplace_back(now.id(), next.id());
+}
+
+void Graph::guard_assigns(Var condition) {
+  static const OpDef& where = op_named("where");
+  for (auto& [leaf, value] : assigns_) {
+    Var operands[] = {condition, var(value), var(leaf)};
+    value = record(where, operands).id();
+  }
 }
 
 Var Graph::constant(Tensor value) { return record(constant_op, {}, {{"tensor", std::move(value)}}); }

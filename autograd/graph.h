@@ -6,9 +6,11 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "autograd/op.h"
+#include "autograd/state.h"
 
 namespace whence {
 
@@ -92,8 +94,16 @@ class Graph {
   Var scalar(const std::string& name, DType dtype = f32, std::source_location where = std::source_location::current());
   /// The run's key of random numbers, i64 []: RunOptions::seed; 0 in an immediate graph.
   Var seed();
-  /// A trained tensor, read at each run from where it lives. The same memory gives the same Var.
+  /// The state's value when a run begins, read from where it lives. The same memory gives the same Var. Carries no
+  /// relevance. \throws ValueError for an undefined tensor
+  Var state(const State& state) { return parameter(state.name(), state.tensor()); }
+  /// The same for a tensor that no State holds.
   Var parameter(const std::string& name, const Tensor& value);
+  /// `next` is the state's value when a run ends: every plan compiled from this graph from now on writes it there. A
+  /// later assign of the same state replaces this one. \throws ShapeError, DTypeError, ValueError for a strided state
+  void assign(const State& state, Var next);
+  /// Every assigned value so far becomes where(condition, next, old): `condition` is boolean, shape [].
+  void guard_assigns(Var condition);
   Var constant(Tensor value);
   Var constant(double value, DType dtype);  ///< shape []
 
@@ -116,6 +126,8 @@ class Graph {
   const TensorType& type(ValueId v) const { return types_[v]; }
   const Attrs& attrs(const Node& n) const { return n.attrs == kNone ? kNoAttrs : attrs_[n.attrs]; }
   Var var(ValueId v) { return {this, v}; }
+  /// What assign() was told: the state's value and the next one.
+  std::span<const std::pair<ValueId, ValueId>> assigns() const { return assigns_; }
   std::span<const std::pair<std::string, ValueId>> named_inputs() const { return named_inputs_; }
   const std::string& scope_name(const Node& n) const { return scopes_[n.scope]; }
   const std::string& current_scope() const { return scopes_[scope_]; }
@@ -145,7 +157,8 @@ class Graph {
   std::vector<std::string> scopes_{""};
   std::vector<std::source_location> locations_;
   std::vector<std::pair<std::string, ValueId>> named_inputs_;
-  std::vector<ValueId> parameters_;
+  std::unordered_multimap<const void*, ValueId> parameters_;  // by memory
+  std::vector<std::pair<ValueId, ValueId>> assigns_;
   std::deque<Tensor> values_;  // immediate graphs only; a reference from value() outlives later records
   uint32_t scope_ = 0;
   NodeId origin_ = kNone;

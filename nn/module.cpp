@@ -28,6 +28,7 @@ Parameter& Module::parameter(const std::string& name, const Shape& shape, Init i
   p->name_ = name_.empty() ? name : name_ + "." + name;
   p->shape_ = shape;
   p->init_ = init;
+  p->trainable_ = true;
   if (root().flat_.defined())
     throw ValueError("parameter '" + p->name_ + "' comes too late: the model's parameters are already allocated");
   members_.emplace_back(nullptr, std::move(p));
@@ -110,15 +111,6 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state, bool st
       if (!own.contains(name)) wrong += "\n  unexpected " + name + " " + t.shape().str();
   if (!wrong.empty()) throw ValueError("these weights do not fit the model:" + wrong);
   for (auto& [p, t] : moves) p->tensor().copy_from(*t);
-}
-
-static thread_local UpdateListener* listener = nullptr;
-UpdateListener::UpdateListener() : before_(listener) { listener = this; }
-UpdateListener::~UpdateListener() { listener = before_; }
-void update(Parameter& p, Var value) {
-  if (!(value.shape() == p.shape()))
-    throw ShapeError("update of '" + p.name() + "' " + p.shape().str() + " by " + value.shape().str());
-  if (listener) listener->heard.emplace_back(&p, value);
 }
 
 std::vector<Var> vars(Graph& g, const Module& m) {

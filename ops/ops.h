@@ -160,6 +160,19 @@ Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions options = {});
 Var bce_with_logits(Arg logits, Arg target, Reduction reduction = Reduction::mean);
 Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
 
+// ---- states
+// ----------------------------------------------------------------------------------------------------------
+/// All values row by row, one behind the other: [n0 + n1 + ..], of one dtype. A plan computes them inside the result,
+/// so that gradients become one arena without copies. \throws DTypeError
+Var pack(const std::vector<Var>& values, std::source_location where = std::source_location::current());
+/// sum of x^2, f64 []; x floating point of any shape.
+Var sum_squares(Arg x);
+/// x with x[.., at .. at + m, ..] = update along axis, m being update's extent there; `at` is i64 []. Assigned to the
+/// state that x is, it writes in place: a key and value cache. A position out of range is a ValueError of the run.
+Var update_slice(Arg x, Arg update, Arg at, int64_t axis);
+/// x[.., at .. at + length, ..] along axis; `at` is i64 [].
+Var slice_at(Arg x, Arg at, int64_t length, int64_t axis);
+
 // ---- random: counter based (Philox); `key` names the stream, the run's seed advances it ---------------------------
 Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32,
             std::source_location where = std::source_location::current());

@@ -1,6 +1,6 @@
 // Casts around kernels that do not take a dtype: operands are read, the kernel computes in f32, results are rounded
 // once. Casts are nodes like others: equal ones are one, they fuse, and the arena holds them.
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -12,7 +12,11 @@ class Caster {
 
   Ir run(std::vector<Id>* map) {
     for (const INode& n : from_.nodes) {
-      const Kernel* kernel = n.op->view || n.leaf != kNone ? nullptr : kernel_of(*n.op, Device::Kind::cpu);
+      types_.clear();
+      for (Id v : from_.in(n)) types_.push_back(type(v));
+      const Kernel* kernel = n.op->view || n.leaf != kNone
+                                 ? nullptr
+                                 : p_.backend->native(*n.op, types_, {from_.types.data() + n.out, n.n_out});
       auto foreign = [&](DType t) { return kernel && is_float(t) && !kernel->floats.has(t); };
       in_.clear();
       for (Id v : from_.in(n)) in_.push_back(foreign(type(v).dtype) ? wide(v, n.where) : value_[v]);
@@ -59,6 +63,7 @@ class Caster {
   Program& p_;
   const Ir& from_;
   Ir to_;
+  std::vector<TensorType> types_;
   std::vector<Id> value_, wide_, in_;  // old value -> new value, and -> its f32 twin
   std::array<const Attrs*, 8> attrs_{};
 };

@@ -13,6 +13,10 @@ static std::span<const TensorType> types_out(const Lowered& low, const INode& n)
   return {low.ir.types.data() + n.out, n.n_out};
 }
 
+static const Kernel* native(const Program& p, const Lowered& low, const INode& n) {
+  return p.backend->native(*n.op, types_in(low, n), types_out(low, n));
+}
+
 // ---- storage -----------------------------------------------------------------------------------------------------
 
 Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p), low_(low), order_(order) {
@@ -30,7 +34,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
     for (Id m = u.begin; m < u.end; ++m) {
       const INode& node = low.ir.nodes[order.members[m]];
       for (Id v = node.out; v < node.out + node.n_out; ++v) {
-        if (!stored_[v] || base_[v] != kNone) continue;
+        if (!stored_[v] || base_[v] != kNone || low.inside[v].pack != kNone) continue;
         block_[v] = Id(p.blocks.size());
         bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
         if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
@@ -45,7 +49,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       else reuse_in_kernel(low.ir.nodes[order.members[u.begin]], at);
     }
     const INode& head = low.ir.nodes[order.members[u.begin]];
-    const Kernel* kernel = u.tile ? nullptr : kernel_of(*head.op, Device::Kind::cpu);
+    const Kernel* kernel = u.tile ? nullptr : native(p, low, head);
     if (kernel && kernel->workspace) {
       work_[at] = Id(p.blocks.size());
       p.blocks.push_back({.bytes = kernel->workspace(types_in(low, head), types_out(low, head), *head.attrs),
@@ -116,6 +120,15 @@ void Storage::find_lifetimes() {
       }
     }
   }
+  // What is computed inside a packed value needs its place from the first part on.
+  for (Id v = 0; v < low_.inside.size(); ++v) {
+    const Id pack = low_.inside[v].pack;
+    if (pack == kNone) continue;
+    stored_[v] = 1;
+    const Id first = order_.fork.second(first_[v]) ? order_.fork.begin : first_[v];
+    first_[pack] = std::min(first_[pack], first);
+    last_[pack] = std::max(last_[pack], last_[v]);
+  }
 }
 
 void Storage::give(Id donor, Id root) {
@@ -164,7 +177,7 @@ void Storage::reuse_in_group(const Unit& u, Id at) {
 
 void Storage::reuse_in_kernel(const INode& n, Id at) {
   const Ir& ir = low_.ir;
-  const Kernel* kernel = kernel_of(*n.op, Device::Kind::cpu);
+  const Kernel* kernel = native(p_, low_, n);
   if (!kernel || kernel->in_place < 0 || block_[n.out] == kNone) return;
   const Id over = Id(kernel->in_place);
   if (over >= n.n_in) return;
@@ -181,6 +194,10 @@ Ref Storage::at(Id value) const {
   Id root = low_.place[value].root;
   int64_t offset = low_.offset(value);
   if (base_[root] != kNone) return {base_[root], offset};
+  if (const auto& in = low_.inside[root]; in.pack != kNone) {
+    Ref pack = at(in.pack);
+    return {pack.base, pack.offset + in.offset + offset};
+  }
   return {0, int64_t(p_.blocks[block_[root]].offset) + offset};
 }
 
@@ -189,13 +206,6 @@ int64_t Storage::workspace(Id at) const { return work_[at] == kNone ? -1 : int64
 // ---- steps -------------------------------------------------------------------------------------------------------
 
 void emit(Program& p, const Lowered& low, const Schedule& order) {
-  p.n_bases = 1 + Id(p.leaves.size());
-  for (size_t k = 0; k < low.output_root.size(); ++k) {
-    const TensorType& t = low.ir.types[low.ir.outputs[k]];
-    bool bound = std::any_of(p.options.bind.begin(), p.options.bind.end(), [&](auto& b) { return b.first == k; });
-    p.outputs.push_back({.type = t, .base = p.n_bases++, .bound = bound});
-    p.stats.output_bytes += size_t(t.shape.numel()) * size_of(t.dtype);
-  }
   for (const INode& n : low.ir.nodes) {
     if (n.leaf == kNone) continue;
     if (p.leaves[n.leaf].kind == Leaf::input) p.inputs.push_back(n.leaf);
@@ -208,25 +218,28 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     const INode& n = low.ir.nodes[order.members[u.begin]];
     const bool lone_copy = is_copy(n.op) && u.end - u.begin == 1;  // has a kernel of its own
     if (u.tile && !lone_copy) {
-      p.steps.push_back({.tile = Id(p.tiles.size()),
+      p.steps.push_back({.group = Id(p.groups.size()),
                          .members = Id(p.members.size()),
                          .n_members = u.end - u.begin,
                          .where = n.where});
       for (Id m = u.begin; m < u.end; ++m) p.members.push_back(low.ir.nodes[order.members[m]].where);
-      p.tiles.push_back(make_tile(p, low, storage, {order.members.data() + u.begin, u.end - u.begin}));
+      p.groups.push_back(make_group(low, storage, {order.members.data() + u.begin, u.end - u.begin}));
       p.stats.fused_groups += u.end - u.begin > 1;
       p.stats.fused_nodes += u.end - u.begin > 1 ? u.end - u.begin : 0;
       continue;
     }
+    if (is_pack(n.op)) {  // its parts are where they belong
+      p.steps.push_back({.op = n.op, .attrs = n.attrs, .where = n.where});
+      continue;
+    }
     Step s{.op = n.op,
            .attrs = n.attrs,
-           .kernel = kernel_of(*n.op, Device::Kind::cpu),
+           .kernel = native(p, low, n),
            .views = Id(p.views.size()),
            .n_in = n.n_in,
            .n_out = n.n_out,
            .workspace = storage.workspace(at),
            .where = n.where};
-    if (s.kernel->prepare) s.prepared = s.kernel->prepare(*n.op, types_in(low, n), types_out(low, n), *n.attrs);
     auto add = [&](Id v) {
       p.views.push_back(low.view(v));
       p.view_refs.push_back(storage.at(v));

@@ -1,6 +1,6 @@
 // The last pass: where each root lies, and the steps that the executor runs.
 #pragma once
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -34,7 +34,7 @@ class Storage {
   std::vector<Id> work_;  // by step: block of its workspace
 };
 
-/// Translates a fused group.
-TileProgram make_tile(const Program& p, const Lowered& low, const Storage& storage, std::span<const Id> members);
+/// The neutral form of a fused group.
+FusedGroup make_group(const Lowered& low, const Storage& storage, std::span<const Id> members);
 
 }  // namespace whence::planner

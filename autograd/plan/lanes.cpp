@@ -3,7 +3,7 @@
 // two threads win when the steps are too small to be split themselves.
 #include <algorithm>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 

@@ -5,7 +5,7 @@
 #include <fstream>
 #include <map>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/run.h"
 
 namespace whence {
 
@@ -74,9 +74,8 @@ void groups(const Program& p, std::string& text) {
   std::stable_sort(fused.begin(), fused.end(), [](auto a, auto b) { return a->n_members > b->n_members; });
   text += "fused groups:\n";
   for (size_t i = 0; i < std::min<size_t>(fused.size(), 10); ++i) {
-    const TileProgram& t = p.tiles[fused[i]->tile];
-    text += fmt::format("  {:>3} nodes, {} elements, tile {}: {}\n", fused[i]->n_members, t.numel, t.tile,
-                        group_text(p, *fused[i]));
+    const FusedGroup& g = p.groups[fused[i]->group];
+    text += fmt::format("  {:>3} nodes, {} elements: {}\n", fused[i]->n_members, g.numel, group_text(p, *fused[i]));
   }
 }
 

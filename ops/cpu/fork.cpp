@@ -1,16 +1,16 @@
 // The second thread of forked programs: one for the process, woken by a condition variable.
+#include "ops/cpu/fork.h"
+
 #include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
 
-#include "autograd/plan/planner.h"
-
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-namespace whence::planner {
+namespace whence::cpu {
 
 namespace {
 
@@ -113,4 +113,4 @@ void run_forked(const std::function<void()>& first, const std::function<void()>&
   if (error) std::rethrow_exception(error);
 }
 
-}  // namespace whence::planner
+}  // namespace whence::cpu

@@ -6,10 +6,15 @@
 #include <cstddef>
 #include <vector>
 
-#include "autograd/loops.h"
-#include "tensor/shape.h"
+#include <memory>
 
-namespace whence::planner {
+#include "autograd/plan/group.h"
+#include "ops/cpu/unary_binary.h"
+
+namespace whence::cpu {
+
+using planner::FusedGroup;
+using planner::IndexMap;
 
 struct TileOperand {
   enum Kind : uint8_t { memory, scalar, gather, reg } kind = reg;
@@ -21,11 +26,8 @@ struct TileOperand {
   uint32_t map = 0;    ///< gather: index in TileProgram::maps
 };
 
-/// Index map of a gathered operand: extents and strides of the iteration, adjacent axes merged.
-struct TileMap {
-  int rank = 0;
+struct TileMap : IndexMap {
   bool periodic = false;  ///< every tile sees the same elements: gathered once per piece
-  std::array<int64_t, Shape::kMaxRank> extent{}, stride{};  ///< strides in elements
 };
 
 struct TileInstr {
@@ -53,7 +55,9 @@ struct TileProgram {
   void run_tiles(std::byte* const* bases, int64_t begin, int64_t end) const;
 };
 
-/// Merges adjacent axes of one operand over the iteration space; strides in elements.
-TileMap collapse(const Shape& extents, const Shape& strides);
+/// Chooses tiles, registers and loops for a fused group.
+TileProgram make_tile(const FusedGroup& group);
+/// Longest row that a tile can hold (OpDef::row_loop), in elements.
+inline constexpr int64_t kMaxTile = 2048;
 
-}  // namespace whence::planner
+}  // namespace whence::cpu

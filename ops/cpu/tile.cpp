@@ -1,37 +1,12 @@
-#include "autograd/plan/tile.h"
+#include "ops/cpu/tile.h"
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <new>
 
-namespace whence {
+#include "tensor/parallel.h"
 
-static LoopProvider& provider() {
-  static LoopProvider p;
-  return p;
-}
-void set_loop_provider(const LoopProvider& p) { provider() = p; }
-const LoopProvider& loop_provider() { return provider(); }
-
-namespace planner {
-
-TileMap collapse(const Shape& extents, const Shape& strides) {
-  TileMap m;
-  for (int a = 0; a < extents.rank(); ++a) {
-    if (extents[a] == 1) continue;
-    size_t last = size_t(m.rank) - 1;
-    if (m.rank > 0 && m.stride[last] == strides[a] * extents[a]) {
-      m.extent[last] *= extents[a];
-      m.stride[last] = strides[a];
-    } else {
-      m.extent[size_t(m.rank)] = extents[a];
-      m.stride[size_t(m.rank++)] = strides[a];
-    }
-  }
-  if (m.rank == 0) m = {.rank = 1, .extent = {1}, .stride = {0}};
-  return m;
-}
+namespace whence::cpu {
 
 namespace {
 
@@ -56,7 +31,7 @@ struct Scratch {
 thread_local Scratch scratch;
 
 // Position i0 of the iteration as an index per axis, and its offset in elements.
-int64_t locate(const TileMap& m, int64_t i0, int64_t* index) {
+int64_t locate(const IndexMap& m, int64_t i0, int64_t* index) {
   int64_t at = 0;
   for (int a = m.rank - 1; a > 0; --a) {
     index[a] = i0 % m.extent[size_t(a)];
@@ -67,7 +42,7 @@ int64_t locate(const TileMap& m, int64_t i0, int64_t* index) {
   return at + i0 * m.stride[0];
 }
 
-template <class T> void gather_as(const TileMap& m, const std::byte* source, std::byte* dest, int64_t i0, int64_t n) {
+template <class T> void gather_as(const IndexMap& m, const std::byte* source, std::byte* dest, int64_t i0, int64_t n) {
   int64_t index[Shape::kMaxRank];
   const T* p = reinterpret_cast<const T*>(source) + locate(m, i0, index);
   T* q = reinterpret_cast<T*>(dest);
@@ -92,7 +67,7 @@ template <class T> void gather_as(const TileMap& m, const std::byte* source, std
   }
 }
 
-void gather(const TileMap& m, size_t size, const std::byte* source, std::byte* dest, int64_t i0, int64_t n) {
+void gather(const IndexMap& m, size_t size, const std::byte* source, std::byte* dest, int64_t i0, int64_t n) {
   switch (size) {
     case 1: return gather_as<uint8_t>(m, source, dest, i0, n);
     case 2: return gather_as<uint16_t>(m, source, dest, i0, n);
@@ -107,7 +82,7 @@ struct Cursor {
 };
 
 // A gathered tile that lies in one run needs no copy: point at it.
-bool point_at_run(const TileOperand& o, const TileMap& m, std::byte* source, int64_t i0, int64_t n, Cursor& c) {
+bool point_at_run(const TileOperand& o, const IndexMap& m, std::byte* source, int64_t i0, int64_t n, Cursor& c) {
   int64_t index[Shape::kMaxRank];
   int64_t at = locate(m, i0, index);
   size_t last = size_t(m.rank) - 1;
@@ -170,18 +145,7 @@ void TileProgram::run(std::byte* const* bases) const {
   if (numel == 0) return;
   const int64_t tiles = (numel + tile - 1) / tile;
   if (tiles <= grain_tiles) return run_tiles(bases, 0, tiles);
-  struct Context {
-    const TileProgram* self;
-    std::byte* const* bases;
-  } context{this, bases};
-  provider().parallel(
-      tiles, grain_tiles,
-      [](void* c, int64_t begin, int64_t end) {
-        auto* x = static_cast<Context*>(c);
-        x->self->run_tiles(x->bases, begin, end);
-      },
-      &context);
+  parallel_for(tiles, grain_tiles, [&](int64_t begin, int64_t end) { run_tiles(bases, begin, end); });
 }
 
-}  // namespace planner
-}  // namespace whence
+}  // namespace whence::cpu
