@@ -262,6 +262,18 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
         add(failures, fmt::format("{} {}: result {} is a {}, statistics are f32", title(op, sample), name_of(dtype), k,
                                   name_of(got[k].dtype())));
     }
+    if (half && op.body) {  // what runs where there is no kernel
+      Graph g(Graph::Mode::immediate);
+      std::vector<Var> vars;
+      for (const Tensor& t : narrow) vars.push_back(g.constant(t));
+      std::vector<Var> body = op.body(vars, sample.attrs);
+      for (size_t k = 0; k < want.size(); ++k)
+        if (std::string d = body[k].dtype() == got[k].dtype()
+                                ? differ(body[k].value(), want[k], allowed + 64 * unit(dtype))
+                                : fmt::format("{}, inferred {}", name_of(body[k].dtype()), name_of(got[k].dtype()));
+            !d.empty())
+          add(failures, fmt::format("{} {}: result {} of the body: {}", title(op, sample), name_of(dtype), k, d));
+    }
     if (half) continue;
 
     Rng rng(op.name + sample.name, 90);

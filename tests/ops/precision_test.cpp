@@ -104,7 +104,9 @@ TEST(Halves, LossesAreAsAccurateAsF32) {
 // Through a cast, an f32 parameter gets the gradient of its rounded self, never rounded to a half on the way.
 TEST(Halves, WeightGradientsAreNotRounded) {
   Tensor x = coarse({3, 40, 16}, 1), w = randn({8, 16}, 2), b = randn({8}, 3), u = coarse({3, 40, 8}, 4),
-         m = randn({16, 8}, 5);
+         m = randn({16, 8}, 5), n = randn({8}, 6), rows = randn({40, 8}, 7), z = coarse({3, 40, 8}, 8);
+  Tensor ids = Tensor::empty({3, 40}, i64);
+  for (int64_t i = 0; i < 120; ++i) ids.data<int64_t>()[i] = i % 7;
   auto gradients = [&](DType t) {
     Graph g(Graph::Mode::immediate);
     auto half = [&](Var v) { return t == f32 ? cast(v, bf16) : v; };
@@ -117,6 +119,10 @@ TEST(Halves, WeightGradientsAreNotRounded) {
     std::vector<Tensor> out;
     for (Var v : grad(loss(linear(seen, half(a), half(c))), std::vector<Var>{a, c})) out.push_back(v.value());
     out.push_back(grad(loss(matmul(seen, half(d))), d).value());
+    Var scale = param(n), shift = param(b), at = g.constant(t == f32 ? z.to(bf16) : rounded(z)), table = param(rows);
+    for (Var v : grad(loss(layer_norm(at, half(scale), half(shift))), std::vector<Var>{scale, shift}))
+      out.push_back(v.value());
+    out.push_back(grad(loss(embedding(g.constant(ids), half(table))), table).value());
     return out;
   };
   std::vector<Tensor> got = gradients(f32), want = gradients(f64);
