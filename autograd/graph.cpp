@@ -178,15 +178,33 @@ uint32_t Graph::intern_location(std::source_location at) {
   return uint32_t(locations_.size() - 1);
 }
 
-Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
-  scratch_in_.clear();
+// The operands with the casts of the policy. An f64 among them leaves all as they are.
+std::vector<Var> Graph::as_policy_wants(const OpDef& op, std::span<const Var> in, std::source_location where) {
+  bool product = op.traits.compute_bound, casts = product;
+  std::vector<Var> out(in.begin(), in.end());
   for (const Var& v : in) {
-    if (v.defined() && &v.graph() != this)
-      throw ValueError(fmt::format("[{}] {} belongs to another graph", op.name, op.operand_name(int(&v - in.data()))));
-    if (!v.defined())
-      throw ValueError(fmt::format("[{}] {} is undefined", op.name, op.operand_name(int(&v - in.data()))));
-    scratch_in_.push_back(types_[v.id()]);
+    if (v.dtype() == f64) return out;
+    casts |= v.dtype() == f32;
   }
+  DType want = product ? precision_.compute : f32;
+  for (Var& v : out)
+    if (casts && is_float(v.dtype()) && v.dtype() != want)
+      v = record(op_named("cast"), {&v, 1}, {{"dtype", want}}, where);
+  return out;
+}
+
+Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
+  for (const Var& v : in)
+    if (!v.defined() || &v.graph() != this)
+      throw ValueError(fmt::format("[{}] {} {}", op.name, op.operand_name(int(&v - in.data())),
+                                   v.defined() ? "belongs to another graph" : "is undefined"));
+  std::vector<Var> cast;
+  if (precision_.compute != f32 && pass_ == 0 && in.size() > 1 && !op.traits.mixed_floats) {
+    cast = as_policy_wants(op, in, where);
+    in = cast;
+  }
+  scratch_in_.clear();
+  for (const Var& v : in) scratch_in_.push_back(types_[v.id()]);
   ValueId first = ValueId(types_.size());
   Node n{.op = &op,
          .in_begin = uint32_t(edges_.size()),

@@ -74,10 +74,26 @@ struct InputOptions {
   bool carries = true;  ///< data: receives relevance. Masks and other side inputs: false.
 };
 
+/// What forward nodes compute in. Products (Traits::compute_bound) get their f32 and half operands cast to `compute`;
+/// other ops follow their operands, a half beside an f32 operand being cast to f32; norms take both. Statistics,
+/// losses, cotangents and relevance are f32 anyway. Parameters stay f32: the casts are nodes, equal ones merge. f32,
+/// the default, records nothing; f64 operands are left alone.
+struct Precision {
+  DType compute = f32;
+};
+/// mixed(bf16)
+constexpr Precision mixed(DType compute) { return {compute}; }
+
+struct GraphOptions {
+  Precision precision{};
+};
+
 class Graph {
  public:
   enum class Mode { record, immediate };
   explicit Graph(Mode mode = Mode::record);
+  /// Graph g({.precision = mixed(bf16)});
+  explicit Graph(const GraphOptions& options) : Graph() { precision_ = options.precision; }
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -145,10 +161,12 @@ class Graph {
   friend class OriginGuard;
   friend class LocationGuard;
   uint32_t intern_location(std::source_location);
+  std::vector<Var> as_policy_wants(const OpDef&, std::span<const Var> in, std::source_location);
   void run_immediately(const Node&);
 
   static const Attrs kNoAttrs;
   Mode mode_;
+  Precision precision_{};
   std::vector<Node> nodes_;
   std::vector<ValueId> edges_;
   std::deque<TensorType> types_;  // deques: references stay valid while recording

@@ -63,9 +63,15 @@ using PrepareFn = std::shared_ptr<const void> (*)(const OpDef& op, std::span<con
 struct KernelFacts {
   Dtypes floats = kWideFloats;  ///< floating dtypes it takes; for others the planner casts to f32 and back
   bool strided = false;         ///< takes inputs of any strides; for others the planner makes row-major copies
-  int in_place = -1;            ///< operand that result 0 may overwrite, when types agree and nobody else reads it
+  bool (*layouts)(int operand, const View&) = nullptr;  ///< of a strided kernel: the layouts that it takes after all
+  int in_place = -1;  ///< operand that result 0 may overwrite, when types agree and nobody else reads it
   WorkspaceFn workspace = nullptr;
   PrepareFn prepare = nullptr;
+
+  /// Does it take this layout (View::data is not looked at)?
+  bool takes(int operand, const View& v) const {
+    return v.contiguous() || (strided && (!layouts || layouts(operand, v)));
+  }
 };
 
 /// `.cpu = f`, or `.cpu = {f, {.strided = true}}`.

@@ -52,6 +52,7 @@ struct SampleInput {
   bool distinct = false;   ///< well separated values (max, sort)
   bool parameter = false;  ///< recorded as a parameter: carries no relevance
   double gap = 0;          ///< keep |x| at least this far from zero (kinks, divisions)
+  bool statistic = false;  ///< f32 where the dtype under test is a half
 };
 
 struct Sample {
@@ -68,7 +69,9 @@ struct ErrorSample {
 
 struct Traits {
   bool elementwise = false;    ///< output i depends on input i only: fusable, may run in place
-  bool compute_bound = false;  ///< costly per byte: rematerialisation keeps its result
+  bool compute_bound = false;  ///< a product, costly per byte: rematerialisation keeps its result, and a precision
+                               ///< policy (GraphOptions) casts its operands
+  bool mixed_floats = false;   ///< f32 operands beside halves as they come (norms): the policy promotes nothing
   bool random = false;         ///< draws numbers: never merged by CSE unless its key is equal, never moved across runs
   bool effect = false;         ///< acts outside the graph: never merged, never dropped, in the order of recording
   bool leaf = false;           ///< input, parameter, constant

@@ -34,7 +34,7 @@ std::vector<Tensor> run_op(const OpDef& op, std::span<const Tensor> in, std::spa
   std::vector<TensorType> types_in, types_out;
   for (Tensor& t : operands) {
     t = t.to(taken(*kernel, t.dtype()));
-    if (!kernel->strided) t = t.contiguous_tensor();
+    if (!kernel->takes(int(views_in.size()), t.view())) t = t.contiguous_tensor();
     views_in.push_back(t.view());
     types_in.push_back({t.shape(), t.dtype()});
   }

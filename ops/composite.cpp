@@ -102,7 +102,7 @@ Var logaddexp(Arg a, Arg b) {
   LocationGuard at(a.is_number() ? b : a);
   Var u = as_var(a, b), v = as_var(b, a);
   Shape s = broadcast_shapes(u.shape(), v.shape());
-  return logsumexp(stack({broadcast_to(u, s), broadcast_to(v, s)}, 0), {0});
+  return cast(logsumexp(stack({broadcast_to(u, s), broadcast_to(v, s)}, 0), {0}), u.dtype());
 }
 
 Var logit(Arg x) {
@@ -220,11 +220,11 @@ Var standard_deviation(Arg x, Ints axes, bool keepdim, int64_t correction) {
 }
 Var norm1(Arg x, Ints axes, bool keepdim) {
   LocationGuard at(x);
-  return sum(abs(x), std::move(axes), keepdim);
+  return sum(abs(widened(x)), std::move(axes), keepdim);
 }
 Var norm2(Arg x, Ints axes, bool keepdim) {
   LocationGuard at(x);
-  return sqrt(sum(square(x), std::move(axes), keepdim));
+  return sqrt(sum(square(widened(x)), std::move(axes), keepdim));
 }
 Var l2_normalize(Arg x, int64_t axis, double eps) {
   LocationGuard at(x);

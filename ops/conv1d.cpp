@@ -74,7 +74,7 @@ std::vector<Var> taps_body(std::span<const Var> in, const Attrs& attrs) {
     int64_t at = offset_of(k, taps, attrs.flag("reverse")), back = std::min(len, std::max<int64_t>(0, -at)),
             ahead = std::min(len, std::max<int64_t>(0, at));
     Var pairs = slice(d, lead + 1, back, len - ahead) * slice(x, 1, ahead, len - back);
-    columns.push_back(sum(pairs, {lead, lead + 1}));
+    columns.push_back(cast(sum(pairs, {lead, lead + 1}), x.dtype()));
   }
   return {stack(columns, lead + 1)};
 }

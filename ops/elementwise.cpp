@@ -499,18 +499,19 @@ UNARY_FUNCTION(neg)
 UNARY_FUNCTION(abs)
 UNARY_FUNCTION(sign)
 UNARY_FUNCTION(exp)
-UNARY_FUNCTION(expm1) UNARY_FUNCTION(log) UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt)
-    UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh)
-        UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh)
-            UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round)
-                UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(expm1)
+UNARY_FUNCTION(log) UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal)
+    UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid)
+        UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu)
+            UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
 
-                    Var leaky_relu(Arg x, double slope) {
+                Var leaky_relu(Arg x, double slope) {
   return record(leaky_relu_op, {x}, {{"slope", slope}});
 }
 Var softplus(Arg x) { return record(softplus_op, {x}, {{"beta", 1.0}}); }
 Var clamp(Arg x, double low, double high) { return record(clamp_op, {x}, {{"low", low}, {"high", high}}); }
 Var cast(Arg x, DType dtype) { return x.dtype() == dtype ? x.var : record(cast_op, {x}, {{"dtype", dtype}}); }
+Var widened(Arg x) { return cast(x, accumulate_dtype(x.dtype())); }
 
 #define BINARY_FUNCTION(NAME) \
   Var NAME(Arg a, Arg b) { return record(NAME##_op, {a, b}); }
@@ -518,9 +519,10 @@ BINARY_FUNCTION(add)
 BINARY_FUNCTION(sub)
 BINARY_FUNCTION(mul)
 BINARY_FUNCTION(div)
-BINARY_FUNCTION(maximum) BINARY_FUNCTION(minimum) BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal)
-    BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal)
-        BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(maximum)
+BINARY_FUNCTION(minimum) BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater)
+    BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and)
+        BINARY_FUNCTION(logical_or)
 
             Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.

@@ -313,7 +313,7 @@ namespace {
 
 void infer_logsumexp(InferCtx& c) {
   c.need_float(0);
-  c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), c.dtype(0));
+  c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), accumulate_dtype(c.dtype(0)));
 }
 
 void logsumexp_kernel(const KernelCall& k) {
@@ -424,7 +424,7 @@ Var all(Arg x, Ints axes, bool keepdim) {
 Var variance(Arg x, Ints axes, bool keepdim, int64_t correction) {
   LocationGuard at(x);
   axes = canonical_axes(std::move(axes), x.rank());
-  Var squares = square(x - mean(x, axes, true));
+  Var wide = widened(x), squares = square(wide - mean(wide, axes, true));
   int64_t n = 1;
   for (int64_t a : axes) n *= x.shape()[int(a)];
   return sum(squares, axes, keepdim) * (1.0 / double(n - correction));

@@ -49,6 +49,7 @@ Var clamp(Arg x, double low, double high);
 Var floor(Arg x);
 Var round(Arg x);  ///< half to even
 Var cast(Arg x, DType dtype);
+Var widened(Arg x);  ///< halves as f32, else x: what statistics are taken of
 
 /// Comparisons give boolean.
 Var less(Arg a, Arg b);
@@ -63,7 +64,7 @@ Var logical_not(Arg a);
 /// condition ? a : b, broadcasting all three.
 Var where(Arg condition, Arg a, Arg b);
 
-// ---- reductions: axes {} means all ------------------------------------------------------------------------------
+// ---- reductions: axes {} means all; sums, means and logsumexp of halves are f32 ---------------------------------
 Var sum(Arg x, Ints axes = {}, bool keepdim = false);
 Var mean(Arg x, Ints axes = {}, bool keepdim = false);
 Var max(Arg x, Ints axes = {}, bool keepdim = false);  ///< the first maximum takes gradient and relevance
@@ -122,10 +123,11 @@ TopK topk(Arg x, int64_t k, int64_t axis = -1);                  ///< descending
 Var argsort(Arg x, int64_t axis = -1, bool descending = false);  ///< stable, i64
 
 // ---- linear algebra -----------------------------------------------------------------------------------------------
-/// [.., m, k] . [.., k, n], leading axes broadcast; transposed views cost no copy.
-Var matmul(Arg a, Arg b);
-/// x [.., in], weight [out, in], bias [out] or absent -> x weight^T + bias.
-Var linear(Arg x, Arg weight, std::optional<Arg> bias = {});
+/// [.., m, k] . [.., k, n], leading axes broadcast; transposed views cost no copy. Sums are f32 for halves; `dtype` f32
+/// gives them unrounded (default: the operands' dtype).
+Var matmul(Arg a, Arg b, std::optional<DType> dtype = {});
+/// x [.., in], weight [out, in], bias [out] or absent -> x weight^T + bias; dtype as for matmul.
+Var linear(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<DType> dtype = {});
 /// NumPy subscripts with an explicit or implicit output, lowered to permute, reshape, matmul and sum.
 Var einsum(const std::string& equation, const std::vector<Var>& operands,
            std::source_location where = std::source_location::current());
@@ -133,10 +135,10 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands,
 /// absent).
 Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<Arg> state = {});
 
-// ---- normalisation, softmax, attention, losses --------------------------------------------------------------------
+// ---- normalisation, softmax, attention, losses: computed in f32 for halves; losses of halves are f32 --------------
 Var softmax(Arg x, int64_t axis = -1);
 Var log_softmax(Arg x, int64_t axis = -1);
-/// Over the last axis; weight and bias [C] may be absent.
+/// Over the last axis; weight and bias [C] may be absent, and f32 beside an x of halves. The result has x's dtype.
 Var layer_norm(Arg x, std::optional<Arg> weight = {}, std::optional<Arg> bias = {}, double eps = 1e-5);
 Var rms_norm(Arg x, std::optional<Arg> weight = {}, double eps = 1e-6);
 

@@ -169,8 +169,8 @@ class Lowering {
     const Kernel* kernel = native(n);
     if (!n.tile && !kernel) missing_.insert(fmt::format("{} {}", p_.describe(n.where), from_.types[n.out].str()));
     if (n.tile && !fuse_ && kernel && !is_copy(n.op)) n.tile = false;
-    if (!n.tile && kernel && !kernel->strided)
-      for (Id& v : in) v = row_major(v);
+    for (size_t i = 0; i < in.size() && !n.tile && kernel; ++i)
+      if (!kernel->takes(int(i), low_.view(in[i]))) in[i] = row_major(in[i]);
     map(n, new_node(n, in, types(n)));
   }
 

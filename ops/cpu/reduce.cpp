@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
+#include "ops/cpu/micro.h"
 #include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
@@ -17,11 +17,10 @@ constexpr int64_t kChunk = 65536;  // elements of one chunk when a single long r
 template <class R, class T, class RowFn> T reduce_long(int64_t n, RowFn row) {
   int64_t chunks = (n + kChunk - 1) / kChunk;
   if (chunks <= 1) return row(0, n);
-  std::vector<T> part(static_cast<size_t>(chunks));
-  parallel_chunks(n, kChunk, [&](int64_t b, int64_t e) { part[static_cast<size_t>(b / kChunk)] = row(b, e); });
+  T* part = scratch<T>(8, chunks);
+  parallel_chunks(n, kChunk, [&](int64_t b, int64_t e) { part[b / kChunk] = row(b, e); });
   for (int64_t w = 1; w < chunks; w *= 2)
-    for (int64_t i = 0; i + w < chunks; i += 2 * w)
-      part[static_cast<size_t>(i)] = R::combine(part[static_cast<size_t>(i)], part[static_cast<size_t>(i + w)]);
+    for (int64_t i = 0; i + w < chunks; i += 2 * w) part[i] = R::combine(part[i], part[i + w]);
   return part[0];
 }
 
@@ -95,15 +94,15 @@ template <class R, class T> void reduce(const T* x, T* y, int64_t outer, int64_t
     // Few columns, many rows (a bias gradient): fixed bands of rows over threads, then the bands in order.
     int64_t band = std::max<int64_t>(kRows, kChunk / inner / kRows * kRows);
     int64_t bands = (n + band - 1) / band;
-    std::vector<T> part(static_cast<size_t>(bands * inner));
+    T* part = scratch<T>(8, bands * inner);
     for (int64_t o = 0; o < outer; ++o) {
       const T* xo = x + o * n * inner;
       parallel_chunks(n, band, [&](int64_t b, int64_t e) {
         for (int64_t j = 0; j < inner; j += kTile)
-          reduce_columns<R>(xo + j, inner, b, e, std::min(kTile, inner - j), part.data() + b / band * inner + j);
+          reduce_columns<R>(xo + j, inner, b, e, std::min(kTile, inner - j), part + b / band * inner + j);
       });
       for (int64_t j = 0; j < inner; j += kTile)
-        reduce_columns<R>(part.data() + j, inner, 0, bands, std::min(kTile, inner - j), y + o * inner + j);
+        reduce_columns<R>(part + j, inner, 0, bands, std::min(kTile, inner - j), y + o * inner + j);
     }
     return;
   }
