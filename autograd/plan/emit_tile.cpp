@@ -154,7 +154,7 @@ class Translator {
       if (m.rank < 2 || m.stride[0] != 0) continue;
       int64_t period = 1;
       for (int a = 1; a < m.rank; ++a) period *= m.extent[size_t(a)];
-      m.periodic = t_.tile % period == 0;
+      m.periodic = period > 0 && t_.tile % period == 0;
     }
   }
 
