@@ -144,7 +144,10 @@ REGISTER_OP(repeat) = {
                                      {{{.shape = {2, 1, 5}}}, {{"repeats", Ints{1, 4, 1}}}, "middle"},
                                      {{{.shape = {3, 2}}}, {{"repeats", Ints{0, 2}}}, "none"},
                                      {{{.shape = {0, 2}}}, {{"repeats", Ints{3, 2}}}, "empty"},
-                                     {{{.shape = {67}}}, {{"repeats", Ints{3}}}, "odd"}};
+                                     {{{.shape = {67}}}, {{"repeats", Ints{3}}}, "odd"},
+                                     {{{.shape = {2, 1, 1, 3, 1, 1, 2}}},
+                                      {{"repeats", Ints{2, 1, 1, 2, 1, 1, 1}}},
+                                      "no room for two axes more"}};
         },
     .errors =
         [] {
@@ -185,11 +188,10 @@ REGISTER_OP(repeat_interleave) = {
     .samples =
         [] {
           auto at = [](int64_t r, int64_t axis) { return Attrs{{"repeats", r}, {"axis", axis}}; };
-          return std::vector<Sample>{{{{.shape = {3, 2}}}, at(2, 0), "rows"},
-                                     {{{.shape = {3, 2}}}, at(3, -1), "columns"},
-                                     {{{.shape = {2, 3}}}, at(0, 1), "none"},
-                                     {{{.shape = {2, 0}}}, at(2, 1), "empty"},
-                                     {{{.shape = {5, 67}}}, at(2, 0), "odd"}};
+          return std::vector<Sample>{
+              {{{.shape = {3, 2}}}, at(2, 0), "rows"}, {{{.shape = {3, 2}}}, at(3, -1), "columns"},
+              {{{.shape = {2, 3}}}, at(0, 1), "none"}, {{{.shape = {2, 0}}}, at(2, 1), "empty"},
+              {{{.shape = {5, 67}}}, at(2, 0), "odd"}, {{{.shape = {1, 2, 1, 1, 3, 1, 1, 2}}}, at(3, 4), "eight axes"}};
         },
     .errors =
         [] {

@@ -95,7 +95,7 @@ TEST(Indexing, PositionsOutsideAreNamed) {
   Now g;
   Var x = g.in({1, 2, 3, 4, 5, 6}, {3, 2});
   EXPECT_THAT(thrown([&] {
-                gather(x, g.ids({0, 3}, {2}));
+                gather(x, g.ids({0, 3, -1}, {3}));
               }),
               HasSubstr("[gather] index 3 at position 1 is outside [0, 3)"));
   EXPECT_THAT(thrown([&] { gather(x, g.ids({-1}, {1})); }), HasSubstr("index -1 at position 0"));
