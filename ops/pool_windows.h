@@ -32,17 +32,16 @@ class PoolWindows {
   template <class F> void each(F&& f) const {
     PoolWindow w;
     int64_t cell = 0;
-    for (int64_t d = 0; d < axes_[0].n; ++d)
-      for (int64_t h = 0; h < axes_[1].n; ++h)
+    for (int64_t d = 0; d < axes_[0].n; ++d) {
+      choose(0, d, w);
+      for (int64_t h = 0; h < axes_[1].n; ++h) {
+        choose(1, h, w);
         for (int64_t i = 0; i < axes_[2].n; ++i, ++cell) {
-          const int64_t at[3] = {d, h, i};
-          for (int a = 0; a < 3; ++a) {
-            w.begin[a] = axes_[a].begin[at[a]];
-            w.end[a] = axes_[a].end[at[a]];
-            w.extra[a] = axes_[a].extra[at[a]];
-          }
+          choose(2, i, w);
           f(cell, w);
         }
+      }
+    }
   }
 
  private:
@@ -51,6 +50,12 @@ class PoolWindows {
     int64_t n = 1;
     const int64_t *begin = &kZero, *end = &kOne, *extra = &kOne;
   };
+  void choose(int axis, int64_t window, PoolWindow& w) const {
+    const Axis& a = axes_[axis];
+    w.begin[axis] = a.begin[window];
+    w.end[axis] = a.end[window];
+    w.extra[axis] = a.extra[window];
+  }
   Axis axes_[3];
 };
 
