@@ -1,29 +1,16 @@
 // Composites, and the two elementwise primitives that no composite gives exactly: atan and hardsigmoid.
 #include "ops/composite.h"
-#include "ops/floats.h"
 
 #include <cmath>
 
 #include "autograd/sweep.h"
-#include "tensor/parallel.h"
 
 namespace whence {
 namespace {
 
-template <class F> void map(const KernelCall& call, F f) {
-  over_floats(call.out[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const T* x = call.in[0].as<T>();
-    T* y = call.out[0].as<T>();
-    cpu::parallel_for(call.out[0].numel(), cpu::kGrain / 4, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = f(x[i]);
-    });
-  });
-}
-
-void infer_real(InferCtx& c) {
-  c.need_float(0);
-  c.out(c.shape(0), c.dtype(0));
+void infer_real(InferCtx& infer) {
+  infer.need_float(0);
+  infer.out(infer.shape(0), infer.dtype(0));
 }
 std::vector<Sample> samples(double low, double high) {
   auto x = [&](Shape s) { return SampleInput{.shape = s, .low = low, .high = high}; };
@@ -39,8 +26,7 @@ REGISTER_OP(atan) = {
     .doc = "inverse tangent",
     .operands = {"x"},
     .infer = infer_real,
-    .cpu = {[](const KernelCall& k) { map(k, [](auto x) { return std::atan(x); }); }, {.in_place = 0}},
-    .vjp = [](SweepCtx& c) { c.give(0, c.d() / (square(c.in()) + 1.0)); },
+    .vjp = [](SweepCtx& sweep) { sweep.give(0, sweep.d() / (square(sweep.in()) + 1.0)); },
     .relevance = lrp::identity,
     .samples = [] { return samples(-3, 3); },
     .errors = not_float,
@@ -52,17 +38,10 @@ REGISTER_OP(hardsigmoid) = {
     .doc = "x / 6 + 1/2 held to [0, 1]",
     .operands = {"x"},
     .infer = infer_real,
-    .cpu = {[](const KernelCall& k) {
-              map(k, [](auto x) {
-                using T = decltype(x);
-                return x <= T(-3) ? T(0) : x >= T(3) ? T(1) : x * (T(1) / T(6)) + T(0.5);
-              });
-            },
-            {.in_place = 0}},
     .vjp =
-        [](SweepCtx& c) {
-          Var inside = logical_and(greater(c.in(), -3.0), less(c.in(), 3.0));
-          c.give(0, where(inside, c.d() * (1.0 / 6.0), 0.0));
+        [](SweepCtx& sweep) {
+          Var inside = logical_and(greater(sweep.in(), -3.0), less(sweep.in(), 3.0));
+          sweep.give(0, where(inside, sweep.d() * (1.0 / 6.0), 0.0));
         },
     .relevance = lrp::identity,
     .samples = [] { return samples(-2.9, 2.9); },

@@ -1,69 +1,36 @@
 // Random ops: counter based (ops/philox.h). What they draw depends on their key, the element's position and the run's
 // seed only, so two nodes with equal attributes are equal, and a value can be drawn again instead of kept.
-#include <algorithm>
-#include <cmath>
-#include <numeric>
-
 #include "autograd/sweep.h"
-#include "tensor/parallel.h"
-#include "ops/cpu/random.h"
-#include "ops/floats.h"
 #include "ops/ops.h"
-#include "ops/philox.h"
 
 namespace whence {
 namespace {
 
 // The last operand is the run's seed, i64 [].
-uint64_t seed_of(const KernelCall& k) { return uint64_t(*k.in.back().as<int64_t>()); }
-uint64_t key_of(const KernelCall& k) { return uint64_t(k.attrs.integer("key")); }
-void need_seed(InferCtx& c) {
-  int i = c.n() - 1;
-  if (c.dtype(i) != i64) c.dtype_error("seed must be i64, got " + std::string(name_of(c.dtype(i))));
-  c.need_rank(i, 0);
+void need_seed(InferCtx& infer) {
+  int i = infer.n() - 1;
+  if (infer.dtype(i) != i64) infer.dtype_error("seed must be i64, got " + std::string(name_of(infer.dtype(i))));
+  infer.need_rank(i, 0);
 }
 SampleInput seed_sample() { return {.shape = {}, .dtype = i64, .low = 0, .high = 1000}; }
 
-Shape random_shape(InferCtx& c) {
-  Shape s = c.attrs.shape("shape");
+Shape random_shape(InferCtx& infer) {
+  Shape s = infer.attrs.shape("shape");
   for (int64_t n : s)
-    if (n < 0) c.value_error("shape " + s.str() + " has a negative extent");
+    if (n < 0) infer.value_error("shape " + s.str() + " has a negative extent");
   return s;
 }
-void infer_real(InferCtx& c) {
-  DType t = c.attrs.dtype("dtype");
+void infer_real(InferCtx& infer) {
+  DType t = infer.attrs.dtype("dtype");
   if (t != f32 && t != f64)
-    c.dtype_error("dtype must be f32 or f64, got " + std::string(name_of(t)), "draw f32 and cast");
-  need_seed(c);
-  c.out(random_shape(c), t);
+    infer.dtype_error("dtype must be f32 or f64, got " + std::string(name_of(t)), "draw f32 and cast");
+  need_seed(infer);
+  infer.out(random_shape(infer), t);
 }
 
 constexpr Traits kRandom{.random = true, .nondifferentiable = true, .sinks = 1};
 
 // ---- uniform, normal ----------------------------------------------------------------------------------------------
-
-template <class T> void run_uniform(const KernelCall& k) {
-  T* y = k.out[0].as<T>();
-  int64_t n = k.out[0].numel();
-  cpu::random_uniform(y, n, seed_of(k), key_of(k));
-  double low = k.attrs.real("low"), high = k.attrs.real("high");
-  if (low == 0 && high == 1) return;
-  T top = std::nextafter(T(high), T(low));  // rounding must not reach `high`
-  cpu::parallel_for(n, cpu::kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = std::min(top, T(low + (high - low) * double(y[i])));
-  });
-}
-
-template <class T> void run_normal(const KernelCall& k) {
-  T* y = k.out[0].as<T>();
-  int64_t n = k.out[0].numel();
-  cpu::random_normal(y, n, seed_of(k), key_of(k));
-  T mean = T(k.attrs.real("mean")), stddev = T(k.attrs.real("stddev"));
-  if (mean == 0 && stddev == 1) return;
-  cpu::parallel_for(n, cpu::kGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = mean + stddev * y[i];
-  });
-}
 
 Attrs uniform_attrs(const Shape& s, int64_t key, double low, double high, DType t) {
   return {{"shape", s}, {"key", key}, {"low", low}, {"high", high}, {"dtype", t}};
@@ -81,11 +48,10 @@ REGISTER_OP(uniform) = {
     .doc = "Uniform numbers in [low, high); f32 has 24 random bits, f64 has 53",
     .operands = {"seed"},
     .infer =
-        [](InferCtx& c) {
-          if (!(c.attrs.real("low") <= c.attrs.real("high"))) c.value_error("low is above high");
-          infer_real(c);
+        [](InferCtx& infer) {
+          if (!(infer.attrs.real("low") <= infer.attrs.real("high"))) infer.value_error("low is above high");
+          infer_real(infer);
         },
-    .cpu = [](const KernelCall& k) { by_float(k, run_uniform<float>, run_uniform<double>); },
     .samples =
         [] {
           return std::vector<Sample>{{{seed_sample()}, uniform_attrs({3, 5}, 1, -1, 2, f64), "f64"},
@@ -107,11 +73,10 @@ REGISTER_OP(normal) = {
     .doc = "Normal numbers of the given mean and standard deviation",
     .operands = {"seed"},
     .infer =
-        [](InferCtx& c) {
-          if (!(c.attrs.real("stddev") >= 0)) c.value_error("stddev must not be negative");
-          infer_real(c);
+        [](InferCtx& infer) {
+          if (!(infer.attrs.real("stddev") >= 0)) infer.value_error("stddev must not be negative");
+          infer_real(infer);
         },
-    .cpu = [](const KernelCall& k) { by_float(k, run_normal<float>, run_normal<double>); },
     .samples =
         [] {
           return std::vector<Sample>{{{seed_sample()}, normal_attrs({3, 5}, 1, 2, 0.5, f64), "f64"},
@@ -132,23 +97,8 @@ REGISTER_OP(normal) = {
 
 namespace {
 
-/// f(first element, count, bits), bits being 1 with probability p.
-template <class F> void draw_bits(const KernelCall& k, double p, F&& f) {
-  constexpr int64_t piece = 4096;
-  cpu::parallel_chunks(k.out[0].numel(), piece, [&](int64_t begin, int64_t end) {
-    uint8_t bits[piece];
-    cpu::random_bernoulli(bits, end - begin, p, seed_of(k), key_of(k), begin);
-    f(begin, end - begin, bits);
-  });
-}
-
-template <class T> void run_bernoulli(const KernelCall& k) {
-  draw_bits(k, k.attrs.real("p"),
-            [&](int64_t at, int64_t n, const uint8_t* bits) { std::copy(bits, bits + n, k.out[0].as<T>() + at); });
-}
-
-void need_probability(InferCtx& c, double p) {
-  if (!(p >= 0 && p <= 1)) c.value_error("p must be in [0, 1], got " + std::to_string(p));
+void need_probability(InferCtx& infer, double p) {
+  if (!(p >= 0 && p <= 1)) infer.value_error("p must be in [0, 1], got " + std::to_string(p));
 }
 
 }  // namespace
@@ -158,22 +108,12 @@ REGISTER_OP(bernoulli) = {
     .doc = "1 with probability p, else 0",
     .operands = {"seed"},
     .infer =
-        [](InferCtx& c) {
-          need_probability(c, c.attrs.real("p"));
-          DType t = c.attrs.dtype("dtype");
-          if (t == bf16 || t == f16) c.dtype_error("no " + std::string(name_of(t)) + " here", "draw f32 and cast");
-          need_seed(c);
-          c.out(random_shape(c), t);
-        },
-    .cpu =
-        [](const KernelCall& k) {
-          switch (k.out[0].dtype) {
-            case DType::f32: return run_bernoulli<float>(k);
-            case DType::f64: return run_bernoulli<double>(k);
-            case DType::i32: return run_bernoulli<int32_t>(k);
-            case DType::i64: return run_bernoulli<int64_t>(k);
-            default: return run_bernoulli<uint8_t>(k);
-          }
+        [](InferCtx& infer) {
+          need_probability(infer, infer.attrs.real("p"));
+          DType t = infer.attrs.dtype("dtype");
+          if (t == bf16 || t == f16) infer.dtype_error("no " + std::string(name_of(t)) + " here", "draw f32 and cast");
+          need_seed(infer);
+          infer.out(random_shape(infer), t);
         },
     .samples =
         [] {
@@ -195,26 +135,11 @@ REGISTER_OP(permutation) = {
     .doc = "0 .. n - 1 in random order (i64)",
     .operands = {"seed"},
     .infer =
-        [](InferCtx& c) {
-          int64_t n = c.attrs.integer("n");
-          if (n < 0) c.value_error("n must not be negative, got " + std::to_string(n));
-          need_seed(c);
-          c.out({n}, i64);
-        },
-    .cpu =
-        [](const KernelCall& k) {
-          int64_t n = k.out[0].numel(), *p = k.out[0].as<int64_t>();
-          std::vector<uint64_t> order(size_t(n) + 1);  // sorted by 64 random bits; the index decides between equals
-          for (int64_t i = 0; i < n; i += 2) {
-            philox::Words w = philox::words(seed_of(k), key_of(k), uint64_t(i) / 2);
-            order[size_t(i)] = uint64_t(w.w[0]) << 32 | w.w[1];
-            order[size_t(i) + 1] = uint64_t(w.w[2]) << 32 | w.w[3];
-          }
-          std::iota(p, p + n, 0);
-          std::sort(p, p + n, [&](int64_t a, int64_t b) {
-            uint64_t u = order[size_t(a)], v = order[size_t(b)];
-            return u < v || (u == v && a < b);
-          });
+        [](InferCtx& infer) {
+          int64_t n = infer.attrs.integer("n");
+          if (n < 0) infer.value_error("n must not be negative, got " + std::to_string(n));
+          need_seed(infer);
+          infer.out({n}, i64);
         },
     .samples =
         [] {
@@ -262,34 +187,25 @@ Var dropout_mask(Var seed, const Shape& shape, DType t, const Attrs& attrs) {
   return draw(bernoulli_op, seed, bernoulli_attrs(shape, attrs.integer("key"), keep, t), t) * (1.0 / keep);
 }
 
-template <class T> void run_dropout(const KernelCall& k) {
-  double keep = 1.0 - k.attrs.real("p");
-  const T* x = k.in[0].as<T>();
-  T *y = k.out[0].as<T>(), scale = T(1.0 / keep);
-  draw_bits(k, keep, [&](int64_t at, int64_t n, const uint8_t* bits) {
-    for (int64_t i = 0; i < n; ++i) y[at + i] = x[at + i] * (bits[i] ? scale : T(0));
-  });
-}
-
 }  // namespace
 
 REGISTER_OP(dropout) = {
     .doc = "x times a mask that is 0 with probability p and 1 / (1 - p) otherwise",
     .operands = {"x", "seed"},
     .infer =
-        [](InferCtx& c) {
-          c.need_float(0);
-          double p = c.attrs.real("p");
-          if (!(p >= 0 && p < 1)) c.value_error("p must be in [0, 1), got " + std::to_string(p));
-          need_seed(c);
-          c.out(c.shape(0), c.dtype(0));
+        [](InferCtx& infer) {
+          infer.need_float(0);
+          double p = infer.attrs.real("p");
+          if (!(p >= 0 && p < 1)) infer.value_error("p must be in [0, 1), got " + std::to_string(p));
+          need_seed(infer);
+          infer.out(infer.shape(0), infer.dtype(0));
         },
-    .cpu = {[](const KernelCall& k) { by_float(k, run_dropout<float>, run_dropout<double>); }, {.in_place = 0}},
     // The same mask, drawn again. Several targets share it.
     .vjp =
-        [](SweepCtx& c) {
-          if (c.lead()) c.give(0, c.d() * dropout_mask(c.in(1), c.in().shape(), c.d().dtype(), c.attrs));
-          else c.give(0, record(op_named("dropout"), {c.d(), c.in(1)}, c.attrs));
+        [](SweepCtx& sweep) {
+          if (sweep.lead())
+            sweep.give(0, sweep.d() * dropout_mask(sweep.in(1), sweep.in().shape(), sweep.d().dtype(), sweep.attrs));
+          else sweep.give(0, record(op_named("dropout"), {sweep.d(), sweep.in(1)}, sweep.attrs));
         },
     .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
       return {in[0] * dropout_mask(in[1], in[0].shape(), in[0].dtype(), attrs)};

@@ -102,6 +102,12 @@ TEST(OpSuiteItself, NoticesWhatAKernelDoesToMemory) {
                 copy(in, out);
               }),
               Contains(HasSubstr("depends on what its buffer held")));
+  if (!whence::suite::heap_allocations) return;
+  EXPECT_THAT(failures_of([](const KernelCall& k) {
+                std::vector<double> scratch(size_t(k.in[0].numel()));
+                copy(k.in[0], k.out[0]);
+              }),
+              Contains(HasSubstr("its third run takes from the heap, 1 times")));
 }
 
 TEST(OpSuiteItself, NoticesARuleThatLosesOrMisroutesRelevance) {

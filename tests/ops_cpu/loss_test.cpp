@@ -1,4 +1,4 @@
-// Cross entropy, embedding rows and their adjoints against plain loops.
+// Cross entropy against plain loops.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,9 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "ops/cpu/index.h"
 #include "ops/cpu/loss.h"
-#include "tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {
@@ -23,16 +21,16 @@ template <class T> std::vector<T> randoms(int64_t n, unsigned seed, double scale
   return v;
 }
 
-template <class P> class LossIndex : public ::testing::Test {};
+template <class P> class Loss : public ::testing::Test {};
 template <class A, class B> struct Pair {
   using T = A;
   using I = B;
 };
 using Types =
     ::testing::Types<Pair<float, int32_t>, Pair<float, int64_t>, Pair<double, int32_t>, Pair<double, int64_t>>;
-TYPED_TEST_SUITE(LossIndex, Types);
+TYPED_TEST_SUITE(Loss, Types);
 
-TYPED_TEST(LossIndex, CrossEntropy) {
+TYPED_TEST(Loss, CrossEntropy) {
   using T = typename TypeParam::T;
   using I = typename TypeParam::I;
   const double tol = 30 * std::numeric_limits<T>::epsilon();
@@ -73,43 +71,6 @@ TYPED_TEST(LossIndex, CrossEntropy) {
   t = {0};
   cross_entropy(sure.data(), t.data(), loss.data(), lse.data(), 1, 3, -100, 0.0);
   EXPECT_NEAR(loss[0] / std::log1p(std::exp(-10.0)), 1, sizeof(T) == 4 ? 3e-3 : 1e-10);
-}
-
-TYPED_TEST(LossIndex, GatherAndScatter) {
-  using T = typename TypeParam::T;
-  using I = typename TypeParam::I;
-  struct Case {
-    int64_t count, width, n;
-  };
-  for (Case c : {Case{5, 3, 7}, {1, 1, 1}, {5, 17, 0}, {100, 64, 3000}, {4, 0, 3}, {50, 33, 5000}}) {
-    auto table = randoms<T>(c.count * c.width, 1), rows = randoms<T>(c.n * c.width, 2);
-    std::vector<I> index;
-    for (int64_t i = 0; i < c.n; ++i)
-      index.push_back(I((i * 7 + i / 3) % c.count));  // every row comes up, 2 (skipped) too
-    std::vector<T> out(size_t(c.n * c.width));
-    EXPECT_EQ(gather_rows(table.data(), c.count, c.width, index.data(), c.n, out.data()), -1);
-    for (int64_t i = 0; i < c.n; ++i)
-      for (int64_t j = 0; j < c.width; ++j)
-        ASSERT_EQ(out[size_t(i * c.width + j)], table[size_t(index[size_t(i)] * c.width + j)]);
-    std::vector<std::vector<T>> sums;
-    for (int threads : {1, 2, 4}) {
-      set_num_threads(threads);
-      std::vector<T> d(table.size(), T(5));
-      scatter_add_rows(d.data(), c.count, c.width, index.data(), c.n, rows.data(), true, 2);
-      sums.push_back(d);
-    }
-    set_num_threads(0);
-    std::vector<T> want(table.size());
-    for (int64_t i = 0; i < c.n; ++i)
-      for (int64_t j = 0; j < c.width && index[size_t(i)] != 2; ++j)
-        want[size_t(index[size_t(i)] * c.width + j)] += rows[size_t(i * c.width + j)];
-    for (auto& s : sums) EXPECT_EQ(s, want);  // the order of i, exactly
-    scatter_add_rows(want.data(), c.count, c.width, index.data(), 0, rows.data(), false);
-    EXPECT_EQ(want, sums[0]);
-  }
-  std::vector<T> table(6), out(6);
-  std::vector<I> bad{0, 2, -1};
-  EXPECT_EQ(gather_rows(table.data(), 2, 3, bad.data(), 3, out.data()), 1);
 }
 
 }  // namespace
