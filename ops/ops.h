@@ -5,7 +5,7 @@
 //   shapes   [.., C] is any leading axes, then C; [] a scalar. A function of x alone keeps x's shape. "Broadcasting" is
 //            NumPy's; shapes that do not broadcast are a ShapeError.
 //   axes     count from the end when negative; one outside x is a ShapeError.
-//   dtypes   "float" is f32, f64, bf16 or f16 (the last two are stored: kernels compute in f32 and round once),
+//   dtypes   "float" is f32, f64, bf16 or f16 (the last two are stored: an op computes in f32 and rounds once),
 //            "number" a float, i32 or i64, "integer" i32, i64 or u8, "any" each of these and bool. Values that meet
 //            have one dtype, and so has the result. All else is a DTypeError: nothing is promoted. Where a number is
 //            due, u8 is that or a MissingKernel at the run.
@@ -256,7 +256,7 @@ Var bce_with_logits(Arg logits, Arg target, Reduction reduction = Reduction::mea
 Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
 
 // ---- random: counter based (Philox); `key` names the stream, the run's seed advances it ---------------------------
-// An element depends on key, seed (RunOptions::seed) and position only (Salmon et al., SC 2011).
+// An element depends on key, seed (the operand Graph::seed) and position only (Salmon et al., SC 2011).
 /// Uniform in [low, high), float (bf16 and f16: drawn in f32 and rounded, to high even). ValueError: low > high, or a
 /// negative extent. Ends here.
 Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32,
