@@ -21,10 +21,6 @@ struct LoopProvider {
   /// Loops over whole rows: one more parameter, the length of a row; n is a multiple of it.
   BinaryLoop (*rows)(std::string_view name, DType dtype) = nullptr;
   WhereLoop (*where)(int element_size) = nullptr;
-  UnaryLoop (*cast)(DType from, DType to) = nullptr;
-  /// dst = src over `shape`; strides in elements. Splits itself over the threads.
-  void (*copy)(int element_size, int rank, const int64_t* shape, const void* src, const int64_t* src_strides, void* dst,
-               const int64_t* dst_strides) = nullptr;
   /// Calls f(context, begin, end) over contiguous pieces of [0, n), one per thread, none smaller than `grain`.
   void (*parallel)(int64_t n, int64_t grain, void (*f)(void*, int64_t, int64_t), void* context) = nullptr;
 };

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "autograd/plan/emit.h"
+#include "tensor/convert.h"
 
 namespace whence::planner {
 
@@ -101,7 +102,7 @@ class Translator {
       for (size_t j = 0; j < in.size(); ++j) k[j] = source(in[j], n);
       if (in.size() == 1) {
         i.kind = TileInstr::unary;
-        i.unary_loop = n.op->loop == "cast" ? loops.cast(from, to) : loops.unary(n.op->loop, from);
+        i.unary_loop = n.op->loop == "cast" ? convert_run(from, to) : loops.unary(n.op->loop, from);
         i.a = i.b = i.c = k[0];
         cost_ += 3;
       } else if (in.size() == 2) {

@@ -14,13 +14,7 @@ const OpDef& copy_op() {
   static const OpDef op = [] {
     OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true}};
     d.name = "copy";
-    d.cpu = {[](const KernelCall& k) {
-               const View &in = k.in[0], &out = k.out[0];
-               if (!loop_provider().copy) return copy(in, out);
-               loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data,
-                                    in.strides.begin(), out.data, out.strides.begin());
-             },
-             {.floats = kAllFloats, .strided = true}};
+    d.cpu = {[](const KernelCall& k) { copy(k.in[0], k.out[0]); }, {.floats = kAllFloats, .strided = true}};
     return d;
   }();
   return op;
@@ -50,7 +44,7 @@ bool has_loop(const INode& n, const Ir& ir) {
   if (n.n_out != 1 || !p.unary) return false;
   if (row_length(n, ir)) return p.rows(n.op->loop, from) != nullptr;
   if (!n.op->traits.elementwise) return false;
-  if (n.op->loop == "cast") return p.cast(from, to) != nullptr;
+  if (n.op->loop == "cast") return true;
   if (in.size() == 1) return p.unary(n.op->loop, from) != nullptr;
   if (in.size() == 2) return ir.types[in[1]].dtype == from && p.binary(n.op->loop, from) != nullptr;
   return in.size() == 3 && n.op->loop == "where" && p.where(int(size_of(to))) != nullptr;
