@@ -1,30 +1,12 @@
 #include "ops/cpu/index.h"
 
 #include <algorithm>
-#include <atomic>
 #include <vector>
 
 #include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
 namespace whence::cpu {
-
-template <class T, class I>
-int64_t gather_rows(const T* table, int64_t count, int64_t width, const I* index, int64_t n, T* out) {
-  std::atomic<int64_t> bad{n};
-  parallel_for(n, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, width)), [&](int64_t b, int64_t e) {
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t at = static_cast<int64_t>(index[i]);
-      if (at < 0 || at >= count) {
-        int64_t seen = bad.load();
-        while (i < seen && !bad.compare_exchange_weak(seen, i)) {}
-        continue;
-      }
-      std::copy(table + at * width, table + (at + 1) * width, out + i * width);
-    }
-  });
-  return bad.load() < n ? bad.load() : -1;
-}
 
 template <class T, class I> void scatter_add_rows(T* table, int64_t count, int64_t width, const I* index, int64_t n,
                                                   const T* rows, bool zero_first, int64_t skip) {
@@ -58,8 +40,7 @@ template <class T, class I> void scatter_add_rows(T* table, int64_t count, int64
   });
 }
 
-#define WHENCE_INSTANTIATE(T, I)                                                         \
-  template int64_t gather_rows<T, I>(const T*, int64_t, int64_t, const I*, int64_t, T*); \
+#define WHENCE_INSTANTIATE(T, I) \
   template void scatter_add_rows<T, I>(T*, int64_t, int64_t, const I*, int64_t, const T*, bool, int64_t);
 WHENCE_INSTANTIATE(float, int32_t)
 WHENCE_INSTANTIATE(float, int64_t)

@@ -77,33 +77,6 @@ void linear_scan(const T* a, const T* b, const T* h0, T* h, int64_t outer, int64
   });
 }
 
-template <class T> void linear_scan_backward(const T* a, const T* h, const T* h0, const T* dh, T* da, T* db, T* dh0,
-                                             int64_t outer, int64_t n, int64_t inner, bool reverse) {
-  using V = Vec<T>;
-  if (outer <= 0 || inner <= 0) return;
-  if (n <= 0) {
-    if (dh0) std::fill(dh0, dh0 + outer * inner, T(0));
-    return;
-  }
-  const int64_t width = V::size;
-  columns(outer, n, inner, width, [&](int64_t o, int64_t j, int64_t w) {
-    V carry(T(0));  // a[t+1] g[t+1]
-    for (int64_t s = 0; s < n; ++s) {
-      const int64_t t = reverse ? s : n - 1 - s, before = reverse ? t + 1 : t - 1, at = (o * n + t) * inner + j;
-      const V g = load_upto(dh + at, w) + carry;
-      if (db) store_upto(g, db + at, w);
-      if (da) {
-        V p(T(0));
-        if (s < n - 1) p = load_upto(h + (o * n + before) * inner + j, w);
-        else if (h0) p = load_upto(h0 + o * inner + j, w);
-        store_upto(g * p, da + at, w);
-      }
-      carry = g * load_upto(a + at, w);
-    }
-    if (dh0) store_upto(carry, dh0 + o * inner + j, w);
-  });
-}
-
 template <class T>
 void cumsum(const T* x, T* y, int64_t outer, int64_t n, int64_t inner, bool reverse, bool exclusive) {
   using V = Vec<T>;
@@ -200,12 +173,10 @@ void conv1d_taps(const T* x, const T* dy, T* dw, T* dbias, int64_t B, int64_t n,
   }
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                                          \
-  template void linear_scan<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, bool);                     \
-  template void linear_scan_backward<T>(const T*, const T*, const T*, const T*, T*, T*, T*, int64_t, int64_t, int64_t, \
-                                        bool);                                                                         \
-  template void cumsum<T>(const T*, T*, int64_t, int64_t, int64_t, bool, bool);                                        \
-  template void conv1d<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t, bool);                 \
+#define WHENCE_INSTANTIATE(T)                                                                          \
+  template void linear_scan<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, bool);     \
+  template void cumsum<T>(const T*, T*, int64_t, int64_t, int64_t, bool, bool);                        \
+  template void conv1d<T>(const T*, const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t, bool); \
   template void conv1d_taps<T>(const T*, const T*, T*, T*, int64_t, int64_t, int64_t, int64_t, bool);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)

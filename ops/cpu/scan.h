@@ -11,11 +11,6 @@ namespace whence::cpu {
 template <class T>
 void linear_scan(const T* a, const T* b, const T* h0, T* h, int64_t outer, int64_t n, int64_t inner, bool reverse);
 
-/// Gradients of the above, in one sweep the other way: g = dh + (what comes from later), db = g, da[t] = g[t] h[t-1],
-/// dh0 = a[first] g[first]. Any of da, db, dh0 may be null.
-template <class T> void linear_scan_backward(const T* a, const T* h, const T* h0, const T* dh, T* da, T* db, T* dh0,
-                                             int64_t outer, int64_t n, int64_t inner, bool reverse);
-
 /// y[t] = x[0] + .. + x[t] (from the end with `reverse`; without x[t] itself with `exclusive`); compensated, so the
 /// error does not grow with n.
 template <class T>
