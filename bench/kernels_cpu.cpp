@@ -105,21 +105,21 @@ template <class F> void timed(State& s, double elements, double bytes, double fl
 
 // One L1 tile, as the fused interpreter calls the loops.
 void unary(State& s, std::string name) {
-  auto loop = find_unary(name, f32);
+  auto loop = find_unary(name, whence::f32);
   auto x = randoms(2048), y = x;
   for (float& v : x) v = std::abs(v) + 0.01f;
   double params[] = {1.5, 2.5};
   timed(s, 2048, 0, 0, 20, [&] { loop(x.data(), y.data(), 2048, params); });
 }
 void binary(State& s, std::string name) {
-  auto loop = find_binary(name, f32);
+  auto loop = find_binary(name, whence::f32);
   auto x = randoms(2048), z = x, y = x;
   for (float& v : x) v = std::abs(v) + 0.01f;
   double params[] = {1.5, 2.5};
   timed(s, 2048, 0, 0, 20, [&] { loop(x.data(), 1, z.data(), 1, y.data(), 2048, params); });
 }
 void tiny_add(State& s) {
-  auto loop = find_binary("add", f32);
+  auto loop = find_binary("add", whence::f32);
   float x[64] = {1}, y[64] = {2};
   timed(s, double(s.range(0)), 0, 0, 1000, [&] { loop(x, 1, y, 1, y, s.range(0), nullptr); });
 }

@@ -36,8 +36,8 @@ struct Memory {
       step *= shape[a] + pad;
     }
     bytes.resize(size_t(step + 2) * size_of(dtype));
-    std::mt19937 random(seed);
-    for (std::byte& b : bytes) b = std::byte(random());
+    uint32_t noise = seed;
+    for (std::byte& b : bytes) b = std::byte((noise = noise * 1664525u + 1013904223u) >> 24);
     if (dtype == boolean)
       for (std::byte& b : bytes) b &= std::byte(1);
     view.data = bytes.data() + size_t(first + 1) * size_of(dtype);
@@ -47,26 +47,25 @@ struct Memory {
   }
 };
 
-void copy_by_index(const View& src, const View& dst) {
-  const ConvertRun convert = convert_run(src.dtype, dst.dtype);
-  for (int64_t t = 0; t < src.numel(); ++t) {
-    int64_t rest = t, from = 0, to = 0;
-    for (int a = src.shape.rank(); a-- > 0; rest /= src.shape[a]) {
-      from += rest % src.shape[a] * src.strides[a];
-      to += rest % src.shape[a] * dst.strides[a];
-    }
-    convert(src.as<std::byte>() + from * int64_t(size_of(src.dtype)),
-            dst.as<std::byte>() + to * int64_t(size_of(dst.dtype)), 1, nullptr);
-  }
+void copy_by_index(const View& src, const View& dst, std::byte* x, std::byte* y, int axis) {
+  if (axis == src.shape.rank()) return convert_run(src.dtype, dst.dtype)(x, y, 1, nullptr);
+  const int64_t step_x = src.strides[axis] * int64_t(size_of(src.dtype)),
+                step_y = dst.strides[axis] * int64_t(size_of(dst.dtype));
+  for (int64_t i = 0; i < src.shape[axis]; ++i) copy_by_index(src, dst, x + i * step_x, y + i * step_y, axis + 1);
 }
 
-void check(const Memory& src, const Memory& dst) {
-  Memory got = dst, want = dst;
-  copy(src.view, got.view);
-  copy_by_index(src.view, want.view);
-  ASSERT_TRUE(got.bytes == want.bytes) << name_of(src.view.dtype) << src.view.shape.str() << " strides "
-                                       << src.view.strides.str() << " to " << name_of(dst.view.dtype) << " strides "
-                                       << dst.view.strides.str();
+void check(const Memory& src, const Memory& dst, std::initializer_list<int> threads = {0}) {
+  Memory want = dst;
+  copy_by_index(src.view, want.view, src.view.as<std::byte>(), want.view.as<std::byte>(), 0);
+  for (int n : threads) {
+    Memory got = dst;
+    cpu::set_num_threads(n);
+    copy(src.view, got.view);
+    cpu::set_num_threads(0);
+    ASSERT_TRUE(got.bytes == want.bytes) << name_of(src.view.dtype) << src.view.shape.str() << " strides "
+                                         << src.view.strides.str() << " to " << name_of(dst.view.dtype) << " strides "
+                                         << dst.view.strides.str() << ", " << n << " threads";
+  }
 }
 
 std::vector<int> identity(int rank) {
@@ -77,9 +76,8 @@ std::vector<int> identity(int rank) {
 
 TEST(Copy, AllPermutations) {
   for (DType dtype : {u8, bf16, f32, f64})
-    for (Shape shape :
-         {Shape{}, Shape{1}, Shape{7}, Shape{0, 3}, Shape{3, 5}, Shape{70, 33}, Shape{16, 16}, Shape{2, 65, 130},
-          Shape{3, 1, 40}, Shape{2, 3, 17, 19}, Shape{5, 4, 3, 2}, Shape{1, 300, 200}}) {
+    for (Shape shape : {Shape{}, Shape{1}, Shape{7}, Shape{0, 3}, Shape{3, 5}, Shape{70, 33}, Shape{16, 16},
+                        Shape{2, 65, 70}, Shape{3, 1, 40}, Shape{2, 3, 17, 19}, Shape{5, 4, 3, 2}, Shape{1, 130, 70}}) {
       const auto plain = identity(shape.rank());
       auto order = plain;
       do {
@@ -98,10 +96,10 @@ TEST(Copy, AnyStridesAnyDtypes) {
   std::mt19937 random(5);
   auto any = [&] { return unsigned(random()); };
   auto below = [&](unsigned n) { return any() % n; };
-  for (int trial = 0; trial < 3000; ++trial) {
+  for (int trial = 0; trial < 1500; ++trial) {
     Shape shape;
     const unsigned rank = below(6);
-    for (unsigned a = 0; a < rank; ++a) shape.push_back(1 + below(below(4) ? 9 : rank < 3 ? 150 : 40));
+    for (unsigned a = 0; a < rank; ++a) shape.push_back(1 + below(below(4) ? 9 : rank < 3 ? 150 : 30));
     auto from = identity(shape.rank()), to = from;
     if (below(3)) std::shuffle(from.begin(), from.end(), random);
     if (below(3)) std::shuffle(to.begin(), to.end(), random);
@@ -118,17 +116,12 @@ TEST(Copy, LargeOnesGiveTheSameOnAnyNumberOfThreads) {
     std::vector<int> order;
     unsigned repeated = 0;
   };
-  for (DType s : {f32, bf16, boolean})
-    for (DType d : {f32, bf16, i64})
-      for (const Case& c :
-           {Case{{200000}, {0}}, Case{{200000}, {0}, 1}, Case{{400, 300}, {1, 0}}, Case{{3, 40000}, {1, 0}},
-            Case{{40000, 3}, {1, 0}}, Case{{4, 50, 6, 70}, {0, 2, 1, 3}}, Case{{4, 6, 70, 50}, {0, 3, 1, 2}},
-            Case{{512, 256}, {1, 0}}, Case{{2, 64, 32, 32}, {0, 2, 3, 1}}, Case{{300, 400}, {0, 1}, 2}})
-        for (int threads : {1, 4}) {
-          cpu::set_num_threads(threads);
-          check({c.shape, c.order, 0, 0, c.repeated, s, 1}, {c.shape, identity(c.shape.rank()), 0, 0, 0, d, 2});
-          cpu::set_num_threads(0);
-        }
+  for (auto [s, d] : {std::pair{f32, f32}, {bf16, bf16}, {f32, bf16}, {boolean, i64}})
+    for (const Case& c :
+         {Case{{200000}, {0}}, Case{{200000}, {0}, 1}, Case{{400, 300}, {1, 0}}, Case{{3, 40000}, {1, 0}},
+          Case{{40000, 3}, {1, 0}}, Case{{4, 50, 6, 70}, {0, 2, 1, 3}}, Case{{4, 6, 70, 50}, {0, 3, 1, 2}},
+          Case{{512, 256}, {1, 0}}, Case{{2, 64, 32, 32}, {0, 2, 3, 1}}, Case{{300, 400}, {0, 1}, 2}})
+      check({c.shape, c.order, 0, 0, c.repeated, s, 1}, {c.shape, identity(c.shape.rank()), 0, 0, 0, d, 2}, {1, 4});
 }
 
 TEST(Copy, SignallingBitsSurvive) {
