@@ -54,64 +54,6 @@ bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, S
   return true;
 }
 
-namespace {
-
-template <class F> decltype(auto) dispatch(DType t, F&& f) {
-  switch (t) {
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
-    case DType::bf16: return f(bf16_t{});
-    case DType::f16: return f(f16_t{});
-    case DType::i32: return f(int32_t{});
-    case DType::i64: return f(int64_t{});
-    case DType::u8: return f(uint8_t{});
-    case DType::boolean: return f(bool{});
-  }
-  throw DTypeError("corrupt dtype");
-}
-
-template <class D, class S> D convert(S s) {
-  if constexpr (std::is_same_v<D, S>) return s;
-  else if constexpr (std::is_same_v<S, bf16_t> || std::is_same_v<S, f16_t>) return convert<D>(float(s));
-  else if constexpr (std::is_same_v<D, bf16_t> || std::is_same_v<D, f16_t>) return D(float(s));
-  else if constexpr (std::is_same_v<D, bool>) return s != S(0);
-  else return static_cast<D>(s);
-}
-
-}  // namespace
-
-void copy(const View& src, const View& dst) {
-  if (!(src.shape == dst.shape)) throw ShapeError("copy: " + src.shape.str() + " into " + dst.shape.str());
-  if (src.numel() == 0) return;
-  if (src.dtype == dst.dtype && src.contiguous() && dst.contiguous()) {
-    std::memcpy(dst.data, src.data, size_t(src.numel()) * size_of(src.dtype));
-    return;
-  }
-  dispatch(src.dtype, [&](auto s) {
-    dispatch(dst.dtype, [&](auto d) {
-      using S = decltype(s);
-      using D = decltype(d);
-      int rank = src.shape.rank();
-      int64_t inner = rank ? src.shape[-1] : 1, ss = rank ? src.strides[-1] : 0, ds = rank ? dst.strides[-1] : 0;
-      int64_t outer = inner ? src.numel() / inner : 0;
-      std::array<int64_t, Shape::kMaxRank> at{};
-      const S* p = src.as<S>();
-      D* q = dst.as<D>();
-      for (int64_t o = 0; o < outer; ++o) {
-        for (int64_t i = 0; i < inner; ++i) q[i * ds] = convert<D>(p[i * ss]);
-        for (int k = rank - 2; k >= 0; --k) {  // odometer over the outer axes
-          p += src.strides[k];
-          q += dst.strides[k];
-          if (++at[size_t(k)] < src.shape[k]) break;
-          p -= src.strides[k] * src.shape[k];
-          q -= dst.strides[k] * src.shape[k];
-          at[size_t(k)] = 0;
-        }
-      }
-    });
-  });
-}
-
 // ---- Tensor ---------------------------------------------------------------------------------------------------
 
 Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype) {

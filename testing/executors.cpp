@@ -17,16 +17,6 @@ int64_t (*heap_allocations)() = nullptr;
 
 namespace {
 
-// Kernels that still take scratch from the heap. A name goes when its kernel has a workspace.
-const std::set<std::string, std::less<>> kStillAllocate{
-    "attention",
-    "attention_backward",  // rows of scores and offsets of heads
-    "layer_norm_backward",
-    "rms_norm_backward",  // partial sums of the weight's gradient
-    "matmul",             // offsets of the batch
-    "sum",                // a copy when the reduced axes lie apart
-};
-
 int64_t allocations() { return heap_allocations ? heap_allocations() : 0; }
 
 void add(Failures& failures, std::string text) {
@@ -166,7 +156,7 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
                   c = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 1);
         for (const KernelRun* r : {&a, &b, &c})
           if (!r->complaint.empty()) complain(r->complaint);
-        if (c.allocations && !kStillAllocate.contains(op.name))
+        if (c.allocations)
           complain(fmt::format("its third run takes from the heap, {} times", c.allocations));
         for (size_t k = 0; k < out.size(); ++k) {
           // What the buffers held before must not show through.

@@ -92,7 +92,7 @@ class CpuBackend : public Backend {
   bool fusable(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in,
                const TensorType& out) const override {
     if (int64_t row = row_length(op, attrs, in, out); row > 0 && row <= kMaxTile)
-      return find_row_loop(op.loop, elem_of(in[0].dtype)) != nullptr;
+      return find_row_loop(op.loop, in[0].dtype) != nullptr;
     return op.traits.elementwise && has_loop(op, in, out);
   }
 
@@ -105,10 +105,9 @@ class CpuBackend : public Backend {
  private:
   // Halves are cast to f32 before the loop sees them.
   static bool has_loop(const OpDef& op, std::span<const TensorType> in, const TensorType& out) {
-    const Elem from = elem_of(in[0].dtype), to = elem_of(out.dtype);
-    if (op.loop == "copy") return true;
-    if (op.loop == "cast") return find_cast(from, to) != nullptr;
-    const Elem wide = from == Elem::bf16 || from == Elem::f16 ? Elem::f32 : from;
+    const DType from = in[0].dtype;
+    if (op.loop == "copy" || op.loop == "cast") return true;
+    const DType wide = accumulate_dtype(from);
     if (in.size() == 1) return find_unary(op.loop, wide) != nullptr;
     if (in.size() == 2) return in[1].dtype == in[0].dtype && find_binary(op.loop, wide) != nullptr;
     return in.size() == 3 && op.loop == "where" && find_where(int(whence::size_of(out.dtype))) != nullptr;

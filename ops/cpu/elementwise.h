@@ -5,7 +5,6 @@
 
 namespace whence::cpu {
 
-Elem elem_of(DType t);
 /// The kernel of every elementwise op: picks the loop named by the op for the operand's dtype.
 void elementwise(const KernelCall& call);
 

@@ -191,9 +191,6 @@ template <class T> void reduce_sum(const T* x, T* y, int64_t outer, int64_t n, i
   if (scale != 1.0)
     for (int64_t i = 0; i < outer * inner; ++i) y[i] = static_cast<T>(y[i] * scale);
 }
-template <class T> void reduce_prod(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
-  reduce<Prod>(x, y, outer, n, inner);
-}
 template <class T> void reduce_max(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   reduce<Max>(x, y, outer, n, inner);
 }
@@ -361,7 +358,6 @@ template <class T> double sum_squares(const T* x, int64_t n) { return dot(x, x, 
 
 #define WHENCE_INSTANTIATE(T)                                                          \
   template void reduce_sum<T>(const T*, T*, int64_t, int64_t, int64_t, double);        \
-  template void reduce_prod<T>(const T*, T*, int64_t, int64_t, int64_t);               \
   template void reduce_max<T>(const T*, T*, int64_t, int64_t, int64_t);                \
   template void reduce_min<T>(const T*, T*, int64_t, int64_t, int64_t);                \
   template void reduce_argmax<T>(const T*, int64_t*, int64_t, int64_t, int64_t);       \

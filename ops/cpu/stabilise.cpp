@@ -66,9 +66,9 @@ void divide_rows(const void* rv, int r_step, const void* zv, int z_step, void* o
 
 }  // namespace
 
-BinaryLoop find_row_loop(std::string_view name, Elem elem) {
+BinaryLoop find_row_loop(std::string_view name, DType dtype) {
   if (name != "stabilised_div") return nullptr;
-  return elem == Elem::f32 ? divide_rows<float> : elem == Elem::f64 ? divide_rows<double> : nullptr;
+  return dtype == f32 ? divide_rows<float> : dtype == f64 ? divide_rows<double> : nullptr;
 }
 
 #define WHENCE_INSTANTIATE(T)                                                          \

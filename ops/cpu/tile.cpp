@@ -5,6 +5,7 @@
 #include <new>
 
 #include "tensor/parallel.h"
+#include "tensor/run.h"
 
 namespace whence::cpu {
 
@@ -50,10 +51,7 @@ template <class T> void gather_as(const IndexMap& m, const std::byte* source, st
   const int64_t inner = m.extent[size_t(last)], s = m.stride[size_t(last)];
   for (;;) {
     int64_t run = std::min(inner - index[last], n);
-    if (s == 1) std::memcpy(q, p, size_t(run) * sizeof(T));
-    else if (s == 0) std::fill_n(q, run, *p);
-    else
-      for (int64_t i = 0; i < run; ++i) q[i] = p[i * s];
+    copy_run(p, s, q, run);
     if ((n -= run) == 0) return;
     q += run;
     p -= index[last] * s;
@@ -68,12 +66,7 @@ template <class T> void gather_as(const IndexMap& m, const std::byte* source, st
 }
 
 void gather(const IndexMap& m, size_t size, const std::byte* source, std::byte* dest, int64_t i0, int64_t n) {
-  switch (size) {
-    case 1: return gather_as<uint8_t>(m, source, dest, i0, n);
-    case 2: return gather_as<uint16_t>(m, source, dest, i0, n);
-    case 4: return gather_as<uint32_t>(m, source, dest, i0, n);
-    default: return gather_as<uint64_t>(m, source, dest, i0, n);
-  }
+  with_bits(size, [&](auto u) { gather_as<decltype(u)>(m, source, dest, i0, n); });
 }
 
 struct Cursor {

@@ -5,6 +5,7 @@
 #include "ops/cpu/elementwise.h"
 #include "ops/cpu/stabilise.h"
 #include "ops/cpu/tile.h"
+#include "tensor/convert.h"
 
 namespace whence::cpu {
 
@@ -88,13 +89,13 @@ class Translator {
   }
 
   void translate(const planner::GroupInstr& i) {
-    const Elem from = elem_of(group_.operands[i.in[0]].dtype), to = elem_of(group_.operands[i.out].dtype);
+    const DType from = group_.operands[i.in[0]].dtype, to = group_.operands[i.out].dtype;
     uint32_t k[3] = {};
     for (uint32_t j = 0; j < i.n_in; ++j) k[j] = source(i.in[j], i.n_in > 1);
     TileInstr t;
     if (i.n_in == 1) {
       t.kind = TileInstr::unary;
-      t.unary_loop = i.op->loop == "cast" ? find_cast(from, to) : find_unary(i.op->loop, from);
+      t.unary_loop = i.op->loop == "cast" ? convert_run(from, to) : find_unary(i.op->loop, from);
       t.a = t.b = t.c = k[0];
       cost_ += 3;
     } else if (i.n_in == 2) {
