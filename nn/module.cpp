@@ -59,15 +59,30 @@ void Module::init(uint64_t seed, DType dtype) {
     for (Parameter* p : all)
       if (seen[p->name_]++) throw ValueError("two parameters are named '" + p->name_ + "'");
     flat_ = Tensor::empty({parameter_count()}, dtype);
-    size_t at = 0;
-    for (Parameter* p : all) {
-      p->tensor_ = Tensor::wrap(flat_.buffer(), at, p->shape_, dtype);
-      at += p->tensor_.nbytes();
-    }
+    place(all);
   }
   if (flat_.dtype() != dtype)
     throw DTypeError(fmt::format("the model is allocated in {}, asked for {}", name_of(flat_.dtype()), name_of(dtype)));
-  for (Parameter* p : all) p->init_.fill(p->tensor_, seed, p->name_);
+  for (Parameter* p : all) {
+    Tensor here = p->tensor_.to(Device{});
+    p->init_.fill(here, seed, p->name_);
+    if (!p->tensor_.device().host()) p->tensor_.copy_from(here);
+  }
+}
+
+// Each parameter's window on the arena.
+void Module::place(const std::vector<Parameter*>& all) {
+  size_t at = 0;
+  for (Parameter* p : all) {
+    p->tensor_ = Tensor::wrap(flat_.buffer(), at, p->shape_, flat_.dtype());
+    at += p->tensor_.nbytes();
+  }
+}
+
+void Module::to(Device device) {
+  if (flat().device() == device) return;
+  flat_ = flat_.to(device);
+  place(parameters());
 }
 
 Tensor Module::flat() {

@@ -45,6 +45,8 @@ class Module {
   /// Allocates (once) and initialises all parameters. Called with seed 0 and f32 on first use if never called.
   /// May be called again for other random numbers. \throws DTypeError when the dtype is not the arena's.
   void init(uint64_t seed = 0, DType dtype = f32);
+  /// Moves the parameters to a device. Plans that were made before keep the old memory. Roots only.
+  void to(Device device);
   /// All parameters as one contiguous tensor [parameter_count], in parameters() order. Roots only.
   Tensor flat();
   /// Offset of p in flat(), in elements.
@@ -65,6 +67,7 @@ class Module {
  private:
   friend class Parameter;
   Module& root();
+  void place(const std::vector<Parameter*>& all);
   std::string name_;
   Module* parent_ = nullptr;
   std::vector<std::pair<Module*, std::unique_ptr<Parameter>>> members_;  // a child or a parameter, in order

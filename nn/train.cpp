@@ -18,6 +18,7 @@ struct TrainStep::Traced {
   std::vector<Tensors> signature;
   bool updates;  // else it only adds to the accumulated gradients
   Graph graph;
+  explicit Traced(const GraphOptions& options) : graph(options) {}
   Plan plan;
   std::vector<std::string> names;  // batch tensors that the graph reads
   bool fits(const Batch& batch, bool u) const {
@@ -35,7 +36,7 @@ double StepResult::loss() const {
 }
 
 TrainStep::TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options)
-    : model_(model),
+    : model_((model.to(options.compile.device), model)),
       loss_(std::move(loss)),
       options_(std::move(options)),
       optimizer_(model, std::move(optimizer), options_.groups) {
@@ -56,7 +57,7 @@ TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
     traced_.splice(traced_.begin(), traced_, found);
     return *traced_.front();
   }
-  auto fresh = std::make_unique<Traced>();
+  auto fresh = std::make_unique<Traced>(options_.graph);
   fresh->updates = updates;
   for (auto& [name, t] : batch.tensors) fresh->signature.push_back({name, {t.shape(), t.dtype()}});
   Graph& g = fresh->graph;

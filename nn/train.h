@@ -20,7 +20,8 @@ struct TrainOptions {
   std::vector<ParameterGroup> groups{};
   uint64_t seed = 0;     ///< dropout and other random ops: a pure function of (seed, step)
   double ema_decay = 0;  ///< 0: no moving average
-  CompileOptions compile{};
+  GraphOptions graph{};      ///< precision, ...
+  CompileOptions compile{};  ///< device: the model moves there
 };
 
 /// What a step returns: the loss, read when somebody asks. Valid until the next step.

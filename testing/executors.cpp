@@ -450,6 +450,55 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
   return failures;
 }
 
+// Every device computes what the CPU computes, bit by bit where it runs the CPU's kernels: results, gradients, relevance.
+Failures check_devices(const OpDef& op, const Sample& sample) {
+  Failures failures;
+  if (op.traits.leaf) return failures;
+  auto all = assignments(op, sample);
+  lrp::RuleSet rules("suite", rules_for(op)[0]);
+  for (Device device : devices())
+    for (DType dtype : {f32, bf16}) {
+      std::vector<Tensor> in = draw(op, sample, dtype), there = in, u;
+      std::vector<char> data = all.empty() ? std::vector<char>(in.size(), 1) : all[0];
+      for (Tensor& t : there) t = t.to(device);
+      Rng rng(op.name + sample.name, 94);
+      Graph here, far;
+      Everything a, b;
+      try {
+        u = cotangents(inferred(op, sample.attrs, in), rng);
+        for (Tensor& t : u)
+          if (t.defined()) t = t.to(accumulate_dtype(t.dtype()));  // sweeps of halves are f32
+        a = record_everything(here, op, sample, in, data, u, rules);
+        b = record_everything(far, op, sample, there, data, u, rules);
+      } catch (const DTypeError&) {
+        continue;  // the op says that it does not take this dtype
+      }
+      bool promised = true;  // f32 and bf16; f64 for single numbers
+      for (size_t v = 0; v < far.value_count(); ++v) {
+        const TensorType& t = far.type(ValueId(v));
+        promised &= t.dtype != f16 && (t.dtype != f64 || t.shape.numel() <= 1);
+      }
+      if (!promised) continue;
+      Feeds feeds;
+      for (auto& [name, id] : far.named_inputs()) {
+        const size_t k = size_t(std::stoul(name.substr(1)));
+        feeds.emplace_back(name, name[0] == 'x' ? in[k] : u[k]);
+      }
+      Results want = compile(a.vars).run(feeds);
+      Plan plan = compile(b.vars, {.device = device});
+      for (int run = 0; run < 2; ++run) {
+        Results got = plan.run(feeds);
+        for (size_t i = 0; i < want.size(); ++i) {
+          count_comparison(want[i].numel());
+          if (!bitwise_equal(got[i], want[i]))
+            add(failures, fmt::format("{} {} on {}: {} differs from the cpu's: {}", title(op, sample), name_of(dtype),
+                                      device.str(), b.names[i], differ(got[i].to(Device{}), want[i], 0)));
+        }
+      }
+    }
+  return failures;
+}
+
 // K targets in one sweep are K sweeps.
 Failures check_targets(const OpDef& op, const Sample& sample) {
   Failures failures;

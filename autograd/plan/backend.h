@@ -34,6 +34,9 @@ class Backend {
   virtual void rewrite(Program&, Ir&) const {}
   /// Lanes that may run at the same time; 1: none.
   virtual int lanes() const { return 1; }
+  /// Microseconds of a step that takes `work` on one core, when `lanes` lanes share the device; and of a crossing.
+  virtual double cost(double work, int lanes) const { return work * lanes; }
+  virtual double crossing() const { return 0; }
   /// Feeds are copied to fixed slots, and results are leases on fixed slots: what a captured program needs.
   virtual bool fixed_slots() const { return true; }
   virtual std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) = 0;

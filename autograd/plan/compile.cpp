@@ -102,7 +102,8 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
   p.block_where.clear();
   p.members.clear();
   p.kept.clear();
-  p.fork = {};
+  p.waits.clear();
+  p.lanes = 1;
   p.stats = {.merged = p.stats.merged, .dead = p.stats.dead};
   p.key_value = std::move(key_value);
 
@@ -118,7 +119,7 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
     order = schedule(low, p, fuse(low), find_overwrites(low, p));
     if (order.units.empty()) throw Error("internal: the next values of the states cannot be put in an order");
   }
-  if (overwrites.empty()) order.fork = find_fork(low, p, order, p.backend->lanes());
+  find_lanes(low, p, order);
   emit(p, low, order);
 }
 

@@ -28,6 +28,11 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   stored_.assign(n, 0);
   donated_.assign(n, 0);
   work_.assign(order.units.size(), kNone);
+  if (order.lanes > 1) {
+    clock_ = lane_clocks(order, nullptr);
+    lane_steps_.resize(size_t(order.lanes));
+    for (Id at = 0; at < order.units.size(); ++at) lane_steps_[order.lane_of(at)].push_back(at);
+  }
   find_lifetimes();
   for (Id at = 0; at < order.units.size(); ++at) {
     const Unit& u = order.units[at];
@@ -39,7 +44,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
         bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
         if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
         p.blocks.push_back(
-            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .second = order.fork.second(at)});
+            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .lane = lane_of_block(v, at)});
         p.block_where.push_back(node.where);
         p.stats.unplanned_bytes += bytes(v);
       }
@@ -55,7 +60,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       p.blocks.push_back({.bytes = kernel->workspace(types_in(low, head), types_out(low, head), *head.attrs),
                           .first = at,
                           .last = at,
-                          .second = order.fork.second(at)});
+                          .lane = order.lane_of(at)});
       p.block_where.push_back(head.where);
     }
   }
@@ -77,21 +82,38 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   place();
 }
 
-// A fork's second branch allocates in its own part of the arena, so that reuse never orders one branch after the other.
-// In the first part, what the second branch reads stays until its step, which counts as later than all of the first
-// branch.
+// A packed value is written by steps of any lane: with several lanes it has a place of its own.
+uint8_t Storage::lane_of_block(Id root, Id at) const {
+  if (order_.lanes == 1) return 0;
+  return is_pack(low_.ir.nodes[low_.ir.producer[root]].op) ? uint8_t(order_.lanes) : order_.lane_of(at);
+}
+
+// Each lane allocates in its own part of the arena, so that reuse never orders one lane after another.
 void Storage::place() {
-  std::vector<Block> parts[2];
-  for (const Block& b : p_.blocks) parts[b.second].push_back(b);
-  size_t begin = place_blocks(parts[0], p_.options.reuse_memory);
-  p_.arena_bytes = begin + place_blocks(parts[1], p_.options.reuse_memory);
-  size_t next[2] = {};
-  for (Block& b : p_.blocks) b.offset = parts[b.second][next[b.second]++].offset + (b.second ? begin : 0);
+  const size_t lanes = size_t(order_.lanes) + 1;  // and what belongs to none
+  std::vector<std::vector<Block>> parts(lanes);
+  std::vector<size_t> begin(lanes), next(lanes);
+  for (const Block& b : p_.blocks) parts[b.lane].push_back(b);
+  p_.arena_bytes = 0;
+  for (size_t l = 0; l < lanes; ++l) {
+    begin[l] = p_.arena_bytes;
+    p_.arena_bytes += place_blocks(parts[l], p_.options.reuse_memory && (order_.lanes == 1 || l + 1 < lanes));
+  }
+  for (Block& b : p_.blocks) b.offset = parts[b.lane][next[b.lane]++].offset + begin[b.lane];
 }
 
 bool Storage::dies(Id root, Id at) const {
-  if (last_[root] != at || block_[root] == kNone) return false;
-  return p_.blocks[block_[root]].second == order_.fork.second(at) || !order_.fork.second(at);
+  return last_[root] == at && block_[root] != kNone && p_.blocks[block_[root]].lane == order_.lane_of(at);
+}
+
+// The last step of the writer's lane during which a reader may still be at work: the reader itself on that lane; on
+// another, the step before the first one that is known to come after the reader.
+Id Storage::busy_until(Id root, Id reader) const {
+  const size_t own = order_.lane_of(first_[root]), other = order_.lane_of(reader);
+  if (own == other) return reader;
+  const std::vector<Id>& steps = lane_steps_[own];
+  auto after = std::partition_point(steps.begin(), steps.end(), [&](Id at) { return clock_[at][other] <= reader; });
+  return after == steps.end() ? Id(order_.units.size()) : *after - 1;
 }
 
 void Storage::find_lifetimes() {
@@ -115,7 +137,7 @@ void Storage::find_lifetimes() {
       }
       for (Id v : ir.in(n)) {
         Id root = low_.place[v].root;
-        last_[root] = std::max(last_[root], at);
+        last_[root] = std::max(last_[root], order_.lanes == 1 || first_[root] == kNone ? at : busy_until(root, at));
         if (unit[ir.producer[root]] != at) stored_[root] = 1;
       }
     }
@@ -125,8 +147,7 @@ void Storage::find_lifetimes() {
     const Id pack = low_.inside[v].pack;
     if (pack == kNone) continue;
     stored_[v] = 1;
-    const Id first = order_.fork.second(first_[v]) ? order_.fork.begin : first_[v];
-    first_[pack] = std::min(first_[pack], first);
+    first_[pack] = std::min(first_[pack], first_[v]);
     last_[pack] = std::max(last_[pack], last_[v]);
   }
 }
@@ -256,7 +277,18 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
       continue;
     p.kept.push_back({v, storage.at(value), storage.block(root), low.view(value).strides});
   }
-  p.fork = order.fork;
+  p.lanes = order.lanes;
+  if (order.lanes > 1) {
+    std::vector<std::vector<Id>> waits;
+    lane_clocks(order, &waits);
+    for (Id at = 0; at < p.steps.size(); ++at) {
+      Step& s = p.steps[at];
+      s.lane = order.lane_of(at);
+      s.waits = Id(p.waits.size());
+      s.n_waits = Id(waits[at].size());
+      p.waits.insert(p.waits.end(), waits[at].begin(), waits[at].end());
+    }
+  }
   p.stats.steps = p.steps.size();
   p.stats.views = low.views;
   p.stats.arena_bytes = p.arena_bytes;

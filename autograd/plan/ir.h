@@ -92,16 +92,16 @@ struct Unit {
   Id begin = 0, end = 0;  ///< range in Schedule::members (nodes, in order)
   bool tile = false;
 };
-/// Steps [begin, middle) and [middle, end) run on two threads.
-struct Fork {
-  Id begin = 0, middle = 0, end = 0;
-  bool exists() const { return end > begin; }
-  bool second(Id step) const { return step >= middle && step < end; }
-};
 struct Schedule {
   std::vector<Unit> units;  ///< in execution order
   std::vector<Id> members;
-  Fork fork{};
+  std::vector<Id> before, before_begin;  ///< by position: the positions it needs, packed
+  std::vector<uint8_t> lane;             ///< by position; empty: one lane
+  int lanes = 1;
+  std::span<const Id> needs(Id at) const {
+    return {before.data() + before_begin[at], before_begin[at + 1] - before_begin[at]};
+  }
+  uint8_t lane_of(Id at) const { return lane.empty() ? 0 : lane[at]; }
 };
 
 /// Output `output` takes the place, when the run ends, of bytes [begin, end) of leaf value `leaf`.

@@ -75,8 +75,10 @@ bool may_overwrite(const Lowered& low, const Program& program, const Overwrite& 
 /// No units: the overwrites cannot be honoured, their outputs have to be deferred.
 Schedule schedule(const Lowered& low, const Program& program, const std::vector<Id>& group,
                   std::span<const Overwrite> overwrites);
-/// Brings the two branches of a schedule together, when running them at the same time pays.
-Fork find_fork(const Lowered& low, const Program& program, Schedule& order, int threads);
+/// Spreads the schedule over the backend's lanes, when that pays.
+void find_lanes(const Lowered& low, const Program& program, Schedule& order);
+/// What is known to have run before each step of a schedule starts: by step and lane, one more than the last step's number.
+std::vector<std::vector<Id>> lane_clocks(const Schedule& order, std::vector<std::vector<Id>>* waits);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
 /// Elements of a row when the op needs whole rows and no more (OpDef::row_loop), else 0.

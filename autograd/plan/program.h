@@ -15,7 +15,7 @@ struct Block {
   size_t bytes = 0;
   Id first = 0, last = 0;
   size_t offset = 0;
-  bool second = false;  ///< belongs to the second branch of a fork, which has a part of the arena to itself
+  uint8_t lane = 0;  ///< of the step that writes it; each lane has a part of the arena to itself
 };
 inline constexpr size_t kAlign = 256;
 /// Sets offsets by best fit in order of time; returns the arena's size. \p reuse false: every block has its own place.
@@ -32,6 +32,8 @@ struct Step {
   Id members = 0, n_members = 0;      ///< fused groups: range in Program::members
   int64_t workspace = -1;             ///< arena offset
   Id where = kNone;
+  uint8_t lane = 0;
+  Id waits = 0, n_waits = 0;  ///< range in Program::waits: steps of other lanes that must have run
 };
 
 /// Where a value of the key lies. The memory of a block may have gone to others by the end of the run.
@@ -76,7 +78,8 @@ struct Program {
 
   // What runs.
   std::vector<Step> steps;
-  Fork fork{};
+  std::vector<Id> waits;  ///< Step::waits
+  int lanes = 1;
   std::vector<View> views;
   std::vector<Ref> view_refs;
   std::vector<FusedGroup> groups;

@@ -122,9 +122,11 @@ std::string Plan::report() const {
                   s.steps, s.fused_nodes, s.fused_groups, s.views, s.merged, s.dead, s.in_place, s.recomputed);
   text += fmt::format("memory: arena {}, without reuse {}, results {}\n", bytes_text(s.arena_bytes),
                       bytes_text(s.unplanned_bytes), bytes_text(s.output_bytes));
-  if (p.fork.exists())
-    text += fmt::format("steps {} to {} and {} to {} run on two threads\n", p.fork.begin, p.fork.middle - 1,
-                        p.fork.middle, p.fork.end - 1);
+  if (p.lanes > 1) {
+    std::vector<size_t> steps(size_t(p.lanes), 0);
+    for (const Step& step : p.steps) ++steps[step.lane];
+    text += fmt::format("{} lanes of {} steps, {} crossings\n", p.lanes, fmt::join(steps, ", "), p.waits.size());
+  }
   if (p.base)
     text += fmt::format("promises: {}, nodes recomputed {}, total depth {}, density {:.3f}\n", s.promises,
                         s.promise_nodes, s.promise_depth, s.promise_density);

@@ -32,7 +32,18 @@ class Scheduler {
     const std::vector<Id>& best = peak(saving) < peak(recorded) ? saving : recorded;
     Schedule s;
     s.members = std::move(members_);
-    for (Id u : best) s.units.push_back(units_[u]);
+    std::vector<Id> position(units_.size());
+    for (Id at = 0; at < best.size(); ++at) position[best[at]] = at;
+    std::vector<std::vector<Id>> first(units_.size());  // what comes before without handing over data
+    for (Id u = 0; u < units_.size(); ++u)
+      for (Id next : then_[u]) first[next].push_back(u);
+    s.before_begin.push_back(0);
+    for (Id u : best) {
+      s.units.push_back(units_[u]);
+      for (Id root : reads_[u]) s.before.push_back(position[unit_of_[ir_.producer[root]]]);
+      for (Id other : first[u]) s.before.push_back(position[other]);
+      s.before_begin.push_back(Id(s.before.size()));
+    }
     return s;
   }
 

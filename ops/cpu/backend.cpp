@@ -1,12 +1,14 @@
 // The CPU as a backend: kernels of the registry, scalar loops for elementwise ops, fused groups tile by tile.
 #include "autograd/plan/backend.h"
 
+#include <atomic>
 #include <chrono>
 
 #include "autograd/plan/passes.h"
 #include "ops/cpu/elementwise.h"
 #include "ops/cpu/fork.h"
 #include "ops/cpu/stabilise.h"
+#include "ops/cpu/step_runner.h"
 #include "ops/cpu/tile.h"
 
 namespace whence::cpu {
@@ -19,65 +21,58 @@ double microseconds() {
   return duration<double, std::micro>(steady_clock::now().time_since_epoch()).count();
 }
 
+// Two lanes at most: each has half the cores.
 class CpuExecutable : public Executable {
  public:
-  explicit CpuExecutable(std::shared_ptr<const Program> program) : p_(std::move(program)), views_(p_->views) {
-    for (const FusedGroup& g : p_->groups) tiles_.push_back(make_tile(g));
-    prepared_.resize(p_->steps.size());
-    for (size_t i = 0; i < p_->steps.size(); ++i) prepare(p_->steps[i], prepared_[i]);
-  }
+  explicit CpuExecutable(std::shared_ptr<const Program> program) : p_(program), runner_(std::move(program)) {}
 
   void run(const RunCall& call) override {
-    const Fork& fork = p_->fork;
-    const double zero = call.times ? microseconds() : 0;
+    zero_ = call.times ? microseconds() : 0;
+    const Id n = Id(p_->steps.size());
+    if (p_->lanes == 1) {
+      for (Id i = 0; i < n; ++i) run_step(i, call, *call.status);
+      return;
+    }
+    for (auto& done : done_) done.store(0, std::memory_order_relaxed);
     Status second;
-    auto steps = [&](Id begin, Id end, int thread) {
-      for (Id i = begin; i < end; ++i) {
-        double start = call.times ? microseconds() : 0;
-        run_step(i, call.base, thread ? second : *call.status);
-        if (!call.times) continue;
-        double took = microseconds() - start;
-        StepTime& t = (*call.times)[i];
-        t = {start - zero, took, t.total + took, thread};
-      }
-    };
-    if (!fork.exists()) return steps(0, Id(p_->steps.size()), 0);
-    steps(0, fork.begin, 0);
-    run_forked([&] { steps(fork.begin, fork.middle, 0); }, [&] { steps(fork.middle, fork.end, 1); });
-    steps(fork.end, Id(p_->steps.size()), 0);
+    bool together = run_forked([&] { run_lane(0, call, *call.status); }, [&] { run_lane(1, call, second); });
+    if (!together)  // the second thread serves another plan
+      for (Id i = 0; i < n; ++i) run_step(i, call, *call.status);
     if (call.status->code == Status::fine) *call.status = second;
   }
 
  private:
-  void prepare(const Step& s, std::shared_ptr<const void>& to) {
-    if (!s.kernel || !s.kernel->prepare) return;
-    std::vector<TensorType> types;
-    for (Id k = 0; k < s.n_in + s.n_out; ++k) types.push_back({views_[s.views + k].shape, views_[s.views + k].dtype});
-    to = s.kernel->prepare(*s.op, {types.data(), s.n_in}, {types.data() + s.n_in, s.n_out}, *s.attrs);
+  void run_lane(uint8_t lane, const RunCall& call, Status& status) {
+    for (Id i = 0; i < p_->steps.size(); ++i) {
+      const Step& s = p_->steps[i];
+      if (s.lane != lane) continue;
+      for (Id w = s.waits; w < s.waits + s.n_waits; ++w) wait_for(1 - lane, p_->waits[w]);
+      run_step(i, call, status);
+      done_[lane].store(i + 1, std::memory_order_release);
+      done_[lane].notify_one();
+    }
   }
 
-  void run_step(Id at, std::byte* const* base, Status& status) {
-    const Step& s = p_->steps[at];
-    if (s.group != kNone) return tiles_[s.group].run(base);
-    if (!s.kernel) return;
-    View* v = views_.data() + s.views;
-    const Ref* r = p_->view_refs.data() + s.views;
-    for (Id k = 0; k < s.n_in + s.n_out; ++k) v[k].data = base[r[k].base] + r[k].offset;
-    const bool before = status.code != Status::fine;
-    s.kernel->run({.op = *s.op,
-                   .in = {v, s.n_in},
-                   .out = {v + s.n_in, s.n_out},
-                   .attrs = *s.attrs,
-                   .workspace = s.workspace < 0 ? nullptr : base[0] + s.workspace,
-                   .prepared = prepared_[at].get(),
-                   .status = &status});
-    if (!before && status.code != Status::fine) status.step = at;
+  // Spins for a moment, then sleeps.
+  void wait_for(int lane, Id step) {
+    for (int spin = 0; spin < 2000; ++spin)
+      if (done_[lane].load(std::memory_order_acquire) > step) return;
+    for (Id now; (now = done_[lane].load(std::memory_order_acquire)) <= step;) done_[lane].wait(now);
+  }
+
+  void run_step(Id at, const RunCall& call, Status& status) {
+    if (!call.times) return runner_.run(at, call.base, status);
+    double start = microseconds();
+    runner_.run(at, call.base, status);
+    double took = microseconds() - start;
+    StepTime& t = (*call.times)[at];
+    t = {start - zero_, took, t.total + took, p_->steps[at].lane};
   }
 
   std::shared_ptr<const Program> p_;
-  std::vector<View> views_;  // with the addresses of the last run
-  std::vector<TileProgram> tiles_;
-  std::vector<std::shared_ptr<const void>> prepared_;  // by step
+  StepRunner runner_;
+  std::atomic<Id> done_[2];  // by lane: one more than its latest step
+  double zero_ = 0;
 };
 
 class CpuBackend : public Backend {
@@ -96,13 +91,18 @@ class CpuBackend : public Backend {
     return op.traits.elementwise && has_loop(op, in, out);
   }
 
-  int lanes() const override { return cores(); }
+  int lanes() const override { return cores() > 1 ? 2 : 1; }
+  // A short step gains nothing from a second core.
+  double cost(double work, int lanes) const override { return work < kSplits ? work : work * lanes / cores(); }
+  double crossing() const override { return kCrossing; }
   bool fixed_slots() const override { return false; }
   std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) override {
     return std::make_unique<CpuExecutable>(std::move(program));
   }
 
  private:
+  static constexpr double kSplits = 30, kCrossing = 3;  // us
+
   // Halves are cast to f32 before the loop sees them.
   static bool has_loop(const OpDef& op, std::span<const TensorType> in, const TensorType& out) {
     const DType from = in[0].dtype;

@@ -93,14 +93,10 @@ int cores() {
 #endif
 }
 
-void run_forked(const std::function<void()>& first, const std::function<void()>& second) {
+bool run_forked(const std::function<void()>& first, const std::function<void()>& second) {
   static Helper helper;
   std::unique_lock mine(helper.busy, std::try_to_lock);
-  if (!mine) {
-    first();
-    second();
-    return;
-  }
+  if (!mine) return false;
   helper.start(second);
   std::exception_ptr error;
   try {
@@ -111,6 +107,7 @@ void run_forked(const std::function<void()>& first, const std::function<void()>&
   }
   helper.wait();
   if (error) std::rethrow_exception(error);
+  return true;
 }
 
 }  // namespace whence::cpu

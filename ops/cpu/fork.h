@@ -4,9 +4,9 @@
 
 namespace whence::cpu {
 
-/// Runs both on two threads, each with half the cores, and waits for both. When the second thread is busy with another
-/// plan, one follows the other.
-void run_forked(const std::function<void()>& first, const std::function<void()>& second);
+/// Runs both on two threads, each with half the cores, and waits for both. False, and nothing has run, when the second
+/// thread is busy with another plan.
+bool run_forked(const std::function<void()>& first, const std::function<void()>& second);
 int cores();
 
 }  // namespace whence::cpu

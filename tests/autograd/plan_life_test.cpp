@@ -266,7 +266,7 @@ TEST(Plan, ScalarsTravelWithTheRun) {
 
 // ---- two branches at the same time --------------------------------------------------------------------------------
 
-TEST(Fork, IndependentSweepsRunOnTwoThreadsWithTheSameBits) {
+TEST(Lanes, IndependentSweepsRunAtTheSameTimeWithTheSameBits) {
   bool forked = false;
   for (uint64_t seed = 0; seed < 10; ++seed) {
     SCOPED_TRACE(seed);
@@ -283,8 +283,8 @@ TEST(Fork, IndependentSweepsRunOnTwoThreadsWithTheSameBits) {
     }
     outputs.push_back(outputs[0] * outputs[1]);
     Plan p = compile(outputs), sequential = compile(outputs, {.concurrent = false});
-    forked |= p.state()->program->fork.exists();
-    EXPECT_FALSE(sequential.state()->program->fork.exists());
+    forked |= p.state()->program->lanes > 1;
+    EXPECT_EQ(sequential.state()->program->lanes, 1);
     EXPECT_EQ(planner::find_overlap(p.state()->program->blocks), "");
     Results want = sequential.run(r.feeds());
     for (int i = 0; i < 5; ++i) expect_same_bits(p.run(r.feeds()), want);

@@ -158,7 +158,7 @@ Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype) {
   return Tensor::from(values, shape).to(dtype);
 }
 
-RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n) {
+RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n, Device device) {
   std::mt19937_64 r(seed);
   auto below = [&](size_t k) { return size_t(r() % k); };
   std::vector<Var> full, row, column, scalar;  // [n, n], [1, n], [n, 1], []
@@ -169,6 +169,7 @@ RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n) {
   parameters.push_back(random_tensor({n, n}, seed + 77));
   parameters.push_back(random_tensor({n, n}, seed + 78).transposed());
   parameters.push_back(random_tensor({1, n}, seed + 79));
+  for (Tensor& t : parameters) t = t.to(device);
   full.push_back(g.parameter("p", parameters[0]));
   full.push_back(g.parameter("q", parameters[1]));
   row.push_back(g.parameter("b", parameters[2]));
