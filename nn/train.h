@@ -62,6 +62,7 @@ class TrainStep {
   double learning_rate() const;  ///< of the next update
   int64_t steps() const { return optimizer_.steps(); }
   int64_t batches() const { return batches_; }
+  size_t signatures() const { return traced_.size(); }  ///< plans kept
   Optimizer& optimizer() { return optimizer_; }
   Ema* ema() { return ema_.get(); }
   /// Gradients of the last batch before clipping: the trainable parameters in order, packed. Undefined before the

@@ -439,6 +439,14 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
     ThreadCap one(1);
     compare(run(in), how);
     compare(run(in), how + ", second run");
+    if (heap_allocations) {
+      Feeds feeds = feeds_for(in);
+      Results results = plan.run(feeds);
+      const int64_t before = heap_allocations();
+      plan.run(feeds, {}, results);
+      if (int64_t n = heap_allocations() - before)
+        add(failures, fmt::format("{}: a run takes from the heap, {} times, {}", title(op, sample), n, how));
+    }
     // Feeds of any layout. Parameters keep theirs, and sums may run in another order.
     std::vector<Tensor> shown;
     for (const Tensor& t : in) shown.push_back(laid_out(t, Layout::transposed));
