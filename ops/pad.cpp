@@ -75,7 +75,8 @@ std::vector<Sample> pad_samples() {
           {{{.shape = {3, 4}}}, at({2, 1, 1, 3}, PadMode::reflect, 0), "reflect"},
           {{{.shape = {2, 3}}}, at({1, 0, 2, 1}, PadMode::replicate, 0), "replicate"},
           {{{.shape = {4, 2}}}, at({3, 4, 0, 1}, PadMode::circular, 0), "circular"},
-          {{{.shape = {3, 5, 67}}}, at({1, 0, 0, 0, 3, 2}, PadMode::reflect, 0), "odd"}};
+          {{{.shape = {3, 5, 67}}}, at({1, 0, 0, 0, 3, 2}, PadMode::reflect, 0), "odd"},
+          {{{.shape = {9, 8, 3}}}, at({0, 1, 0, 0, 1, 2}, PadMode::constant, 0.5), "short runs"}};
 }
 
 }  // namespace

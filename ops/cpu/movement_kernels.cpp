@@ -59,16 +59,20 @@ Runs padded_runs(const PadAttrs& attrs, int axis, int64_t n) {
   return runs;
 }
 
-// The places around x's: on each axis those before and after, within x's places on the axes before it.
+// The places around x's: on each axis those before and after, within x's places on the axes before it. Where these
+// would be many short runs, everything that is left is filled, and x written over it.
 void fill_around(View out, const AxisRuns& axes, double value) {
   uint64_t element;  // the value in out's dtype
   copy({&value, f64, {}, {}}, {&element, out.dtype, {}, {}});
   auto fill = [&](const View& to) { copy({&element, to.dtype, to.shape, Shape::filled(to.shape.rank(), 0)}, to); };
-  for (int a = 0; a < out.shape.rank(); ++a) {
-    if (axes[a].count == 0) return fill(out);
-    const Run& r = axes[a].run[0];
-    if (r.to > 0) fill(narrowed(out, a, 0, r.to));
-    if (const int64_t end = r.to + r.n; end < out.shape[a]) fill(narrowed(out, a, end, out.shape[a] - end));
+  int64_t runs = 1;
+  for (int a = 0; a < out.shape.rank(); runs *= out.shape[a++]) {
+    const int64_t n = out.shape[a];
+    const Run r = axes[a].count ? axes[a].run[0] : Run{0, 0, 0};
+    if (r.n == n) continue;
+    if (r.n == 0 || (runs > 64 && out.strides[a] < 64)) return fill(out);
+    fill(narrowed(out, a, 0, r.to));
+    fill(narrowed(out, a, r.to + r.n, n - r.to - r.n));
     out = narrowed(out, a, r.to, r.n);
   }
 }
@@ -93,14 +97,13 @@ template <class T> void pad_adjoint(const KernelCall& call) {
   const PadAttrs attrs = PadAttrs::of(call.attrs);
   Shape shape = dy.shape;
   const T* from = dy.as<T>();
-  T* half[2] = {reinterpret_cast<T*>(call.workspace), reinterpret_cast<T*>(call.workspace) + dy.numel()};
   int left = 0;
   for (int a = 0; a < shape.rank(); ++a) left += shape[a] != dx.shape[a];
   if (left == 0) return copy(dy, dx);
   for (int a = 0; a < shape.rank(); ++a) {
     const int64_t n = dx.shape[a];
     if (shape[a] == n) continue;
-    T* to = --left ? half[left % 2] : dx.as<T>();
+    T* to = --left ? reinterpret_cast<T*>(call.workspace) + left % 2 * dy.numel() : dx.as<T>();
     const Lanes s(shape, a);
     const Runs runs = padded_runs(attrs, a, n);
     s.each(s.n, s.inner, [&](int64_t o, int64_t first, int64_t last) {
