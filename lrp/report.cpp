@@ -100,8 +100,7 @@ std::string sequence(const ReportSample& x) {
   for (const Piece& p : x.pieces) {
     if (p.text.empty()) continue;
     if (in_row == 0) s += fmt::format("<tr><td class=n>{}</td><td>", at + 1);
-    s += fmt::format("<span style=\"background:{}\" title=\"{}\">{}
-                     < / span > ", colour(p.relevance / most), escape(p.note),
+    s += fmt::format("<span style=\"background:{}\" title=\"{}\">{}</span>", colour(p.relevance / most), escape(p.note),
                      escape(p.text));
     at += p.text.size();
     in_row += p.text.size();
@@ -185,8 +184,7 @@ std::string html(const Report& r) {
     s += "<div class=facts>";
     for (const Bar& f : r.facts)
       s += fmt::format("<div class=fact><b>{}</b><span>{}</span></div>",
-                       f.value == std::floor(f.value) ? fmt::format("{:.0f}", f.value) : fmt::format("{:.3f}
- ", f.value),
+                       f.value == std::floor(f.value) ? fmt::format("{:.0f}", f.value) : fmt::format("{:.3f}", f.value),
                        escape(f.name));
     s += "</div>";
   }
