@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "autograd/plan/planner.h"
+#include "tensor/parallel.h"
 
 namespace whence {
 
@@ -121,7 +122,7 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
     if (order.units.empty())
       throw ValueError("bind: an output is bound to memory that partly overlaps what it is copied from");
   }
-  if (overwrites.empty()) order.fork = find_fork(low, p, order, cores());
+  if (overwrites.empty()) order.fork = find_fork(low, p, order, cpu::num_threads());
   emit(p, low, order);
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "autograd/plan/planner.h"
+#include "tensor/parallel.h"
 
 namespace whence::planner {
 
@@ -146,7 +147,8 @@ void execute(const Program& p, Instance& x, const Feeds& feeds, std::span<const 
   };
   if (!p.fork.exists()) return steps(0, Id(p.steps.size()), 0);
   steps(0, p.fork.begin, 0);
-  run_forked([&] { steps(p.fork.begin, p.fork.middle, 0); }, [&] { steps(p.fork.middle, p.fork.end, 1); });
+  const Id cut[] = {p.fork.begin, p.fork.middle, p.fork.end};
+  cpu::run_together(2, [&](int64_t half) { steps(cut[half], cut[half + 1], int(half)); });
   steps(p.fork.end, Id(p.steps.size()), 0);
 }
 

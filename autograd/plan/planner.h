@@ -251,10 +251,6 @@ void execute(const Program&, Instance&, const Feeds&, std::span<const std::strin
              std::vector<Tensor>& out);
 /// Extensions: points the retained leaves at the memory of the base plan's last run.
 void bind_retained(const Program&, Instance&, const Instance& base);
-/// Runs the two halves of a fork on two threads, each with half the cores, and waits for both. When the second thread
-/// is busy with another plan, one half follows the other.
-void run_forked(const std::function<void()>& first, const std::function<void()>& second);
-int cores();
 /// Checks one fed tensor against its input. \throws ShapeError, DTypeError
 void check_feed(const Leaf& input, const Tensor& fed);
 

@@ -8,6 +8,7 @@
 #include "autograd/function.h"
 #include "autograd/plan/planner.h"
 #include "autograd/sweep.h"
+#include "tensor/parallel.h"
 #include "planner_test_ops.h"
 
 using namespace whence;
@@ -205,7 +206,7 @@ TEST(Fork, IndependentSweepsRunOnTwoThreadsWithTheSameBits) {
     Results want = sequential.run(r.feeds());
     for (int i = 0; i < 5; ++i) expect_same_bits(p.run(r.feeds()), want);
   }
-  EXPECT_TRUE(forked || planner::cores() < 2);
+  EXPECT_TRUE(forked || cpu::num_threads() < 2);
 }
 
 TEST(Function, TracesOncePerSignature) {
