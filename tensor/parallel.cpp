@@ -8,6 +8,7 @@
 #include "tensor/parallel.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -21,6 +22,7 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -100,6 +102,8 @@ struct alignas(64) Slot {
 
 // ---- waiting --------------------------------------------------------------------------------------------------------
 
+constexpr std::chrono::microseconds kMoment{50}, kPatience{1000};
+
 void relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -108,17 +112,33 @@ void relax() {
 #endif
 }
 
-// True as soon as come() is. False after a moment: longer than most pauses between the loops of a training step, and
-// little beside what a core loses when somebody else is to run on it.
+// Whether somebody else was given this thread's core lately, while it had work for it.
+bool crowded(std::chrono::steady_clock::time_point now) {
+  static thread_local int64_t preemptions = 0;
+  static thread_local std::chrono::steady_clock::time_point until{};
+  if (now < until) return true;
+  rusage use;
+  getrusage(RUSAGE_THREAD, &use);
+  if (use.ru_nivcsw == std::exchange(preemptions, use.ru_nivcsw)) return false;
+  until = now + std::chrono::milliseconds(100);
+  return true;
+}
+
+// True as soon as come() is; false when it is time to sleep. To be woken takes as long as some loops do, so a thread
+// that is alone on its core stays awake for what a training step does between its loops. One whose core others want
+// gives it up after a moment, which costs little beside a turn on that core.
 template <class F> bool spin(F come) {
   using Clock = std::chrono::steady_clock;
   if (come()) return true;
-  for (const auto end = Clock::now() + std::chrono::microseconds(50); Clock::now() < end;)
-    for (int i = 0; i < 16; ++i) {
-      relax();
-      if (come()) return true;
-    }
-  return false;
+  const auto begin = Clock::now();
+  for (auto patience = kMoment;; patience = kPatience) {
+    for (auto now = begin; now < begin + patience; now = Clock::now())
+      for (int i = 0; i < 16; ++i) {
+        relax();
+        if (come()) return true;
+      }
+    if (patience == kPatience || crowded(Clock::now())) return false;
+  }
 }
 
 // ---- the team -------------------------------------------------------------------------------------------------------
