@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "autograd/kernel.h"
+#include "autograd/run_op.h"
 
 namespace whence {
 
@@ -106,17 +106,60 @@ Var Graph::input(const std::string& name, Tensor value, InputOptions options, st
   return record(input_op, {}, std::move(attrs), where);
 }
 
-Var Graph::parameter(const std::string& name, const Tensor& value) {
-  Attrs attrs{{"name", name}, {"tensor", value}};
-  for (ValueId id : parameters_) {
-    const Tensor& have = this->attrs(producer(id)).tensor("tensor");
-    if (have.raw() == value.raw() && have.shape() == value.shape() && have.dtype() == value.dtype() &&
-        have.strides() == value.strides())
-      return var(id);
-  }
-  Var v = record(parameter_op, {}, std::move(attrs));
-  parameters_.push_back(v.id());
+Var Graph::scalar(const std::string& name, DType dtype, std::source_location where) {
+  if (immediate()) throw ValueError("an immediate graph computes at once: use a constant for scalar '" + name + "'");
+  for (auto& [have, id] : named_inputs_)
+    if (have == name) return input(name, Shape{}, dtype, {.carries = false}, where);
+  Attrs attrs{{"name", name}, {"shape", Shape{}}, {"dtype", dtype}, {"carries", false}, {"scalar", true}};
+  Var v = record(input_op, {}, std::move(attrs), where);
+  named_inputs_.emplace_back(name, v.id());
   return v;
+}
+
+Var Graph::seed() {
+  if (immediate()) return constant(0.0, i64);
+  return scalar("seed", i64);
+}
+
+Var Graph::parameter(const std::string& name, const Tensor& value) {
+  if (!value.defined()) throw ValueError("parameter '" + name + "' is an undefined tensor");
+  auto [begin, end] = parameters_.equal_range(value.raw());
+  for (auto at = begin; at != end; ++at) {
+    const Tensor& have = attrs(producer(at->second)).tensor("tensor");
+    if (have.shape() == value.shape() && have.dtype() == value.dtype() && have.strides() == value.strides())
+      return var(at->second);
+  }
+  Var v = record(parameter_op, {}, {{"name", name}, {"tensor", value}});
+  parameters_.emplace(value.raw(), v.id());
+  return v;
+}
+
+void Graph::assign(const State& state, Var next) {
+  if (immediate())
+    throw ValueError("an immediate graph has no end of a run: assign '" + state.name() + "' in a recorded one");
+  if (!next.defined() || &next.graph() != this)
+    throw ValueError("the next value of '" + state.name() + "' is no value of this graph");
+  Var now = this->state(state);
+  if (!(next.shape() == now.shape()))
+    throw ShapeError("state '" + state.name() + "' is " + now.shape().str() + ", assigned " + next.shape().str());
+  if (next.dtype() != now.dtype())
+    throw DTypeError(
+        fmt::format("state '{}' is {}, assigned {}", state.name(), name_of(now.dtype()), name_of(next.dtype())));
+  if (!state.tensor().contiguous()) throw ValueError("state '" + state.name() + "' is strided and cannot be assigned");
+  for (auto& [leaf, value] : assigns_)
+    if (leaf == now.id()) {
+      value = next.id();
+      return;
+    }
+  assigns_.emplace_back(now.id(), next.id());
+}
+
+void Graph::guard_assigns(Var condition) {
+  static const OpDef& where = op_named("where");
+  for (auto& [leaf, value] : assigns_) {
+    Var operands[] = {condition, var(value), var(leaf)};
+    value = record(where, operands).id();
+  }
 }
 
 Var Graph::constant(Tensor value) { return record(constant_op, {}, {{"tensor", std::move(value)}}); }
@@ -135,15 +178,33 @@ uint32_t Graph::intern_location(std::source_location at) {
   return uint32_t(locations_.size() - 1);
 }
 
-Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
-  scratch_in_.clear();
+// The operands with the casts of the policy. An f64 among them leaves all as they are.
+std::vector<Var> Graph::as_policy_wants(const OpDef& op, std::span<const Var> in, std::source_location where) {
+  bool product = op.traits.compute_bound, casts = product;
+  std::vector<Var> out(in.begin(), in.end());
   for (const Var& v : in) {
-    if (v.defined() && &v.graph() != this)
-      throw ValueError(fmt::format("[{}] {} belongs to another graph", op.name, op.operand_name(int(&v - in.data()))));
-    if (!v.defined())
-      throw ValueError(fmt::format("[{}] {} is undefined", op.name, op.operand_name(int(&v - in.data()))));
-    scratch_in_.push_back(types_[v.id()]);
+    if (v.dtype() == f64) return out;
+    casts |= v.dtype() == f32;
   }
+  DType want = product ? precision_.compute : f32;
+  for (Var& v : out)
+    if (casts && is_float(v.dtype()) && v.dtype() != want)
+      v = record(op_named("cast"), {&v, 1}, {{"dtype", want}}, where);
+  return out;
+}
+
+Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
+  for (const Var& v : in)
+    if (!v.defined() || &v.graph() != this)
+      throw ValueError(fmt::format("[{}] {} {}", op.name, op.operand_name(int(&v - in.data())),
+                                   v.defined() ? "belongs to another graph" : "is undefined"));
+  std::vector<Var> cast;
+  if (precision_.compute != f32 && pass_ == 0 && in.size() > 1 && !op.traits.mixed_floats) {
+    cast = as_policy_wants(op, in, where);
+    in = cast;
+  }
+  scratch_in_.clear();
+  for (const Var& v : in) scratch_in_.push_back(types_[v.id()]);
   ValueId first = ValueId(types_.size());
   Node n{.op = &op,
          .in_begin = uint32_t(edges_.size()),
@@ -198,7 +259,7 @@ void Graph::run_immediately(const Node& n) {
   std::vector<Tensor> in;
   for (ValueId v : inputs(n)) in.push_back(values_[v]);
   std::vector<TensorType> out(types_.begin() + n.out_begin, types_.begin() + n.out_begin + n.out_count);
-  std::vector<Tensor> results = run_kernel(*n.op, in, out, attrs(n), /*seed=*/0);
+  std::vector<Tensor> results = run_op(*n.op, in, out, attrs(n));
   for (uint32_t k = 0; k < n.out_count; ++k) values_[n.out_begin + k] = std::move(results[k]);
 }
 

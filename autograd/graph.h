@@ -6,9 +6,11 @@
 #include <source_location>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "autograd/op.h"
+#include "autograd/state.h"
 
 namespace whence {
 
@@ -72,10 +74,26 @@ struct InputOptions {
   bool carries = true;  ///< data: receives relevance. Masks and other side inputs: false.
 };
 
+/// What forward nodes compute in. Products (Traits::compute_bound) get their f32 and half operands cast to `compute`;
+/// other ops follow their operands, a half beside an f32 operand being cast to f32; norms take both. Statistics,
+/// losses, cotangents and relevance are f32 anyway. Parameters stay f32: the casts are nodes, equal ones merge. f32,
+/// the default, records nothing; f64 operands are left alone.
+struct Precision {
+  DType compute = f32;
+};
+/// mixed(bf16)
+constexpr Precision mixed(DType compute) { return {compute}; }
+
+struct GraphOptions {
+  Precision precision{};
+};
+
 class Graph {
  public:
   enum class Mode { record, immediate };
   explicit Graph(Mode mode = Mode::record);
+  /// Graph g({.precision = mixed(bf16)});
+  explicit Graph(const GraphOptions& options) : Graph() { precision_ = options.precision; }
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -87,8 +105,21 @@ class Graph {
   /// Immediate graphs: an input with its value.
   Var input(const std::string& name, Tensor value, InputOptions options = {},
             std::source_location where = std::source_location::current());
-  /// A trained tensor, read at each run from where it lives. The same memory gives the same Var.
+  /// A number that changes from run to run (a learning rate), shape []. Given with RunOptions::scalars; all scalars of
+  /// a plan travel together. \throws ValueError in an immediate graph
+  Var scalar(const std::string& name, DType dtype = f32, std::source_location where = std::source_location::current());
+  /// The run's key of random numbers, i64 []: RunOptions::seed; 0 in an immediate graph.
+  Var seed();
+  /// The state's value when a run begins, read from where it lives. The same memory gives the same Var. Carries no
+  /// relevance. \throws ValueError for an undefined tensor
+  Var state(const State& state) { return parameter(state.name(), state.tensor()); }
+  /// The same for a tensor that no State holds.
   Var parameter(const std::string& name, const Tensor& value);
+  /// `next` is the state's value when a run ends: every plan compiled from this graph from now on writes it there. A
+  /// later assign of the same state replaces this one. \throws ShapeError, DTypeError, ValueError for a strided state
+  void assign(const State& state, Var next);
+  /// Every assigned value so far becomes where(condition, next, old): `condition` is boolean, shape [].
+  void guard_assigns(Var condition);
   Var constant(Tensor value);
   Var constant(double value, DType dtype);  ///< shape []
 
@@ -111,6 +142,8 @@ class Graph {
   const TensorType& type(ValueId v) const { return types_[v]; }
   const Attrs& attrs(const Node& n) const { return n.attrs == kNone ? kNoAttrs : attrs_[n.attrs]; }
   Var var(ValueId v) { return {this, v}; }
+  /// What assign() was told: the state's value and the next one.
+  std::span<const std::pair<ValueId, ValueId>> assigns() const { return assigns_; }
   std::span<const std::pair<std::string, ValueId>> named_inputs() const { return named_inputs_; }
   const std::string& scope_name(const Node& n) const { return scopes_[n.scope]; }
   const std::string& current_scope() const { return scopes_[scope_]; }
@@ -128,10 +161,12 @@ class Graph {
   friend class OriginGuard;
   friend class LocationGuard;
   uint32_t intern_location(std::source_location);
+  std::vector<Var> as_policy_wants(const OpDef&, std::span<const Var> in, std::source_location);
   void run_immediately(const Node&);
 
   static const Attrs kNoAttrs;
   Mode mode_;
+  Precision precision_{};
   std::vector<Node> nodes_;
   std::vector<ValueId> edges_;
   std::deque<TensorType> types_;  // deques: references stay valid while recording
@@ -140,7 +175,8 @@ class Graph {
   std::vector<std::string> scopes_{""};
   std::vector<std::source_location> locations_;
   std::vector<std::pair<std::string, ValueId>> named_inputs_;
-  std::vector<ValueId> parameters_;
+  std::unordered_multimap<const void*, ValueId> parameters_;  // by memory
+  std::vector<std::pair<ValueId, ValueId>> assigns_;
   std::deque<Tensor> values_;  // immediate graphs only; a reference from value() outlives later records
   uint32_t scope_ = 0;
   NodeId origin_ = kNone;

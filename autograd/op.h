@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/attrs.h"
+#include "autograd/kernel.h"
 #include "autograd/rules.h"
 
 namespace whence {
@@ -15,13 +15,6 @@ class Graph;
 class Var;
 class SweepCtx;
 struct OpDef;
-
-struct TensorType {
-  Shape shape{};
-  DType dtype = f32;
-  bool operator==(const TensorType&) const = default;
-  std::string str() const { return shape.str() + " " + std::string(name_of(dtype)); }
-};
 
 /// What shape inference sees; it calls out() once per result.
 class InferCtx {
@@ -51,15 +44,6 @@ class InferCtx {
   std::deque<TensorType>& results_;
 };
 
-/// What a kernel sees. Inputs may be strided only when traits.strided allows it; outputs are contiguous.
-struct KernelCall {
-  std::span<const View> in;
-  std::span<const View> out;
-  const Attrs& attrs;
-  std::byte* workspace = nullptr;  ///< OpDef::workspace bytes, 64-byte aligned
-  uint64_t seed = 0;               ///< random ops: key of the run (Philox)
-};
-
 /// One input of a test sample: values drawn uniformly from [low, high) (integers too), away from kinks.
 struct SampleInput {
   Shape shape{};
@@ -68,6 +52,7 @@ struct SampleInput {
   bool distinct = false;   ///< well separated values (max, sort)
   bool parameter = false;  ///< recorded as a parameter: carries no relevance
   double gap = 0;          ///< keep |x| at least this far from zero (kinks, divisions)
+  bool statistic = false;  ///< f32 where the dtype under test is a half
 };
 
 struct Sample {
@@ -84,10 +69,11 @@ struct ErrorSample {
 
 struct Traits {
   bool elementwise = false;    ///< output i depends on input i only: fusable, may run in place
-  bool compute_bound = false;  ///< costly per byte: rematerialisation keeps its result
+  bool compute_bound = false;  ///< a product, costly per byte: rematerialisation keeps its result, and a precision
+                               ///< policy (GraphOptions) casts its operands
+  bool mixed_floats = false;   ///< f32 operands beside halves as they come (norms): the policy promotes nothing
   bool random = false;         ///< draws numbers: never merged by CSE unless its key is equal, never moved across runs
-  bool strided = false;        ///< the kernel takes inputs of any strides
-  bool in_place = false;       ///< output 0 may overwrite input 0 when shapes agree and nobody else reads it
+  bool effect = false;         ///< acts outside the graph: never merged, never dropped, in the order of recording
   bool leaf = false;           ///< input, parameter, constant
   bool blocks_gradient = false;
   bool blocks_relevance = false;
@@ -98,7 +84,6 @@ struct Traits {
 };
 
 using InferFn = void (*)(InferCtx&);
-using KernelFn = void (*)(const KernelCall&);
 using SweepFn = void (*)(SweepCtx&);
 using ViewFn = bool (*)(const View& in, const Attrs& attrs, View& out);  ///< false: this layout needs a copy
 using BodyFn = std::vector<Var> (*)(std::span<const Var> in, const Attrs& attrs);
@@ -108,22 +93,22 @@ struct OpDef {
   std::string doc{};                    ///< one line: formula and shapes
   std::vector<std::string> operands{};  ///< names; a last name ending in "..." repeats
   InferFn infer = nullptr;
-  ViewFn view = nullptr;   ///< layout ops: the result aliases input 0 when possible; otherwise cpu copies
-  KernelFn cpu = nullptr;  ///< absent for leaves and for fused ops that only have a body
+  ViewFn view = nullptr;  ///< layout ops: the result aliases input 0 when possible; otherwise cpu copies
+  Kernel cpu{};           ///< absent for leaves and for fused ops that only have a body; see also REGISTER_KERNEL
+  std::vector<std::pair<Device::Kind, Kernel>> other_kernels{};  ///< filled by REGISTER_KERNEL
   SweepFn vjp = nullptr;
   SweepFn relevance = nullptr;       ///< primitives: the one rule
   BodyFn body = nullptr;             ///< fused ops: the definition, in primitives
   SweepFn fast_relevance = nullptr;  ///< fused ops: the same numbers as the body's sweep, from the fused vjp
   SweepFn absorbed = nullptr;        ///< closed form of what the rule absorbs, via SweepCtx::absorb; default nothing
-  std::vector<std::string>
-      variants{};  ///< other formulas of the rule, by Rule::variant; lrp::linear_rule brings its own
+  /// Other formulas of the rule, by Rule::variant; lrp::linear_rule brings its own.
+  std::vector<std::string> variants{};
   /// Elementwise ops: name of the scalar loop (default: the op's name) and the attributes that are its parameters.
   std::string loop{};
   std::vector<const char*> loop_params{};
   /// Two operands, a result of the first one's shape, and rows of the last axis that need only themselves: true when a
   /// fused group may run the op, a tile being whole rows. nullptr: never.
   bool (*row_loop)(const Attrs&) = nullptr;
-  size_t (*workspace)(std::span<const TensorType> in, std::span<const TensorType> out, const Attrs&) = nullptr;
   std::vector<Sample> (*samples)() = nullptr;
   std::vector<ErrorSample> (*errors)() = nullptr;
   Traits traits{};

@@ -26,14 +26,13 @@ struct CompileOptions {
   bool concurrent = true;        ///< independent branches may run at the same time when that pays
   bool profile = false;          ///< time each step; report() shows it
   bool keep_for_extend = false;  ///< keep what fits so that extend() recomputes little
-  /// Results written straight into existing contiguous memory (flat gradient arenas): output Var -> place.
-  std::vector<std::pair<Var, Tensor>> bind{};
 };
 
 using Feeds = std::vector<std::pair<std::string_view, Tensor>>;
 
 struct RunOptions {
   uint64_t seed = 0;  ///< key of this run's random numbers: same seed, same numbers
+  std::vector<std::pair<std::string_view, double>> scalars{};  ///< values of Graph::scalar, by name
 };
 
 /// What a run returns: outputs in the order given to compile, lists flattened.
@@ -49,6 +48,7 @@ class Results {
   auto end() const { return tensors_.end(); }
 
  private:
+  friend class Plan;
   std::shared_ptr<const std::vector<Var>> vars_;
   std::vector<Tensor> tensors_;
 };
@@ -73,7 +73,10 @@ class Plan {
 
   /// Runs the program. Every input that the outputs need must be fed, with its shape and dtype.
   /// Results stay valid when the plan runs again. \throws ValueError naming a missing or unknown feed.
-  Results run(const Feeds& feeds = {}, RunOptions options = {});
+  Results run(const Feeds& feeds = {}, const RunOptions& options = {});
+
+  /// The same into results that are used again and again: from the second run on nothing is allocated.
+  void run(const Feeds& feeds, const RunOptions& options, Results& into);
 
   /// Attaches further outputs (a relevance sweep, say) to a program that has run: the new plan reads the values that
   /// this one retains and recomputes the rest (promises); it never reruns the whole forward pass.
@@ -83,10 +86,10 @@ class Plan {
   std::string report() const;                 ///< memory, largest buffers by scope, fusion, promises, time per op
   void trace(const std::string& path) const;  ///< Chrome trace of the last profiled run
   /// Runs node by node, unfused, and describes the first value that holds NaN or infinity; "" when there is none.
-  std::string diagnose(const Feeds& feeds = {}, RunOptions options = {}) const;
+  std::string diagnose(const Feeds& feeds = {}, const RunOptions& options = {}) const;
 
   /// Node by node, every value in its own memory: what run() must equal, bit for bit.
-  Results reference(const Feeds& feeds = {}, RunOptions options = {}) const;
+  Results reference(const Feeds& feeds = {}, const RunOptions& options = {}) const;
 
   struct State;
   explicit Plan(std::shared_ptr<State> s) : state_(std::move(s)) {}

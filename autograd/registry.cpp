@@ -11,8 +11,14 @@ namespace whence {
 namespace {
 struct Registry {
   std::deque<OpDef> ops;  // stable addresses
-  std::map<std::string, const OpDef*, std::less<>> by_name;
-  std::vector<std::string> twice;
+  std::map<std::string, OpDef*, std::less<>> by_name;
+  struct Waiting {
+    Device::Kind kind;
+    std::string op;
+    Kernel kernel;
+  };
+  std::vector<Waiting> waiting;  // kernels whose op is not there yet: static initialisers run in any order
+  std::vector<std::string> defects;
   size_t validated = 0;
   std::mutex mutex;
 };
@@ -30,6 +36,21 @@ std::string OpDef::operand_name(int i) const {
   return "operand " + std::to_string(i);
 }
 
+const Kernel* kernel_of(const OpDef& op, Device::Kind kind) {
+  if (kind == Device::Kind::cpu) return op.cpu ? &op.cpu : nullptr;
+  for (const auto& [have, kernel] : op.other_kernels)
+    if (have == kind) return &kernel;
+  return nullptr;
+}
+
+// Adds a kernel to a literal; true when there is one already.
+static bool attach(OpDef& op, Device::Kind kind, const Kernel& kernel) {
+  if (kernel_of(op, kind)) return true;
+  if (kind == Device::Kind::cpu) op.cpu = kernel;
+  else op.other_kernels.emplace_back(kind, kernel);
+  return false;
+}
+
 const OpDef& register_op(const char* name, const char* file, OpDef def) {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
@@ -40,10 +61,32 @@ const OpDef& register_op(const char* name, const char* file, OpDef def) {
   def.file = path;
   if (def.loop.empty()) def.loop = name;
   if (def.relevance == lrp::linear_rule) def.variants = lrp::linear_variants();
-  if (r.by_name.contains(def.name)) r.twice.push_back(def.name + " (" + def.file + ") is registered twice");
+  if (r.by_name.contains(def.name)) r.defects.push_back(def.name + " (" + def.file + ") is registered twice");
   r.ops.push_back(std::move(def));
-  r.by_name[name] = &r.ops.back();
-  return r.ops.back();
+  OpDef& op = r.ops.back();
+  r.by_name[name] = &op;
+  std::erase_if(r.waiting, [&](const Registry::Waiting& w) {
+    if (w.op != name) return false;
+    if (attach(op, w.kind, w.kernel)) r.defects.push_back(op.name + " has two kernels for " + Device{w.kind}.str());
+    return true;
+  });
+  return op;
+}
+
+bool register_kernel(Device::Kind kind, const char* op, const Kernel& kernel) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  auto at = r.by_name.find(op);
+  if (at == r.by_name.end()) r.waiting.push_back({kind, op, kernel});
+  else if (attach(*at->second, kind, kernel)) r.defects.push_back(op + (" has two kernels for " + Device{kind}.str()));
+  return true;
+}
+
+std::string Status::message(const OpDef& op, const Attrs& attrs) const {
+  std::string s = "[" + op.name + "] " + op.operand_name(operand) + " " + std::to_string(value) + " at position " +
+                  std::to_string(position) + " is outside [0, " + std::to_string(limit) + ")";
+  if (attrs.has("ignore_index")) s += " and not ignore_index " + std::to_string(attrs.integer("ignore_index"));
+  return s;
 }
 
 const OpDef* find_op(std::string_view name) {
@@ -91,7 +134,9 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
 std::vector<std::string> registry_defects() {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
-  std::vector<std::string> defects = r.twice;
+  std::vector<std::string> defects = r.defects;
+  for (const Registry::Waiting& w : r.waiting)
+    defects.push_back("a kernel for " + Device{w.kind}.str() + " names an op that is not there: " + w.op);
   for (auto& [name, op] : r.by_name) check(*op, defects);
   return defects;
 }

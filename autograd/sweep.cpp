@@ -13,6 +13,12 @@ Var call(const char* name, std::initializer_list<Var> in, Attrs attrs = {}) {
   return in.begin()->graph().record(op_named(name), {in.begin(), in.size()}, std::move(attrs));
 }
 
+// f32 for halves.
+Var widened(Var v) {
+  DType t = accumulate_dtype(v.dtype());
+  return t == v.dtype() ? v : call("cast", {v}, {{"dtype", t}});
+}
+
 bool sink(const OpDef& op, int i) { return i < 32 && (op.traits.sinks >> i & 1); }
 
 // Does the mask pass from operands to results of this node?
@@ -38,19 +44,45 @@ SweepCtx::SweepCtx(Graph& g, NodeId id, PassKind kind)
   carries_.resize(in_.size());
 }
 
+Var SweepCtx::in(int i) const {
+  Var& v = in_[size_t(i)];
+  return v = widened(v);
+}
+
+std::span<const Var> SweepCtx::all_in() const {
+  for (int i = 0; i < n_in(); ++i) in(i);
+  return in_;
+}
+
+Var SweepCtx::out(int k) const {
+  bool again = is_relevance() && !op.traits.random && !op.traits.effect;
+  if (Var v = out_[size_t(k)]; again && accumulate_dtype(v.dtype()) != v.dtype()) {
+    Var first = apply(all_in());
+    for (int j = 0; j < n_out(); ++j) out_[size_t(j)] = graph.var(first.id() + ValueId(j));
+  }
+  Var& v = out_[size_t(k)];
+  return v = widened(v);
+}
+
+Var SweepCtx::narrow_d() const {
+  DType t = recorded(0).dtype();
+  return d().dtype() == t ? d() : call("cast", {d()}, {{"dtype", t}});
+}
+
 Var SweepCtx::d(int k) const {
   if (has(k)) return d_[size_t(k)];
-  DType t = is_float(out(k).dtype()) ? out(k).dtype() : f32;
+  DType t = graph.type(out_id(k)).dtype;
+  t = is_float(t) ? accumulate_dtype(t) : f32;
   return call("broadcast_to", {graph.constant(0.0, t)}, {{"shape", out_shape(k)}});
 }
 
 Shape SweepCtx::shape_of(int i) const {
-  Shape s = in(i).shape();
+  Shape s = graph.type(in_id(i)).shape;
   if (targets_) s.insert(0, targets_);
   return s;
 }
 Shape SweepCtx::out_shape(int k) const {
-  Shape s = out(k).shape();
+  Shape s = graph.type(out_id(k)).shape;
   if (targets_) s.insert(0, targets_);
   return s;
 }
@@ -60,6 +92,7 @@ void SweepCtx::give(int i, Var c) {
   if (!(c.shape() == shape_of(i)))
     throw ShapeError("[" + op.name + "] " + (is_relevance() ? "relevance" : "gradient") + " of " + op.operand_name(i) +
                      " has shape " + c.shape().str() + ", the operand " + shape_of(i).str());
+  c = widened(c);
   Var& have = give_[size_t(i)];
   have = have.defined() ? call("add", {have, c}) : c;
 }
@@ -82,6 +115,10 @@ Var SweepCtx::apply(std::span<const Var> operands) const { return graph.record(o
 std::vector<Var> SweepCtx::frozen_vjp_at(std::span<const Var> operands, Var t) const {
   bool same = std::equal(operands.begin(), operands.end(), in_.begin(), in_.end());
   SweepCtx inner(graph, same ? node_id : graph.producer_id(apply(operands).id()), kind_);
+  if (same) {
+    inner.in_ = in_;
+    inner.out_ = out_;
+  }
   inner.d_[0] = t;
   inner.needs_ = needs_;
   inner.carries_ = carries_;
@@ -132,6 +169,7 @@ class Sweeper {
 
   // A root that carries nothing keeps what it is given.
   void seed(ValueId v, Var r) {
+    r = widened(r);
     accumulate(v, r);
     if (!pass_.observe || carry_[v]) return;
     SweepCtx c(g_, g_.producer_id(v), pass_.kind);
@@ -164,7 +202,8 @@ class Sweeper {
     if (Var r = arrived(w.id()); r.defined()) return r;
     Shape s = w.shape();
     if (pass_.targets) s.insert(0, pass_.targets);
-    return call("broadcast_to", {g_.constant(0.0, is_float(w.dtype()) ? w.dtype() : f32)}, {{"shape", s}});
+    DType t = is_float(w.dtype()) ? accumulate_dtype(w.dtype()) : f32;
+    return call("broadcast_to", {g_.constant(0.0, t)}, {{"shape", s}});
   }
 
  private:
@@ -292,8 +331,8 @@ class Sweeper {
     if (!any) return;
     c.targets_ = pass_.targets;
     for (int i = 0; i < c.n_in(); ++i) {
-      c.needs_[size_t(i)] = needs_[c.in(i).id()] && !sink(*n.op, i);
-      c.carries_[size_t(i)] = carry_[c.in(i).id()] && !sink(*n.op, i);
+      c.needs_[size_t(i)] = needs_[c.in_id(i)] && !sink(*n.op, i);
+      c.carries_[size_t(i)] = carry_[c.in_id(i)] && !sink(*n.op, i);
     }
     OriginGuard origin(g_, id, uint8_t(pass_.kind));
     if (relevance_) c.rule_ = &pass_.rules->match(n.op->name, g_.scope_name(n));
@@ -304,7 +343,7 @@ class Sweeper {
     else rule(c);
     if (pass_.observe) pass_.observe(c);
     for (int i = 0; i < c.n_in(); ++i)
-      if (c.given(i).defined()) accumulate(c.in(i).id(), c.given(i));
+      if (c.given(i).defined()) accumulate(c.in_id(i), c.given(i));
   }
 
   // nullptr: sweep through the body.
@@ -331,7 +370,7 @@ class Sweeper {
       Graph scratch;
       std::vector<Var> in;
       for (int i = 0; i < c.n_in(); ++i)
-        in.push_back(scratch.input(std::to_string(i), c.in(i).shape(), c.in(i).dtype()));
+        in.push_back(scratch.input(std::to_string(i), g_.type(c.in_id(i)).shape, g_.type(c.in_id(i)).dtype));
       collect(c.op, in, c.attrs, it->second);
     }
     return std::all_of(it->second.begin(), it->second.end(),
@@ -359,7 +398,7 @@ class Sweeper {
   static void nothing(SweepCtx&) {}
 
   void through_body(SweepCtx& c) {
-    NodeId begin = NodeId(g_.node_count());
+    NodeId begin = NodeId(g_.node_count());  // the casts of halves are swept with the body
     std::vector<Var> outs = c.op.body(c.all_in(), c.attrs);
     NodeId end = NodeId(g_.node_count());
     extend_masks(begin, end);
@@ -368,7 +407,7 @@ class Sweeper {
       if (!c.has(k)) continue;
       Var inner = outs[size_t(k)];
       auto operand = std::find(c.in_.begin(), c.in_.end(), inner);
-      if (carry_[c.out(k).id()] && !carry_[inner.id()]) c.absorb("detached", c.d(k));  // the body cuts it off
+      if (carry_[c.out_id(k)] && !carry_[inner.id()]) c.absorb("detached", c.d(k));  // the body cuts it off
       if (operand != c.in_.end()) {
         c.give(int(operand - c.in_.begin()), c.d(k));
       } else {
@@ -389,7 +428,7 @@ class Sweeper {
         if (!c.has(k)) continue;
         Var row = call("slice", {c.d_[size_t(k)]},
                        {{"axis", int64_t(0)}, {"begin", t}, {"end", t + 1}, {"step", int64_t(1)}});
-        one.d_[size_t(k)] = call("reshape", {row}, {{"shape", c.out(k).shape()}});
+        one.d_[size_t(k)] = call("reshape", {row}, {{"shape", g_.type(c.out_id(k)).shape}});
       }
       rule(one);
       for (int i = 0; i < c.n_in(); ++i)

@@ -1,5 +1,13 @@
 // One reverse traversal for gradient and relevance. A pass differs in the field of the op it calls, in the mask of
 // values that matter, and in the seed. Contributions at a fan-in add.
+//
+// Sweeps over halves. Cotangents and relevance of a bf16 or f16 value are f32, from the seed to the result, so that no
+// sum and no gradient of an f32 parameter behind a cast is ever rounded to a half. A vjp and a rule see their operands
+// and results as f32 too, whatever was recorded. A result that they see is
+//   in a gradient pass    what the forward stored, cast;
+//   in a relevance pass   the op once more on the cast operands: rounding passes relevance on unchanged, so the ledger
+//                         closes as it does over an f32 forward.
+// Products alone ask for halves again, where speed is: SweepCtx::recorded.
 #pragma once
 #include <functional>
 #include <memory>
@@ -24,8 +32,8 @@ struct Pass {
 /// \param roots  where cotangents or relevance start
 /// \param seeds  one per root, of its shape (with a leading axis of pass.targets when that is set)
 /// \param wrt    values to report
-/// \returns one Var per wrt, of its shape; zeros where nothing arrives. For an integer wrt (token ids) in a
-///          relevance pass: relevance of the looked-up rows, summed over the features.
+/// \returns one Var per wrt, of its shape and accumulate_dtype; zeros where nothing arrives. For an integer wrt (token
+///          ids) in a relevance pass: relevance of the looked-up rows, summed over the features.
 /// \throws MissingRule naming every op on the way that has no rule, ValueError naming every node whose rule asks for a
 /// variant that its
 ///         op has not, ShapeError when a seed does not fit. Nothing is recorded then.
@@ -45,14 +53,23 @@ class SweepCtx {
 
   int n_in() const { return int(in_.size()); }
   int n_out() const { return int(out_.size()); }
-  Var in(int i = 0) const { return in_[size_t(i)]; }
-  Var out(int k = 0) const { return out_[size_t(k)]; }
-  std::span<const Var> all_in() const { return in_; }
+  /// Operand and result as values to compute with: halves are cast to f32 (see above).
+  Var in(int i = 0) const;
+  Var out(int k = 0) const;
+  std::span<const Var> all_in() const;
+  /// The operand and the result in the graph, as recorded.
+  ValueId in_id(int i) const { return graph.inputs(graph.node(node_id))[size_t(i)]; }
+  ValueId out_id(int k) const { return graph.node(node_id).out_begin + ValueId(k); }
+  /// For the products of a vjp: operand i as recorded, a half where it is one; in relevance passes as in(i).
+  Var recorded(int i) const { return is_relevance() ? in(i) : graph.var(in_id(i)); }
+  Var recorded_out(int k) const { return is_relevance() ? out(k) : graph.var(out_id(k)); }
+  /// d() in the dtype of recorded(0).
+  Var narrow_d() const;
   /// True when operand i wants a contribution: skip the work otherwise.
   bool needs(int i) const { return needs_[size_t(i)]; }
   /// True when a cotangent or relevance arrives at output k.
   bool has(int k = 0) const { return d_[size_t(k)].defined(); }
-  /// Cotangent (gradient) or relevance at output k; zeros when none arrives.
+  /// Cotangent (gradient) or relevance at output k, f32 where the output is a half; zeros when none arrives.
   Var d(int k = 0) const;
   /// Adds a contribution to operand i. Its shape must be the operand's (after the target axis, if any).
   void give(int i, Var contribution);
@@ -79,7 +96,7 @@ class SweepCtx {
   /// (rstd, softmax denominators where the body says stop_relevance) are frozen.
   bool frozen() const { return frozen_; }
   /// The op's own vjp at cotangent t (for output 0), with this context's masks and everything else frozen.
-  std::vector<Var> frozen_vjp(Var t) const { return frozen_vjp_at(in_, t); }
+  std::vector<Var> frozen_vjp(Var t) const { return frozen_vjp_at(all_in(), t); }
   /// The op applied to other operands of the same shapes (modified inputs and parameters of a rule).
   Var apply(std::span<const Var> operands) const;
   /// Its vjp there.
@@ -94,7 +111,8 @@ class SweepCtx {
 
  private:
   friend class Sweeper;
-  std::vector<Var> in_, out_, d_, give_;
+  mutable std::vector<Var> in_, out_;  // halves until they are asked for
+  std::vector<Var> d_, give_;
   std::vector<char> needs_, carries_;
   std::vector<std::pair<const char*, Var>> absorbed_;
   const lrp::Rule* rule_ = nullptr;
@@ -105,7 +123,8 @@ class SweepCtx {
 
 // ---- the two passes --------------------------------------------------------------------------------------------
 
-/// d loss / d wrt for a scalar loss (or for sum(seed * y)). Nodes are appended; nothing is computed.
+/// d loss / d wrt for a scalar loss (or for sum(seed * y)), f32 where wrt is a half. Nodes are appended; nothing is
+/// computed.
 std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed = {});
 Var grad(Var loss, Var wrt, Var seed = {});
 

@@ -110,7 +110,7 @@ void two_sweeps(benchmark::State& state) {
   Var r = relevance(h, x, rules);
   Plan p = compile({grad(sum(h), parameters), r}, {.concurrent = state.range(3) != 0});
   Feeds feeds{{"x", Tensor::full({batch, width}, 0.5)}};
-  state.SetLabel(p.report().find("two threads") != std::string::npos ? "forked" : "one after the other");
+  state.SetLabel(p.report().find(" lanes of ") != std::string::npos ? "two lanes" : "one after the other");
   for (auto _ : state) benchmark::DoNotOptimize(p.run(feeds));
 }
 BENCHMARK(two_sweeps)

@@ -95,9 +95,9 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
   Var r = ledger.relevance(y, x, start);
   // Gradient x input, on the embedded rows for token ids.
   Var logit = sum(select(y, 1, e.target)), product;
-  if (!tokens) product = x * grad(logit, x);
+  if (!tokens) product = widened(x) * grad(logit, x);
   for (Var rows : tokens ? embedded(g, x) : std::vector<Var>{}) {
-    Var part = sum(rows * grad(logit, rows), {-1});
+    Var part = sum(widened(rows) * grad(logit, rows), {-1});
     product = product.defined() ? product + part : part;
   }
   std::vector<Var> wanted{r};

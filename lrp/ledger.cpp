@@ -109,7 +109,7 @@ void Ledger::observe(const SweepCtx& c) {
   const Node n = g.node(c.node_id);
   Line line{c.node_id, c.op.name, g.scope_name(n), g.describe(c.node_id), {}, {}, {}, {}, {}, SIZE_MAX, 0};
   for (int k = 0; k < c.n_out(); ++k) {
-    visited_.insert(c.out(k).id());
+    visited_.insert(c.out_id(k));
     if (!c.has(k)) continue;
     line.arrived.push_back(sum_of(c.d(k)));
     line.arrived_abs.push_back(sum_of(c.d(k), true));
@@ -119,7 +119,7 @@ void Ledger::observe(const SweepCtx& c) {
     size_t at = sum_of(c.given(i));
     line.passed.push_back(at);
     line.passed_abs.push_back(sum_of(c.given(i), true));
-    given_.emplace_back(c.in(i).id(), at);
+    given_.emplace_back(c.in_id(i), at);
   }
   if (line.arrived.empty()) return;  // a fused op: its body's nodes have their own lines
   SweepCtx copy = c;
@@ -141,7 +141,7 @@ std::vector<Var> Ledger::relevance(Var y, std::span<const Var> wrt, Var seed, Re
     if (options.targets) throw ValueError("several targets need a seed with a leading target axis");
     seed = y;
   }
-  dtype_ = y.dtype();
+  dtype_ = accumulate_dtype(y.dtype());
   auto next = options.observe;
   options.observe = [this, next](const SweepCtx& c) {
     observe(c);

@@ -53,7 +53,7 @@ Var make(Var y, Var target, const SeedOptions& o) {
 
 }  // namespace
 
-Var seed(Var y, Var target, SeedOptions options) { return make(stop_gradient(y), target, options); }
+Var seed(Var y, Var target, SeedOptions options) { return make(widened(stop_gradient(y)), target, options); }
 
 Var seed(Var y, int64_t target, SeedOptions options) {
   if (y.rank() < 1 || target < 0 || target >= y.shape()[-1])

@@ -33,7 +33,7 @@ void save_checkpoint(const std::string& path, const TensorMap& tensors, const Me
   // row-major bytes.
   uint32_t crc = 0;
   TensorMap rows;
-  for (const auto& [name, t] : tensors) rows.emplace(name, t.defined() ? t.contiguous_tensor() : t);
+  for (const auto& [name, t] : tensors) rows.emplace(name, t.defined() ? t.to(Device{}).contiguous_tensor() : t);
   std::vector<const TensorMap::value_type*> order;
   for (const auto& item : rows) order.push_back(&item);
   std::stable_sort(order.begin(), order.end(),

@@ -64,9 +64,9 @@ Var BatchNorm::operator()(Var x, bool training) const {
   double n = double(x.numel() / channels);
   if (n < 2)
     throw ShapeError("'" + name() + "' needs more than one value per channel to train, got " + x.shape().str());
-  Var mean = whence::mean(x, axes), centred = x - per_channel(mean), var = whence::mean(square(centred), axes);
-  update(running_mean, running_mean.in(g) * (1 - momentum) + mean * momentum);
-  update(running_var, running_var.in(g) * (1 - momentum) + var * (momentum * n / (n - 1)));
+  Var mean = whence::mean(x, axes), centred = widened(x) - per_channel(mean), var = whence::mean(square(centred), axes);
+  g.assign(running_mean, running_mean.in(g) * (1 - momentum) + mean * momentum);
+  g.assign(running_var, running_var.in(g) * (1 - momentum) + var * (momentum * n / (n - 1)));
   return centred * per_channel(stop_relevance(rsqrt(var + eps)) * weight.in(g)) + per_channel(bias.in(g));
 }
 

@@ -28,6 +28,7 @@ Parameter& Module::parameter(const std::string& name, const Shape& shape, Init i
   p->name_ = name_.empty() ? name : name_ + "." + name;
   p->shape_ = shape;
   p->init_ = init;
+  p->trainable_ = true;
   if (root().flat_.defined())
     throw ValueError("parameter '" + p->name_ + "' comes too late: the model's parameters are already allocated");
   members_.emplace_back(nullptr, std::move(p));
@@ -58,15 +59,30 @@ void Module::init(uint64_t seed, DType dtype) {
     for (Parameter* p : all)
       if (seen[p->name_]++) throw ValueError("two parameters are named '" + p->name_ + "'");
     flat_ = Tensor::empty({parameter_count()}, dtype);
-    size_t at = 0;
-    for (Parameter* p : all) {
-      p->tensor_ = Tensor::wrap(flat_.buffer(), at, p->shape_, dtype);
-      at += p->tensor_.nbytes();
-    }
+    place(all);
   }
   if (flat_.dtype() != dtype)
     throw DTypeError(fmt::format("the model is allocated in {}, asked for {}", name_of(flat_.dtype()), name_of(dtype)));
-  for (Parameter* p : all) p->init_.fill(p->tensor_, seed, p->name_);
+  for (Parameter* p : all) {
+    Tensor here = p->tensor_.to(Device{});
+    p->init_.fill(here, seed, p->name_);
+    if (!p->tensor_.device().host()) p->tensor_.copy_from(here);
+  }
+}
+
+// Each parameter's window on the arena.
+void Module::place(const std::vector<Parameter*>& all) {
+  size_t at = 0;
+  for (Parameter* p : all) {
+    p->tensor_ = Tensor::wrap(flat_.buffer(), at, p->shape_, flat_.dtype());
+    at += p->tensor_.nbytes();
+  }
+}
+
+void Module::to(Device device) {
+  if (flat().device() == device) return;
+  flat_ = flat_.to(device);
+  place(parameters());
 }
 
 Tensor Module::flat() {
@@ -110,15 +126,6 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state, bool st
       if (!own.contains(name)) wrong += "\n  unexpected " + name + " " + t.shape().str();
   if (!wrong.empty()) throw ValueError("these weights do not fit the model:" + wrong);
   for (auto& [p, t] : moves) p->tensor().copy_from(*t);
-}
-
-static thread_local UpdateListener* listener = nullptr;
-UpdateListener::UpdateListener() : before_(listener) { listener = this; }
-UpdateListener::~UpdateListener() { listener = before_; }
-void update(Parameter& p, Var value) {
-  if (!(value.shape() == p.shape()))
-    throw ShapeError("update of '" + p.name() + "' " + p.shape().str() + " by " + value.shape().str());
-  if (listener) listener->heard.emplace_back(&p, value);
 }
 
 std::vector<Var> vars(Graph& g, const Module& m) {

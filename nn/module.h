@@ -14,25 +14,21 @@ namespace whence::nn {
 
 class Module;
 
-/// One trained tensor of a module. Its memory is a slice of the root module's arena.
-class Parameter {
+/// One trained tensor of a module, or (not trainable) one that it keeps. Its memory is a slice of the root module's
+/// arena.
+class Parameter : public State {
  public:
-  const std::string& name() const { return name_; }  ///< full, "encoder/layer.0/weight" written with dots
+  // name(): full, "encoder.layer.0.weight"
   const Shape& shape() const { return shape_; }
-  Tensor tensor() const;  ///< initialises the model on first use
+  Tensor tensor() const override;  ///< initialises the model on first use
   /// The parameter in g.
-  Var in(Graph& g) const { return g.parameter(name_, tensor()); }
-  bool trainable() const { return trainable_; }
-  void set_trainable(bool yes) { trainable_ = yes; }
+  Var in(Graph& g) const { return g.state(*this); }
 
  private:
   friend class Module;
   Module* owner_ = nullptr;
-  std::string name_;
   Shape shape_;
   Init init_;
-  bool trainable_ = true;
-  Tensor tensor_;
 };
 
 class Module {
@@ -49,6 +45,8 @@ class Module {
   /// Allocates (once) and initialises all parameters. Called with seed 0 and f32 on first use if never called.
   /// May be called again for other random numbers. \throws DTypeError when the dtype is not the arena's.
   void init(uint64_t seed = 0, DType dtype = f32);
+  /// Moves the parameters to a device. Plans that were made before keep the old memory. Roots only.
+  void to(Device device);
   /// All parameters as one contiguous tensor [parameter_count], in parameters() order. Roots only.
   Tensor flat();
   /// Offset of p in flat(), in elements.
@@ -69,25 +67,11 @@ class Module {
  private:
   friend class Parameter;
   Module& root();
+  void place(const std::vector<Parameter*>& all);
   std::string name_;
   Module* parent_ = nullptr;
   std::vector<std::pair<Module*, std::unique_ptr<Parameter>>> members_;  // a child or a parameter, in order
   Tensor flat_;
-};
-
-/// What a forward pass moves besides the gradients' parameters, such as running statistics. A module that is training
-/// says update(p, value) while it records; TrainStep listens, computes `value` with the loss and writes it after the
-/// batch. Without a listener nothing happens.
-void update(Parameter& p, Var value);
-class UpdateListener {
- public:
-  UpdateListener();
-  ~UpdateListener();
-  UpdateListener(const UpdateListener&) = delete;
-  std::vector<std::pair<Parameter*, Var>> heard;
-
- private:
-  UpdateListener* before_;
 };
 
 /// Vars of the trainable parameters of m in g's order, for grad().

@@ -1,17 +1,49 @@
-// Optimisers over flat arenas, one pass per run of equal hyperparameters; clipping; moving averages of parameters.
+// Optimisers record the update as ops of the step's graph: the plan fuses each into one pass over parameter, gradient
+// and moments. A rule is a plain struct with `lr`, `weight_decay` and `Var update(Update&) const`; a user's own is as
+// good as the ones here (docs/adding-an-optimiser.md).
 //
 // Rules, defaults and names of the state are PyTorch's. lr is the learning rate at factor 1. weight_decay adds
 // weight_decay * p to the gradient; where it says decoupled it shrinks p by lr * weight_decay instead.
 #pragma once
-#include <array>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
-#include <variant>
 #include <vector>
 
+#include "autograd/plan.h"
 #include "nn/module.h"
 
 namespace whence::nn {
+
+/// What a rule sees: a run of consecutive parameters with equal hyperparameters, as vectors [n] of the model's dtype.
+class Update {
+ public:
+  Var p;                ///< the parameters
+  Var g;                ///< their gradients, clipped
+  double weight_decay;  ///< of this run
+
+  /// g + weight_decay p.
+  Var decayed_gradient() const;
+  /// p (1 - lr weight_decay).
+  Var shrunk_parameter();
+  /// A number that changes from step to step, shape []: f(lr, t) is asked on the host before each step, lr being the
+  /// learning rate of this run and t the step, from 1.
+  Var number(const std::string& name, std::function<double(double lr, int64_t t)> f);
+  Var lr() {
+    return number("lr", [](double lr, int64_t) { return lr; });
+  }
+  /// What the rule remembers per element, [n]; `initial` before the first step. The name is the one in checkpoints.
+  Var remembered(const std::string& name, double initial = 0);
+  /// Its value after this step.
+  void remember(const std::string& name, Var next);
+
+ private:
+  friend class Optimizer;
+  class Optimizer* owner_ = nullptr;
+  int64_t begin_ = 0, end_ = 0;
+  double lr_scale_ = 1;
+};
 
 // In the rules: g the gradient with its decay, t the step from 1, m and v running means of g and g^2 with beta1 and
 // beta2, M = m / (1 - beta1^t) and V = v / (1 - beta2^t).
@@ -21,50 +53,74 @@ namespace whence::nn {
 struct AdamW {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01;
   bool amsgrad = false;
+  Var update(Update& u) const;
 };
 /// Kingma and Ba 2015: the same rule, the decay in the gradient.
 struct Adam {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   bool amsgrad = false;
+  Var update(Update& u) const;
 };
 /// Dozat 2016: p -= lr (mu_{t+1} m / (1 - mu_1 .. mu_{t+1}) + (1 - mu_t) g / (1 - mu_1 .. mu_t)) / (sqrt(V) + eps) with
 /// mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2).
 struct NAdam {
   double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, momentum_decay = 4e-3;
+  Var update(Update& u) const;
 };
 /// Liu et al. 2020: p -= lr r_t M / (sqrt(v) + eps) sqrt(1 - beta2^t); p -= lr M while the variance is out of reach.
 struct RAdam {
   double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Var update(Update& u) const;
 };
 /// Kingma and Ba 2015, section 7.1: u = max(beta2 u, |g| + eps), p -= lr M / u.
 struct Adamax {
   double lr = 2e-3, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  Var update(Update& u) const;
 };
 /// Duchi et al. 2011: s += g^2, p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
 struct Adagrad {
   double lr = 1e-2, lr_decay = 0, eps = 1e-10, weight_decay = 0, initial_accumulator_value = 0;
+  Var update(Update& u) const;
 };
 /// Zeiler 2012: v = rho v + (1 - rho) g^2, c = g sqrt(u + eps) / sqrt(v + eps), u = rho u + (1 - rho) c^2, p -= lr c.
 struct Adadelta {
   double lr = 1, rho = 0.9, eps = 1e-6, weight_decay = 0;
+  Var update(Update& u) const;
 };
 /// Hinton 2012 (lecture 6e): v = alpha v + (1 - alpha) g^2, c = g / (sqrt(v) + eps), p -= lr c, or lr b with
 /// b = momentum b + c. centered (Graves 2013): the variance, v less the squared mean of g.
 struct RMSprop {
   double lr = 1e-2, alpha = 0.99, eps = 1e-8, weight_decay = 0, momentum = 0;
   bool centered = false;
+  Var update(Update& u) const;
 };
 /// Sutskever et al. 2013: b = momentum b + (1 - dampening) g (b = g at t = 1), p -= lr b; nesterov: lr (g + momentum
 /// b).
 struct SGD {
   double lr = 1e-2, momentum = 0, dampening = 0, weight_decay = 0;
   bool nesterov = false;
+  Var update(Update& u) const;
 };
 /// Chen et al. 2023, decoupled: p -= lr sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g.
 struct Lion {
   double lr = 1e-4, beta1 = 0.9, beta2 = 0.99, weight_decay = 0;
+  Var update(Update& u) const;
 };
-using OptimizerConfig = std::variant<AdamW, Adam, SGD, Lion, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop>;
+
+/// Any rule.
+class OptimizerConfig {
+ public:
+  template <class Rule>
+  requires requires(const Rule& r, Update& u) {
+    r.update(u);
+    r.lr + r.weight_decay;
+  }
+  OptimizerConfig(Rule rule) : lr(rule.lr), weight_decay(rule.weight_decay) {
+    update = [rule = std::move(rule)](Update& u) { return rule.update(u); };
+  }
+  double lr, weight_decay;
+  std::function<Var(Update&)> update;
+};
 
 /// Parameters whose full name matches `pattern` ('*' = any run) take these; the last match wins.
 struct ParameterGroup {
@@ -84,10 +140,18 @@ double clip_factor(double norm, double max_norm);
 class Optimizer {
  public:
   Optimizer(Module& model, OptimizerConfig config, std::vector<ParameterGroup> groups = {});
-  /// One update from the gradients of the trainable parameters, laid out like model.flat(). `factor` scales the
-  /// learning rate (schedules), `gradient_scale` the gradients on their way in (clipping).
+  Optimizer(const Optimizer&) = delete;
+
+  /// Records one update: the states' next values, from the gradients of the trainable parameters in order, packed [n].
+  void record(Graph& g, Var gradients);
+  /// The numbers of the next step (RunOptions::scalars); `factor` scales the learning rate.
+  void numbers(double factor, RunOptions& options);
+  /// A recorded update has run.
+  void advance(int64_t steps = 1) { steps_ += steps; }
+  /// One update by itself, from packed gradients; `gradient_scale` multiplies them on their way in (clipping).
   void step(const Tensor& gradients, double factor = 1, double gradient_scale = 1);
-  double base_lr() const;
+
+  double base_lr() const { return config_.lr; }
   int64_t steps() const { return steps_; }
   /// For checkpoints: "exp_avg", "momentum_buffer", ... each laid out like model.flat(), and "steps" i64 [1].
   std::map<std::string, Tensor> state() const;
@@ -95,14 +159,28 @@ class Optimizer {
   void load_state(const std::map<std::string, Tensor>& state);
 
  private:
-  struct Run {  // consecutive parameters with equal hyperparameters
+  friend class Update;
+  struct Run {  // consecutive trainable parameters with equal hyperparameters
     int64_t begin, end;
     double lr_scale, weight_decay;
   };
+  struct Number {
+    std::string name;
+    double lr_scale;
+    std::function<double(double lr, int64_t t)> value;
+  };
+  struct Alone {  // the plan of step()
+    Graph graph;
+    Plan plan;
+  };
+  State window(const std::string& name, const Tensor& flat, int64_t begin, int64_t end) const;
+
   Module& model_;
   OptimizerConfig config_;
   std::vector<Run> runs_;
-  std::array<std::pair<std::string, Tensor>, 3> slots_;  // by the rule's order; undefined where it needs none
+  std::map<std::string, Tensor> slots_;  // laid out like model.flat()
+  std::map<std::string, Number> numbers_;
+  std::unique_ptr<Alone> alone_;
   int64_t steps_ = 0;
 };
 
@@ -110,7 +188,8 @@ class Optimizer {
 class Ema {
  public:
   Ema(Module& model, double decay);
-  void update();
+  /// Records the average of what the states assigned so far will be. Call it after Optimizer::record.
+  void record(Graph& g);
   void swap();  ///< exchanges shadow and parameters: evaluate with the average, then swap back
   const Tensor& shadow() const { return shadow_; }
 

@@ -2,69 +2,90 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <limits>
 
-#include "tensor/parallel.h"
+#include "ops/ops.h"
 
 namespace whence::nn {
 
 struct TrainStep::Traced {
+  struct Tensors {  // of the batch
+    std::string name;
+    TensorType type;
+  };
+  std::vector<Tensors> signature;
+  bool updates;  // else it only adds to the accumulated gradients
   Graph graph;
+  explicit Traced(const GraphOptions& options) : graph(options) {}
   Plan plan;
   std::vector<std::string> names;  // batch tensors that the graph reads
-  std::vector<Parameter*> moved;   // results after the loss: what update() asked for
+  bool fits(const Batch& batch, bool u) const {
+    return u == updates && std::equal(signature.begin(), signature.end(), batch.tensors.begin(), batch.tensors.end(),
+                                      [](const Tensors& a, const auto& b) {
+                                        return a.name == b.first && a.type.dtype == b.second.dtype() &&
+                                               a.type.shape == b.second.shape();
+                                      });
+  }
 };
 
+double StepResult::loss() const {
+  step_->settle();
+  return step_->loss_value_;
+}
+
 TrainStep::TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options)
-    : model_(model),
+    : model_((model.to(options.compile.device), model)),
       loss_(std::move(loss)),
       options_(std::move(options)),
-      optimizer_(model, optimizer, options_.groups) {
+      optimizer_(model, std::move(optimizer), options_.groups) {
   if (options_.accumulate < 1)
     throw ValueError("TrainStep: accumulate must be at least 1, got " + std::to_string(options_.accumulate));
-  Tensor flat = model.flat();
-  gradients_ = Tensor::zeros(flat.shape(), flat.dtype());
-  if (options_.accumulate > 1) sum_ = Tensor::zeros(flat.shape(), flat.dtype());
   if (options_.ema_decay > 0) ema_ = std::make_unique<Ema>(model, options_.ema_decay);
+  if (options_.accumulate == 1) return;
+  int64_t n = 0;
+  for (Parameter* p : model.parameters()) n += p->trainable() ? p->shape().numel() : 0;
+  sum_ = Tensor::zeros({n}, model.flat().dtype()).to(model.flat().device());
 }
 TrainStep::~TrainStep() = default;
 
-TrainStep::Traced& TrainStep::trace(const Batch& batch) {
-  std::string signature;
-  for (auto& [name, t] : batch.tensors)
-    signature += fmt::format("{} {} {};", name, name_of(t.dtype()), t.shape().str());
-  auto& slot = traced_[signature];
-  if (slot) return *slot;
-  auto fresh = std::make_unique<Traced>();
-  UpdateListener updates;
-  Var loss = loss_(fresh->graph, batch);
+// The whole step on one graph. Whatever is assigned keeps its old value when loss or gradient norm are not finite.
+TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
+  auto found = std::find_if(traced_.begin(), traced_.end(), [&](auto& t) { return t->fits(batch, updates); });
+  if (found != traced_.end()) {
+    traced_.splice(traced_.begin(), traced_, found);
+    return *traced_.front();
+  }
+  auto fresh = std::make_unique<Traced>(options_.graph);
+  fresh->updates = updates;
+  for (auto& [name, t] : batch.tensors) fresh->signature.push_back({name, {t.shape(), t.dtype()}});
+  Graph& g = fresh->graph;
+  Var loss = loss_(g, batch);
   if (loss.numel() != 1) throw ShapeError("TrainStep: the loss must be a scalar, got " + loss.shape().str());
-  CompileOptions compile_options = options_.compile;
-  std::vector<Var> outputs{loss};
-  for (auto& [p, value] : updates.heard) {
-    outputs.push_back(value);
-    fresh->moved.push_back(p);
+  loss = reshape(loss, {});
+  Var gradients = pack(grad(loss, model_)), total = gradients;
+  if (sum_.defined()) {
+    State sum("accumulated", sum_);
+    Var before = g.state(sum) * g.scalar("accumulated", gradients.dtype());  // 0 for the first batch of an update
+    total = before + gradients * (1.0 / double(options_.accumulate));
+    if (!updates) g.assign(sum, total);
   }
-  std::vector<Var> d = grad(loss, model_);
-  size_t i = 0;
-  size_t item = size_of(gradients_.dtype());
-  int64_t at = 0;
-  for (Parameter* p : model_.parameters()) {
-    if (p->trainable()) {
-      outputs.push_back(d[i]);
-      compile_options.bind.emplace_back(
-          d[i++], Tensor::wrap(gradients_.buffer(), size_t(at) * item, p->shape(), gradients_.dtype()));
-    }
-    at += p->shape().numel();
+  Var norm = sqrt(sum_squares(total));
+  const double infinity = std::numeric_limits<double>::infinity();
+  if (updates) {
+    Var used = total;
+    if (options_.clip_norm > 0) used = total * cast(minimum(options_.clip_norm / (norm + 1e-6), 1.0), total.dtype());
+    optimizer_.record(g, used);
+    if (ema_) ema_->record(g);
   }
-  fresh->plan = compile(outputs, compile_options);
-  for (size_t n = 0; n < fresh->graph.node_count(); ++n) {
-    const Node& node = fresh->graph.node(NodeId(n));
-    if (node.op->name == "input") fresh->names.push_back(fresh->graph.attrs(node).text("name"));
-  }
-  slot = std::move(fresh);
-  return *slot;
+  g.guard_assigns(logical_and(less(abs(loss), infinity), less(norm, infinity)));
+  fresh->plan = compile({loss, norm, gradients}, options_.compile);
+  for (auto& [name, id] : g.named_inputs())
+    if (!g.attrs(g.producer(id)).flag("scalar")) fresh->names.push_back(name);
+  traced_.push_front(std::move(fresh));
+  if (traced_.size() > kMaxSignatures) traced_.pop_back();
+  return *traced_.front();
 }
 
 double TrainStep::learning_rate() const { return optimizer_.base_lr() * options_.schedule(optimizer_.steps()); }
@@ -74,44 +95,49 @@ Plan& TrainStep::plan() {
   return last_->plan;
 }
 
-float TrainStep::operator()(const Batch& batch) {
-  Traced& t = trace(batch);
+StepResult TrainStep::operator()(const Batch& batch) {
+  settle();
+  const bool first = batches_ % options_.accumulate == 0, updates = (batches_ + 1) % options_.accumulate == 0;
+  last_ = nullptr;
+  Traced& t = trace(batch, updates);
+  feeds_.clear();
+  for (const std::string& name : t.names) feeds_.emplace_back(name, batch[name]);
+  run_.seed = mix64(options_.seed * 0x9e3779b97f4a7c15ull + uint64_t(batches_));
+  run_.scalars.clear();
+  if (sum_.defined()) run_.scalars.emplace_back("accumulated", first ? 0.0 : 1.0);
+  if (updates) optimizer_.numbers(options_.schedule(optimizer_.steps()), run_);
+  t.plan.run(feeds_, run_, results_);
   last_ = &t;
-  Feeds feeds;
-  for (const std::string& name : t.names) feeds.emplace_back(name, batch[name]);
-  RunOptions run{.seed = mix64(options_.seed * 0x9e3779b97f4a7c15ull + uint64_t(batches_))};
-  Results results = t.plan.run(feeds, run);
-  double loss = results[0].item();
-  if (!std::isfinite(loss))
-    throw NumericError(
-        fmt::format("the loss is {} at step {}: {}", loss, optimizer_.steps(), t.plan.diagnose(feeds, run)));
-  for (size_t i = 0; i < t.moved.size(); ++i) t.moved[i]->tensor().copy_from(results[i + 1]);
   ++batches_;
-  const Tensor* g = &gradients_;
-  if (options_.accumulate > 1) {
-    bool first = (batches_ - 1) % options_.accumulate == 0;
-    double share = 1.0 / double(options_.accumulate);
-    auto add = [&](auto zero) {
-      using T = decltype(zero);
-      T* s = sum_.data<T>();
-      const T* x = gradients_.data<T>();
-      T c = T(share);
-      cpu::parallel_for(sum_.numel(), cpu::kGrain, [&](int64_t b, int64_t e) {
-        for (int64_t i = b; i < e; ++i) s[i] = (first ? T(0) : s[i]) + c * x[i];
-      });
-    };
-    if (sum_.dtype() == f64) add(double{});
-    else add(float{});
-    if (batches_ % options_.accumulate) return float(loss);
-    g = &sum_;
-  }
-  norm_ = nn::gradient_norm(*g);
-  optimizer_.step(*g, options_.schedule(optimizer_.steps()), clip_factor(norm_, options_.clip_norm));
-  if (ema_) ema_->update();
-  return float(loss);
+  if (updates) optimizer_.advance();
+  settled_ = false;
+  if (model_.flat().device().host()) settle();
+  return StepResult(this);
 }
 
+// Reads what the last step left. A step that is not finite has changed nothing, so it does not count.
+void TrainStep::settle() {
+  if (settled_) return;
+  settled_ = true;
+  loss_value_ = results_[0].item();
+  norm_ = results_[1].item();
+  if (std::isfinite(loss_value_) && std::isfinite(norm_)) return;
+  --batches_;
+  if (last_->updates) optimizer_.advance(-1);
+  const bool loss = !std::isfinite(loss_value_);
+  throw NumericError(fmt::format("the {} is {} at step {}: {}", loss ? "loss" : "norm of the gradient",
+                                 loss ? loss_value_ : norm_, optimizer_.steps(), last_->plan.diagnose(feeds_, run_)));
+}
+
+double TrainStep::gradient_norm() {
+  settle();
+  return norm_;
+}
+
+Tensor TrainStep::gradients() const { return results_.size() ? results_[2] : Tensor(); }
+
 std::map<std::string, Tensor> TrainStep::state() {
+  settle();
   std::map<std::string, Tensor> s;
   for (auto& [name, t] : model_.state_dict()) s["model." + name] = t;
   for (auto& [name, t] : optimizer_.state()) s["optimizer." + name] = t;
@@ -140,7 +166,7 @@ void TrainStep::load_state(const std::map<std::string, Tensor>& state) {
   model_.load_state_dict(model);
   if (ema_) ema_->shadow().copy_from(state.at("ema"));
   if (sum_.defined()) sum_.copy_from(state.at("accumulated"));
-  batches_ = state.at("batches").data<int64_t>()[0];
+  batches_ = int64_t(state.at("batches").item());
 }
 
 }  // namespace whence::nn

@@ -1,6 +1,7 @@
 // TrainStep: loss, gradients, clipping, accumulation, optimiser and schedule as one call; and its state for resuming.
 #pragma once
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,7 +20,21 @@ struct TrainOptions {
   std::vector<ParameterGroup> groups{};
   uint64_t seed = 0;     ///< dropout and other random ops: a pure function of (seed, step)
   double ema_decay = 0;  ///< 0: no moving average
-  CompileOptions compile{};
+  GraphOptions graph{};      ///< precision, ...
+  CompileOptions compile{};  ///< device: the model moves there
+};
+
+/// What a step returns: the loss, read when somebody asks. Valid until the next step.
+class StepResult {
+ public:
+  /// \throws NumericError when loss or gradient norm are not finite (TrainStep::operator())
+  operator float() const { return float(loss()); }
+  double loss() const;
+
+ private:
+  friend class TrainStep;
+  explicit StepResult(class TrainStep* step) : step_(step) {}
+  class TrainStep* step_;
 };
 
 /// \code
@@ -28,24 +43,31 @@ struct TrainOptions {
 ///   });
 ///   for (Batch& b : loader.epoch()) float loss = step(b);
 /// \endcode
-/// The function runs once per signature of the batch (names, shapes, dtypes); its plan is kept.
+/// The function runs once per signature of the batch (names, shapes, dtypes); forward, gradient, clipping,
+/// accumulation, optimiser, moving average and running statistics are one plan, which is kept for the latest
+/// kMaxSignatures signatures.
 class TrainStep {
  public:
+  static constexpr size_t kMaxSignatures = 32;
   using Loss = std::function<Var(Graph&, const Batch&)>;
   TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options = {});
   ~TrainStep();
 
-  /// Runs one batch; updates the parameters after every `accumulate` batches. Returns the loss.
-  /// \throws NumericError when the loss is not finite; nothing is updated then and diagnose() names the op.
-  float operator()(const Batch& batch);
+  /// Runs one batch; updates the parameters after every `accumulate` batches.
+  /// \throws NumericError when the loss or the norm of the gradient is not finite: nothing is updated then, and the
+  ///         message names the op. On a device it comes when the host next reads: from StepResult or the next step.
+  StepResult operator()(const Batch& batch);
 
-  double gradient_norm() const { return norm_; }  ///< before clipping, of the last update
-  double learning_rate() const;                   ///< of the next update
+  double gradient_norm();        ///< before clipping, of the last batch
+  double learning_rate() const;  ///< of the next update
   int64_t steps() const { return optimizer_.steps(); }
   int64_t batches() const { return batches_; }
+  size_t signatures() const { return traced_.size(); }  ///< plans kept
   Optimizer& optimizer() { return optimizer_; }
   Ema* ema() { return ema_.get(); }
-  const Tensor& gradients() const { return gradients_; }  ///< of the last batch, before clipping; flat, as model.flat()
+  /// Gradients of the last batch before clipping: the trainable parameters in order, packed. Undefined before the
+  /// first.
+  Tensor gradients() const;
   /// The plan for the last batch's signature (report, trace).
   Plan& plan();
 
@@ -55,18 +77,25 @@ class TrainStep {
   void load_state(const std::map<std::string, Tensor>& state);
 
  private:
+  friend class StepResult;
   struct Traced;
-  Traced& trace(const Batch& batch);
+  Traced& trace(const Batch& batch, bool updates);
+  void settle();
   Module& model_;
   Loss loss_;
   TrainOptions options_;
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;
-  Tensor gradients_, sum_;
-  std::map<std::string, std::unique_ptr<Traced>> traced_;
+  Tensor sum_;                                 // of the gradients since the last update
+  std::list<std::unique_ptr<Traced>> traced_;  // the latest used first
+  // The last step, until somebody has looked at it.
   Traced* last_ = nullptr;
+  Results results_;
+  RunOptions run_;
+  Feeds feeds_;
+  bool settled_ = true;
   int64_t batches_ = 0;
-  double norm_ = 0;
+  double loss_value_ = 0, norm_ = 0;
 };
 
 }  // namespace whence::nn

@@ -2,13 +2,9 @@
 // neither sweep ever stores a T x S matrix.
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <numeric>
-#include <optional>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/attention.h"
 #include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
@@ -76,7 +72,7 @@ void infer_attention(InferCtx& c) {
   check_operands(c, 3);
   Extents e(c.shape(0), c.shape(1), c.shape(2));
   c.out({e.B, e.T, e.H, e.E}, c.dtype(0));
-  c.out({e.B, e.H, e.T}, c.dtype(0));
+  c.out({e.B, e.H, e.T}, accumulate_dtype(c.dtype(0)));
 }
 
 Shape led(Shape lead, const Shape& s) {
@@ -87,17 +83,20 @@ Shape led(Shape lead, const Shape& s) {
 void infer_attention_backward(InferCtx& c) {
   check_operands(c, 6);
   Extents e(c.shape(0), c.shape(1), c.shape(2));
-  for (int i = 3; i < 6; ++i) c.need_same_dtype(0, i);
+  c.need_same_dtype(0, 3);
+  need_statistic(c, 0, 4);
+  c.need_same_dtype(0, 5);
+  DType wide = accumulate_dtype(c.dtype(0));
   c.need_shape(3, {e.B, e.T, e.H, e.E});
   c.need_shape(4, {e.B, e.H, e.T});
   // d, and with it every result, may have one more leading axis: targets.
   Shape lead;
   if (c.rank(5) == 5) lead = {c.shape(5)[0]};
   c.need_shape(5, led(lead, {e.B, e.T, e.H, e.E}));
-  for (int i = 0; i < 3; ++i) c.out(led(lead, swapped(c.shape(i))), c.dtype(0));
+  for (int i = 0; i < 3; ++i) c.out(led(lead, swapped(c.shape(i))), wide);
   if (!c.attrs.flag("bias_gradient")) return;
   if (c.n() < 8) c.value_error("bias_gradient needs a bias");
-  c.out(led(lead, c.shape(7)), c.dtype(0));
+  c.out(led(lead, c.shape(7)), wide);
 }
 
 // ---- the definition -----------------------------------------------------------------------------------------------
@@ -143,18 +142,42 @@ Var scores_of(Var q, Var k, Var bias, const Attrs& attrs) {
   return bias.defined() ? s + bias : s;
 }
 
+// The operands by name, halves widened; undefined where absent.
+Var optional(std::span<const Var> in, size_t i) { return i < in.size() ? in[i] : Var(); }
+Var optional_wide(std::span<const Var> in, size_t i) { return i < in.size() ? widened(in[i]) : Var(); }
+
+struct Operands {
+  Var q, k, v, mask, bias;
+  explicit Operands(std::span<const Var> in)
+      : q(widened(in[0])), k(widened(in[1])), v(widened(in[2])), mask(optional(in, 3)), bias(optional_wide(in, 4)) {}
+};
+
+struct BackwardOperands {
+  Var q, k, v, o, lse, d, mask, bias;
+  explicit BackwardOperands(std::span<const Var> in)
+      : q(widened(in[0])),
+        k(widened(in[1])),
+        v(widened(in[2])),
+        o(widened(in[3])),
+        lse(in[4]),
+        d(widened(in[5])),
+        mask(optional(in, 6)),
+        bias(optional_wide(in, 7)) {}
+};
+
 std::vector<Var> attention_body(std::span<const Var> in, const Attrs& attrs) {
-  Var q = in[0], k = in[1], v = in[2];
-  Graph& g = q.graph();
-  Var s = scores_of(q, k, in.size() > 4 ? in[4] : Var(), attrs),
-      seen = visible_keys(q, k, in.size() > 3 ? in[3] : Var(), attrs);
-  if (!seen.defined()) return {swapped(matmul(softmax(s), repeat_heads(v, q.shape()[1]))), logsumexp(s, {-1})};
+  Operands x(in);
+  Graph& g = x.q.graph();
+  int64_t H = x.q.shape()[1];
+  auto result = [&](Var p) { return cast(swapped(matmul(p, repeat_heads(x.v, H))), in[0].dtype()); };
+  Var s = scores_of(x.q, x.k, x.bias, attrs), seen = visible_keys(x.q, x.k, x.mask, attrs);
+  if (!seen.defined()) return {result(softmax(s)), logsumexp(s, {-1})};
   // A query that sees nothing attends to nothing: scores 0, weights 0, and lse -inf.
-  Var none = g.constant(-std::numeric_limits<double>::infinity(), q.dtype()), zero = g.constant(0.0, q.dtype()),
+  Var none = g.constant(-std::numeric_limits<double>::infinity(), s.dtype()), zero = g.constant(0.0, s.dtype()),
       some = any(seen, {-1}, true);
   s = where(seen, s, where(some, none, zero));
   Var p = where(some, softmax(s), zero), lse = where(some, logsumexp(s, {-1}, true), none);
-  return {swapped(matmul(p, repeat_heads(v, q.shape()[1]))), squeeze(lse, -1)};
+  return {result(p), squeeze(lse, -1)};
 }
 
 // Attention weights from the saved lse; rows that see nothing get none.
@@ -168,102 +191,21 @@ Var weights_of(Var s, Var seen, Var lse) {
 }
 
 std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& attrs) {
-  Var q = in[0], k = in[1], v = in[2], o = swapped(in[3]), lse = in[4], d = swapped(in[5]);
-  int64_t H = q.shape()[1], G = k.shape()[1];
-  Var s = scores_of(q, k, in.size() > 7 ? in[7] : Var(), attrs);
-  Var p = weights_of(s, visible_keys(q, k, in.size() > 6 ? in[6] : Var(), attrs), lse);
-  Var dp = matmul(d, transpose(repeat_heads(v, H)));
+  BackwardOperands x(in);
+  int64_t H = x.q.shape()[1], G = x.k.shape()[1];
+  Var o = swapped(x.o), d = swapped(x.d);
+  Var s = scores_of(x.q, x.k, x.bias, attrs);
+  Var p = weights_of(s, visible_keys(x.q, x.k, x.mask, attrs), x.lse);
+  Var dp = matmul(d, transpose(repeat_heads(x.v, H)));
   Var db = p * (dp - sum(d * o, {-1}, true)), ds = db * attrs.real("scale");
-  std::vector<Var> out{swapped(matmul(ds, repeat_heads(k, H))), swapped(sum_heads(matmul(transpose(ds), q), G)),
+  std::vector<Var> out{swapped(matmul(ds, repeat_heads(x.k, H))), swapped(sum_heads(matmul(transpose(ds), x.q), G)),
                        swapped(sum_heads(matmul(transpose(p), d), G))};
   if (attrs.flag("bias_gradient")) {
-    Shape lead = d.rank() == 5 ? Shape{d.shape()[0]} : Shape{}, full = in[7].shape();
+    Shape lead = d.rank() == 5 ? Shape{d.shape()[0]} : Shape{}, full = x.bias.shape();
     while (full.rank() < 4) full.insert(0, 1);
-    out.push_back(reshape(sum_to(db, led(lead, full)), led(lead, in[7].shape())));
+    out.push_back(reshape(sum_to(db, led(lead, full)), led(lead, x.bias.shape())));
   }
   return out;
-}
-
-// ---- kernels: operands of any strides but along the last axis; the others are copied ------------------------------
-
-// Of [B, H, T, D], or of [targets, B, H, T, D].
-cpu::HeadStrides heads_of(const View& v) {
-  int l = v.shape.rank() - 4;
-  return {v.strides[l], v.strides[l + 1], v.strides[l + 2], l ? v.strides[0] : 0};
-}
-cpu::HeadStrides tokens_of(const View& v) {  // of [.., T, H, D]
-  cpu::HeadStrides s = heads_of(v);
-  std::swap(s.h, s.t);
-  return s;
-}
-
-// A view that owns its memory when it had to be copied.
-struct Held {
-  View view;
-  std::shared_ptr<Buffer> copied;
-  Held(const View& v, bool usable) : view(v) {
-    if (usable) return;
-    copied = Buffer::allocate(std::max<size_t>(1, size_t(v.numel()) * size_of(v.dtype)));
-    view = {copied->data(), v.dtype, v.shape, contiguous_strides(v.shape)};
-    copy(v, view);
-  }
-  cpu::HeadStrides heads() const { return heads_of(view); }
-};
-Held rows_held(const View& v) { return Held(v, v.strides[-1] == 1 || v.shape[-1] == 1); }
-Held whole_held(const View& v) { return Held(v, v.contiguous()); }
-
-struct Scene {  // what forward and backward have in common
-  cpu::AttentionDims dims;
-  Held q, k, v;
-  std::vector<uint8_t> seen;  // [B, S] or empty
-  std::optional<Held> bias;
-  Shape bias_strides{0, 0, 0, 0};
-
-  Scene(const KernelCall& c, size_t mask) : q(rows_held(c.in[0])), k(rows_held(c.in[1])), v(rows_held(c.in[2])) {
-    Extents e(q.view.shape, k.view.shape, v.view.shape);
-    dims = {e.B, e.H, e.G, e.T, e.S, e.D, e.E, c.attrs.real("scale"), c.attrs.flag("causal")};
-    if (c.in.size() > mask) {
-      const View& m = c.in[mask];
-      bool all = m.numel() == 1 && *m.as<uint8_t>() != 0;
-      Shape strides = broadcast_strides(m.shape, m.strides, {e.B, e.S});
-      if (!all) seen.resize(size_t(std::max<int64_t>(1, e.B * e.S)));
-      for (int64_t b = 0; b < e.B && !all; ++b)
-        for (int64_t s = 0; s < e.S; ++s)
-          seen[size_t(b * e.S + s)] = m.as<uint8_t>()[b * strides[0] + s * strides[1]] != 0;
-    }
-    if (c.in.size() > mask + 1) {
-      bias.emplace(whole_held(c.in[mask + 1]));
-      bias_strides = broadcast_strides(bias->view.shape, bias->view.strides, {e.B, e.H, e.T, e.S});
-    }
-  }
-  const uint8_t* keys() const { return seen.empty() ? nullptr : seen.data(); }
-  template <class T> cpu::AttentionBias<T> additive() const {
-    if (!bias) return {};
-    return {bias->view.as<T>(), bias_strides[0], bias_strides[1], bias_strides[2], bias_strides[3]};
-  }
-};
-
-void attention_kernel(const KernelCall& c) {
-  Scene s(c, 3);
-  over_floats("attention", c.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    cpu::attention<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(),
-                      s.v.heads(), s.keys(), s.additive<T>(), c.out[0].as<T>(), tokens_of(c.out[0]), c.out[1].as<T>());
-  });
-}
-
-void attention_backward_kernel(const KernelCall& c) {
-  Scene s(c, 6);
-  Held o = rows_held(c.in[3]), lse = whole_held(c.in[4]), d = rows_held(c.in[5]);
-  if (d.view.shape.rank() == 5) s.dims.targets = d.view.shape[0];
-  over_floats("attention_backward", c.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    cpu::attention_backward<T>(s.dims, s.q.view.as<T>(), s.q.heads(), s.k.view.as<T>(), s.k.heads(), s.v.view.as<T>(),
-                               s.v.heads(), s.keys(), s.additive<T>(), o.view.as<T>(), tokens_of(o.view),
-                               lse.view.as<T>(), d.view.as<T>(), tokens_of(d.view), c.out[0].as<T>(),
-                               tokens_of(c.out[0]), c.out[1].as<T>(), tokens_of(c.out[1]), c.out[2].as<T>(),
-                               tokens_of(c.out[2]), c.out.size() > 3 ? c.out[3].as<T>() : nullptr);
-  });
 }
 
 // ---- sweeps -------------------------------------------------------------------------------------------------------
@@ -271,8 +213,8 @@ void attention_backward_kernel(const KernelCall& c) {
 void attention_vjp(SweepCtx& c) {
   if (c.has(1)) return vjp_through_body(c);
   bool bias = c.n_in() > 4 && c.needs(4);
-  std::vector<Var> in{c.in(0), c.in(1), c.in(2), c.out(0), c.out(1), c.d()};
-  for (int i = 3; i < c.n_in(); ++i) in.push_back(c.in(i));
+  std::vector<Var> in{c.recorded(0), c.recorded(1), c.recorded(2), c.recorded_out(0), c.out(1), c.narrow_d()};
+  for (int i = 3; i < c.n_in(); ++i) in.push_back(c.recorded(i));
   Attrs attrs = c.attrs;
   attrs.set({"bias_gradient", bias});
   std::vector<Var> d = record_all(op_named("attention_backward"), in, attrs, c.graph.location(c.graph.node(c.node_id)));
@@ -313,12 +255,12 @@ void attention_absorbed(SweepCtx& c) {
       arrived = g * c.out();
   c.absorb("stabiliser", c.d() - arrived * ((share.weights ? 1.0 : 0.0) + (share.values ? 1.0 : 0.0)));
   if (!share.weights) return;
-  Var q = c.in(0), k = c.in(1), bias = c.n_in() > 4 ? c.in(4) : Var();
-  Var raw = scores_of(q, k, {}, c.attrs), s = bias.defined() ? raw + bias : raw;
-  Var p = weights_of(s, visible_keys(q, k, c.n_in() > 3 ? c.in(3) : Var(), c.attrs), c.out(1));
-  Var ds = p * (matmul(swapped(g), transpose(repeat_heads(c.in(2), q.shape()[1]))) - sum(swapped(arrived), {-1}, true));
+  Operands x(c.all_in());
+  Var raw = scores_of(x.q, x.k, {}, c.attrs), s = x.bias.defined() ? raw + x.bias : raw;
+  Var p = weights_of(s, visible_keys(x.q, x.k, x.mask, c.attrs), c.out(1));
+  Var ds = p * (matmul(swapped(g), transpose(repeat_heads(x.v, x.q.shape()[1]))) - sum(swapped(arrived), {-1}, true));
   c.absorb("softmax", sum(arrived) - sum(s * ds));
-  if (bias.defined() && !c.carries(4)) c.absorb("bias", bias * ds);
+  if (x.bias.defined() && !c.carries(4)) c.absorb("bias", x.bias * ds);
   if (!c.carries(0) && !c.carries(1)) c.absorb("constant", raw * ds);
 }
 
@@ -334,7 +276,7 @@ std::vector<SampleInput> inputs(const Case& n, bool backward) {
       {.shape = {n.B, n.H, n.T, n.D}}, {.shape = {n.B, n.G, n.S, n.D}}, {.shape = {n.B, n.G, n.S, n.E}}};
   if (backward) {
     in.push_back({.shape = {n.B, n.T, n.H, n.E}});
-    in.push_back({.shape = {n.B, n.H, n.T}, .low = 0.5, .high = 2});
+    in.push_back({.shape = {n.B, n.H, n.T}, .low = 0.5, .high = 2, .statistic = true});
     in.push_back({.shape = n.targets ? Shape{n.targets, n.B, n.T, n.H, n.E} : Shape{n.B, n.T, n.H, n.E}});
   }
   if (n.mask || n.bias || n.blind)
@@ -390,20 +332,18 @@ REGISTER_OP(attention) = {
     .doc = "softmax(scale q k^T + bias, over visible keys) v, [B, T, H, E]; also lse [B, H, T]",
     .operands = {"q", "k", "v", "mask", "bias"},
     .infer = infer_attention,
-    .cpu = cpu::for_halves<attention_kernel>,
     .vjp = attention_vjp,
     .body = attention_body,
     .fast_relevance = attention_relevance,
     .absorbed = attention_absorbed,
     .samples = [] { return attention_samples(false); },
     .errors = attention_errors,
-    .traits = {.compute_bound = true, .strided = true, .batched_sweep = true, .sinks = 1u << 3},
+    .traits = {.compute_bound = true, .batched_sweep = true, .sinks = 1u << 3},
 };
 REGISTER_OP(attention_backward) = {
     .doc = "dq, dk, dv of attention from its output, lse and d",
     .operands = {"q", "k", "v", "o", "lse", "d", "mask", "bias"},
     .infer = infer_attention_backward,
-    .cpu = cpu::for_halves<attention_backward_kernel>,
     .body = attention_backward_body,
     .samples = [] { return attention_samples(true); },
     .errors =
@@ -412,7 +352,7 @@ REGISTER_OP(attention_backward) = {
           return std::vector<ErrorSample>{
               {{q, q, q, o, q, o}, {{"causal", 0}, {"scale", 1.0}}, "lse must have shape [2, 4, 3]"}};
         },
-    .traits = {.compute_bound = true, .strided = true, .sinks = 1u << 6, .backward = true},
+    .traits = {.compute_bound = true, .sinks = 1u << 6, .backward = true},
 };
 
 Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {

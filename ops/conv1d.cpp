@@ -2,68 +2,43 @@
 // `reverse` looks ahead instead of back; each direction is the other's adjoint.
 #include <algorithm>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/scan.h"
-#include "ops/floats.h"
+#include "ops/attrs.h"
 #include "ops/ops.h"
 
 namespace whence {
 namespace {
 
-void infer_conv(InferCtx& c) {
-  c.need_float(0);
-  c.need_rank(0, 3);
-  c.need_rank(1, 2);
-  for (int i = 1; i < c.n(); ++i) c.need_same_dtype(0, i);
-  int64_t channels = c.shape(0)[2];
-  if (c.shape(1)[0] != channels)
-    c.shape_error(
-        "x [B, T, C] has " + std::to_string(channels) + " channels, weight [C, K] has " + std::to_string(c.shape(1)[0]),
-        c.shape(0)[1] == c.shape(1)[0] ? "x looks like [B, C, T]: transpose it" : "");
-  if (c.shape(1)[1] < 1) c.shape_error("weight [C, K] needs at least one tap");
-  if (c.n() > 2) c.need_shape(2, {channels});
-  c.out(c.shape(0), c.dtype(0));
-}
-
-// Tap k reads x at t + offset.
-int64_t offset_of(int64_t k, int64_t taps, bool reverse) { return reverse ? taps - 1 - k : k - (taps - 1); }
-
-void conv_kernel(const KernelCall& k) {
-  const Shape &x = k.in[0].shape, &w = k.in[1].shape;
-  over_floats("causal_conv1d", k.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    cpu::conv1d(k.in[0].as<T>(), k.in[1].as<T>(), k.in.size() > 2 ? k.in[2].as<T>() : nullptr, k.out[0].as<T>(), x[0],
-                x[1], x[2], w[1], k.attrs.flag("reverse"));
-  });
+void infer_conv(InferCtx& infer) {
+  infer.need_float(0);
+  infer.need_rank(0, 3);
+  infer.need_rank(1, 2);
+  for (int i = 1; i < infer.n(); ++i) infer.need_same_dtype(0, i);
+  int64_t channels = infer.shape(0)[2];
+  if (infer.shape(1)[0] != channels)
+    infer.shape_error("x [B, T, C] has " + std::to_string(channels) + " channels, weight [C, K] has " +
+                          std::to_string(infer.shape(1)[0]),
+                      infer.shape(0)[1] == infer.shape(1)[0] ? "x looks like [B, C, T]: transpose it" : "");
+  if (infer.shape(1)[1] < 1) infer.shape_error("weight [C, K] needs at least one tap");
+  if (infer.n() > 2) infer.need_shape(2, {channels});
+  infer.out(infer.shape(0), infer.dtype(0));
 }
 
 // ---- gradient of the taps: dw[c, k] = sum over b and t of d[b, t, c] x[b, t + offset(k), c] -----------------------
 
-void infer_taps(InferCtx& c) {
-  c.need_float(0);
-  c.need_same_dtype(0, 1);
-  c.need_rank(0, 3);
-  int extra = c.rank(1) - 3;
+void infer_taps(InferCtx& infer) {
+  infer.need_float(0);
+  infer.need_same_dtype(0, 1);
+  infer.need_rank(0, 3);
+  int extra = infer.rank(1) - 3;
   bool fits = extra >= 0;
-  for (int i = 0; fits && i < 3; ++i) fits = c.shape(1)[i + extra] == c.shape(0)[i];
-  if (!fits) c.shape_error("d must end in " + c.shape(0).str() + ", got " + c.shape(1).str());
+  for (int i = 0; fits && i < 3; ++i) fits = infer.shape(1)[i + extra] == infer.shape(0)[i];
+  if (!fits) infer.shape_error("d must end in " + infer.shape(0).str() + ", got " + infer.shape(1).str());
   Shape s;
-  for (int i = 0; i < extra; ++i) s.push_back(c.shape(1)[i]);
-  s.push_back(c.shape(0)[2]);
-  s.push_back(c.attrs.integer("taps"));
-  c.out(s, c.dtype(0));
-}
-
-void taps_kernel(const KernelCall& k) {
-  const Shape& x = k.in[0].shape;
-  int64_t taps = k.attrs.integer("taps"), size = x.numel(), one = x[2] * taps, leads = one ? k.out[0].numel() / one : 0;
-  over_floats("causal_conv1d_taps", k.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    for (int64_t l = 0; l < leads; ++l)
-      cpu::conv1d_taps(k.in[0].as<T>(), k.in[1].as<T>() + l * size, k.out[0].as<T>() + l * one,
-                       static_cast<T*>(nullptr), x[0], x[1], x[2], taps, k.attrs.flag("reverse"));
-  });
+  for (int i = 0; i < extra; ++i) s.push_back(infer.shape(1)[i]);
+  s.push_back(infer.shape(0)[2]);
+  s.push_back(infer.attrs.integer("taps"));
+  infer.out(s, infer.dtype(0));
 }
 
 std::vector<Var> taps_body(std::span<const Var> in, const Attrs& attrs) {
@@ -72,33 +47,33 @@ std::vector<Var> taps_body(std::span<const Var> in, const Attrs& attrs) {
   int lead = d.rank() - 3;
   std::vector<Var> columns;
   for (int64_t k = 0; k < taps; ++k) {
-    int64_t at = offset_of(k, taps, attrs.flag("reverse")), back = std::min(len, std::max<int64_t>(0, -at)),
-            ahead = std::min(len, std::max<int64_t>(0, at));
+    int64_t at = ConvLineAttrs::offset(k, taps, ConvLineAttrs::of(attrs).reverse),
+            back = std::min(len, std::max<int64_t>(0, -at)), ahead = std::min(len, std::max<int64_t>(0, at));
     Var pairs = slice(d, lead + 1, back, len - ahead) * slice(x, 1, ahead, len - back);
-    columns.push_back(sum(pairs, {lead, lead + 1}));
+    columns.push_back(cast(sum(pairs, {lead, lead + 1}), x.dtype()));
   }
   return {stack(columns, lead + 1)};
 }
 
 // ---- sweeps -------------------------------------------------------------------------------------------------------
 
-void conv_vjp(SweepCtx& c) {
-  Var x = c.in(0), w = c.in(1), d = c.d();
-  bool reverse = c.attrs.flag("reverse");
-  if (c.needs(0)) {
-    Shape s = c.shape_of(0), flat = x.shape();
-    if (c.lead()) flat[0] *= s[0];  // targets are a longer batch
-    c.give(0, reshape(record(op_named("causal_conv1d"), {reshape(d, flat), w}, {{"reverse", !reverse}}), s));
+void conv_vjp(SweepCtx& sweep) {
+  Var x = sweep.in(0), w = sweep.in(1), d = sweep.d();
+  bool reverse = ConvLineAttrs::of(sweep.attrs).reverse;
+  if (sweep.needs(0)) {
+    Shape s = sweep.shape_of(0), flat = x.shape();
+    if (sweep.lead()) flat[0] *= s[0];  // targets are a longer batch
+    sweep.give(0,
+               reshape(record(op_named("causal_conv1d"), {reshape(d, flat), w}, ConvLineAttrs{!reverse}.attrs()), s));
   }
-  if (c.needs(1))
-    c.give(1, record(op_named("causal_conv1d_taps"), {x, d}, {{"taps", w.shape()[1]}, {"reverse", reverse}}));
-  if (c.n_in() > 2 && c.needs(2)) c.give(2, sum(d, {c.lead(), c.lead() + 1}));
+  if (sweep.needs(1))
+    sweep.give(1, record(op_named("causal_conv1d_taps"), {x, d}, {{"taps", w.shape()[1]}, {"reverse", reverse}}));
+  if (sweep.n_in() > 2 && sweep.needs(2)) sweep.give(2, sum(d, {sweep.lead(), sweep.lead() + 1}));
 }
 
-Attrs direction(bool reverse) { return {{"reverse", reverse}}; }
 std::vector<Sample> conv_samples() {
   auto one = [](Shape x, int64_t taps, bool bias, bool reverse, const char* name) {
-    Sample s{{{.shape = x}, {.shape = {x[2], taps}, .parameter = true}}, direction(reverse), name};
+    Sample s{{{.shape = x}, {.shape = {x[2], taps}, .parameter = true}}, ConvLineAttrs{reverse}.attrs(), name};
     if (bias) s.in.push_back({.shape = {x[2]}, .parameter = true});
     return s;
   };
@@ -106,7 +81,7 @@ std::vector<Sample> conv_samples() {
                           one({1, 7, 4}, 4, true, true, "reverse"),        one({1, 2, 3}, 4, true, false, "short"),
                           one({2, 3, 67}, 1, true, false, "one tap, odd"), one({1, 1, 1}, 1, false, false, "tiny"),
                           one({0, 4, 3}, 2, true, false, "empty"),         one({2, 0, 3}, 2, true, false, "no steps")};
-  all.push_back({{{.shape = {2, 5, 3}}, {.shape = {3, 2}}}, direction(false), "both data"});
+  all.push_back({{{.shape = {2, 5, 3}}, {.shape = {3, 2}}}, ConvLineAttrs{false}.attrs(), "both data"});
   return all;
 }
 std::vector<Sample> taps_samples() {
@@ -124,7 +99,6 @@ REGISTER_OP(causal_conv1d) = {
     .doc = "y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}; x [B, T, C], weight [C, K]; reverse: x_{t+(K-1)-k}",
     .operands = {"x", "weight", "bias"},
     .infer = infer_conv,
-    .cpu = cpu::for_halves<conv_kernel>,
     .vjp = conv_vjp,
     .relevance = lrp::linear_rule,
     .absorbed = lrp::linear_absorbed,
@@ -132,10 +106,12 @@ REGISTER_OP(causal_conv1d) = {
     .errors =
         [] {
           return std::vector<ErrorSample>{
-              {{{{2, 9, 5}, f32}, {{9, 4}, f32}}, direction(false), "x looks like [B, C, T]"},
-              {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, direction(false), "needs at least one tap"},
-              {{{{9, 5}, f32}, {{5, 4}, f32}}, direction(false), "x must have rank 3"},
-              {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}}, direction(false), "bias must have shape [5]"}};
+              {{{{2, 9, 5}, f32}, {{9, 4}, f32}}, ConvLineAttrs{false}.attrs(), "x looks like [B, C, T]"},
+              {{{{2, 9, 5}, f32}, {{5, 0}, f32}}, ConvLineAttrs{false}.attrs(), "needs at least one tap"},
+              {{{{9, 5}, f32}, {{5, 4}, f32}}, ConvLineAttrs{false}.attrs(), "x must have rank 3"},
+              {{{{2, 9, 5}, f32}, {{5, 4}, f32}, {{4}, f32}},
+               ConvLineAttrs{false}.attrs(),
+               "bias must have shape [5]"}};
         },
     .traits = {.batched_sweep = true},
 };
@@ -143,7 +119,6 @@ REGISTER_OP(causal_conv1d_taps) = {
     .doc = "gradient of causal_conv1d's weight: x [B, T, C], d [.., B, T, C] -> [.., C, K]",
     .operands = {"x", "d"},
     .infer = infer_taps,
-    .cpu = cpu::for_halves<taps_kernel>,
     .body = taps_body,
     .samples = taps_samples,
     .errors =
@@ -157,8 +132,8 @@ REGISTER_OP(causal_conv1d_taps) = {
 Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias, std::optional<Arg> state) {
   LocationGuard at(x);
   auto conv = [&](Var v) {
-    return bias ? record(causal_conv1d_op, {v, weight, *bias}, direction(false))
-                : record(causal_conv1d_op, {v, weight}, direction(false));
+    return bias ? record(causal_conv1d_op, {v, weight, *bias}, ConvLineAttrs{false}.attrs())
+                : record(causal_conv1d_op, {v, weight}, ConvLineAttrs{false}.attrs());
   };
   if (!state) return conv(x);
   // What came before is convolved along, and its own results dropped.

@@ -38,7 +38,8 @@ Var ctc_loss(Arg logits, Arg targets, Arg input_lengths, Arg target_lengths, con
   Var label = where(less(arange(g, S), labels), cast(targets, i64), double(blank)),
       gap = full(g, {B, S}, double(blank), i64);
   Var symbol = concat({reshape(stack({gap, label}, 2), {B, 2 * S}), full(g, {B, 1}, double(blank), i64)}, 1);  // [B, L]
-  Var score = take_along_axis(log_softmax(logits), broadcast_to(unsqueeze(symbol, 0), {T, B, L}), 2);  // [T, B, L]
+  Var score =
+      take_along_axis(log_softmax(widened(logits)), broadcast_to(unsqueeze(symbol, 0), {T, B, L}), 2);  // [T, B, L]
   // Two different labels may follow each other without the blank between them.
   Var skips = logical_and(not_equal(symbol, double(blank)), not_equal(symbol, later(symbol, 2, double(blank))));
 

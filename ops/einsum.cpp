@@ -64,7 +64,7 @@ Term reduced(const Term& t, const std::string& keep) {
     if (has(keep, t.labels[i])) labels += t.labels[i];
     else axes.push_back(int64_t(i));
   }
-  return axes.empty() ? t : Term{sum(t.value, axes), labels};
+  return axes.empty() ? t : Term{cast(sum(t.value, axes), t.value.dtype()), labels};
 }
 
 int64_t product(const Term& t, const std::string& labels) {

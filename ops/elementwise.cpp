@@ -64,16 +64,12 @@ void infer_where(InferCtx& c) {
 }
 void infer_cast(InferCtx& c) { c.out(c.shape(0), c.attrs.dtype("dtype")); }
 
-// A kernel function carries no state, so each op has its own instance that knows its row by name.
-template <const char* NAME> void kernel(const KernelCall& call) {
-  static const OpDef& op = op_named(NAME);
-  cpu::elementwise(op, call);
-}
+constexpr Kernel kLoop{cpu::elementwise, {.strided = true, .in_place = 0}};
+constexpr Kernel kLoopOfAny{cpu::elementwise, {.floats = kAllFloats, .strided = true}};
 
-constexpr Traits kElementwise{.elementwise = true, .strided = true, .in_place = true, .batched_sweep = true};
-constexpr Traits kPredicate{.elementwise = true, .strided = true, .nondifferentiable = true};
-constexpr Traits kBackward{
-    .elementwise = true, .strided = true, .in_place = true, .batched_sweep = true, .backward = true};
+constexpr Traits kElementwise{.elementwise = true, .batched_sweep = true};
+constexpr Traits kPredicate{.elementwise = true, .nondifferentiable = true};
+constexpr Traits kBackward{.elementwise = true, .batched_sweep = true, .backward = true};
 
 // ---- samples ------------------------------------------------------------------------------------------------------
 
@@ -94,14 +90,12 @@ std::vector<ErrorSample> binary_errors() {
 }
 std::vector<ErrorSample> no_errors() { return {}; }
 
-#define KERNEL(NAME) static constexpr char NAME##_name[] = #NAME
 #define UNARY(NAME, DOC, SAMPLES, VJP)               \
-  KERNEL(NAME);                                      \
   REGISTER_OP(NAME) = {                              \
       .doc = DOC,                                    \
       .operands = {"x"},                             \
       .infer = infer_unary,                          \
-      .cpu = kernel<NAME##_name>,                    \
+      .cpu = kLoop,                                  \
       .vjp =                                         \
           [](SweepCtx& c) {                          \
             Var x = c.in(), y = c.out(), dy = c.d(); \
@@ -122,12 +116,11 @@ std::vector<ErrorSample> no_errors() { return {}; }
 static Var zeros_like(Var x) { return x.graph().constant(0.0, x.dtype()); }
 
 #define DERIVATIVE(NAME, FIRST, LOOP_PARAMS, SAMPLES, BODY)                         \
-  KERNEL(NAME);                                                                     \
   REGISTER_OP(NAME) = {                                                             \
       .doc = "Derivative of " #NAME " (without d_) times dy, in one pass.",         \
       .operands = {FIRST, "dy"},                                                    \
       .infer = infer_binary_float,                                                  \
-      .cpu = kernel<NAME##_name>,                                                   \
+      .cpu = kLoop,                                                                 \
       .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> { \
         Var x = in[0], dy = in[1];                                                  \
         (void)attrs;                                                                \
@@ -198,12 +191,11 @@ UNARY(silu, "x sigmoid(x)", (unary_samples<-20, 20>), d1(d_silu_op, x, dy));
 UNARY(log_sigmoid, "log sigmoid(x)", (unary_samples<-20, 20>), dy* sigmoid(-x));
 
 #define UNARY_WITH(NAME, DOC, INFER, PARAMS, SAMPLES, ERRORS, TRAITS, VJP) \
-  KERNEL(NAME);                                                            \
   REGISTER_OP(NAME) = {                                                    \
       .doc = DOC,                                                          \
       .operands = {"x"},                                                   \
       .infer = INFER,                                                      \
-      .cpu = kernel<NAME##_name>,                                          \
+      .cpu = kLoop,                                                        \
       .vjp = VJP,                                                          \
       .relevance = lrp::identity,                                          \
       .loop_params = PARAMS,                                               \
@@ -238,12 +230,11 @@ UNARY_WITH(
     unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, c.d() * sigmoid(c.in() * c.attrs.real("beta"))); });
 
 #define STEP(NAME, DOC)                  \
-  KERNEL(NAME);                          \
   REGISTER_OP(NAME) = {                  \
       .doc = DOC,                        \
       .operands = {"x"},                 \
       .infer = infer_unary,              \
-      .cpu = kernel<NAME##_name>,        \
+      .cpu = kLoop,                      \
       .samples = unary_samples<-20, 20>, \
       .errors = unary_errors,            \
       .traits = kPredicate,              \
@@ -252,12 +243,11 @@ STEP(floor, "largest integer not above x; gradient and relevance end here");
 STEP(round, "nearest integer, halves to even; gradient and relevance end here");
 STEP(sign, "-1, 0 or 1; gradient and relevance end here");
 
-KERNEL(cast);
 REGISTER_OP(cast) = {
     .doc = "x as another dtype (rounds to nearest even)",
     .operands = {"x"},
     .infer = infer_cast,
-    .cpu = kernel<cast_name>,
+    .cpu = kLoopOfAny,
     .vjp = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
     .relevance = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
     .samples =
@@ -265,7 +255,7 @@ REGISTER_OP(cast) = {
           return with(unary_samples<-20, 20>(), {{"dtype", f64}});
         },
     .errors = no_errors,
-    .traits = {.elementwise = true, .strided = true, .batched_sweep = true},
+    .traits = {.elementwise = true, .batched_sweep = true},
 };
 
 // ---- binary -------------------------------------------------------------------------------------------------------
@@ -368,12 +358,11 @@ void absorbed_winner(SweepCtx& c, Var first_wins) {
 using Variants = std::vector<std::string>;
 
 #define BINARY(NAME, DOC, INFER, SAMPLES, VJP, RELEVANCE, ABSORBED, VARIANTS) \
-  KERNEL(NAME);                                                               \
   REGISTER_OP(NAME) = {                                                       \
       .doc = DOC,                                                             \
       .operands = {"a", "b"},                                                 \
       .infer = INFER,                                                         \
-      .cpu = kernel<NAME##_name>,                                             \
+      .cpu = kLoop,                                                           \
       .vjp = VJP,                                                             \
       .relevance = RELEVANCE,                                                 \
       .absorbed = ABSORBED,                                                   \
@@ -429,12 +418,11 @@ BINARY(
     [](SweepCtx& c) { to_winner(c, less_equal(c.in(0), c.in(1))); },
     [](SweepCtx& c) { absorbed_winner(c, less_equal(c.in(0), c.in(1))); }, Variants{});
 
-KERNEL(where);
 REGISTER_OP(where) = {
     .doc = "condition ? a : b; the selected operand takes gradient and relevance",
     .operands = {"condition", "a", "b"},
     .infer = infer_where,
-    .cpu = kernel<where_name>,
+    .cpu = kLoopOfAny,
     .vjp =
         [](SweepCtx& c) {
           Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
@@ -459,18 +447,17 @@ REGISTER_OP(where) = {
         [] {
           return std::vector<ErrorSample>{{{{{2}, f32}, {{2}, f32}, {{2}, f32}}, {}, "condition must be bool"}};
         },
-    .traits = {.elementwise = true, .strided = true, .batched_sweep = true, .sinks = 1},
+    .traits = {.elementwise = true, .batched_sweep = true, .sinks = 1},
 };
 
 // ---- predicates ---------------------------------------------------------------------------------------------------
 
 #define COMPARE(NAME, LOOP, DOC)   \
-  KERNEL(NAME);                    \
   REGISTER_OP(NAME) = {            \
       .doc = DOC,                  \
       .operands = {"a", "b"},      \
       .infer = infer_compare,      \
-      .cpu = kernel<NAME##_name>,  \
+      .cpu = kLoop,                \
       .loop = LOOP,                \
       .samples = binary_samples<>, \
       .errors = binary_errors,     \
@@ -488,12 +475,11 @@ static std::vector<Sample> logical_samples(int n) {
   return {{std::vector<SampleInput>(size_t(n), bits), {}, "matrix"}};
 }
 #define LOGICAL(NAME, DOC, N, ...)                                                                                   \
-  KERNEL(NAME);                                                                                                      \
   REGISTER_OP(NAME) = {                                                                                              \
       .doc = DOC,                                                                                                    \
       .operands = {__VA_ARGS__},                                                                                     \
       .infer = infer_logical,                                                                                        \
-      .cpu = kernel<NAME##_name>,                                                                                    \
+      .cpu = kLoop,                                                                                                  \
       .samples = [] { return logical_samples(N); },                                                                  \
       .errors =                                                                                                      \
           [] {                                                                                                       \
@@ -512,27 +498,31 @@ LOGICAL(logical_not, "not a", 1, "a");
 UNARY_FUNCTION(neg)
 UNARY_FUNCTION(abs)
 UNARY_FUNCTION(sign)
-UNARY_FUNCTION(exp) UNARY_FUNCTION(expm1) UNARY_FUNCTION(log) UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt)
-    UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos)
-        UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu)
-            UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor)
-                UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(exp)
+UNARY_FUNCTION(expm1)
+UNARY_FUNCTION(log) UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal)
+    UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid)
+        UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu)
+            UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
 
-                    Var leaky_relu(Arg x, double slope) {
+                Var leaky_relu(Arg x, double slope) {
   return record(leaky_relu_op, {x}, {{"slope", slope}});
 }
 Var softplus(Arg x) { return record(softplus_op, {x}, {{"beta", 1.0}}); }
 Var clamp(Arg x, double low, double high) { return record(clamp_op, {x}, {{"low", low}, {"high", high}}); }
 Var cast(Arg x, DType dtype) { return x.dtype() == dtype ? x.var : record(cast_op, {x}, {{"dtype", dtype}}); }
+Var widened(Arg x) { return cast(x, accumulate_dtype(x.dtype())); }
 
 #define BINARY_FUNCTION(NAME) \
   Var NAME(Arg a, Arg b) { return record(NAME##_op, {a, b}); }
 BINARY_FUNCTION(add)
 BINARY_FUNCTION(sub)
 BINARY_FUNCTION(mul)
-BINARY_FUNCTION(div) BINARY_FUNCTION(maximum) BINARY_FUNCTION(minimum) BINARY_FUNCTION(pow) BINARY_FUNCTION(less)
-    BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal)
-        BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(div)
+BINARY_FUNCTION(maximum)
+BINARY_FUNCTION(minimum) BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater)
+    BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and)
+        BINARY_FUNCTION(logical_or)
 
             Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.

@@ -2,10 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/loss.h"
-#include "ops/cpu/reduce.h"
 #include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
@@ -39,15 +36,16 @@ void check_labels(InferCtx& c) {
 void infer_cross_entropy(InferCtx& c) {
   check_labels(c);
   bool none = Reduction(c.attrs.integer("reduction")) == Reduction::none;
-  c.out(none ? c.shape(1) : Shape{}, c.dtype(0));
-  c.out(c.shape(1), c.dtype(0));
+  DType statistic = accumulate_dtype(c.dtype(0));
+  c.out(none ? c.shape(1) : Shape{}, statistic);
+  c.out(c.shape(1), statistic);
 }
 
 void infer_cross_entropy_backward(InferCtx& c) {
   check_labels(c);
   bool none = Reduction(c.attrs.integer("reduction")) == Reduction::none;
-  c.need_same_dtype(0, 2);
-  c.need_same_dtype(0, 3);
+  need_statistic(c, 0, 2);
+  need_statistic(c, 0, 3);
   c.need_shape(2, c.shape(1));
   Shape d = none ? c.shape(1) : Shape{}, x = c.shape(0);
   if (c.rank(3) == d.rank() + 1) {  // several targets
@@ -55,7 +53,7 @@ void infer_cross_entropy_backward(InferCtx& c) {
     x = led(x, c.shape(3)[0]);
   }
   c.need_shape(3, d);
-  c.out(x, c.dtype(0));
+  c.out(x, accumulate_dtype(c.dtype(0)));
 }
 
 Var number(Var like, double v) { return like.graph().constant(v, like.dtype()); }
@@ -65,7 +63,7 @@ Var label_count(Var valid, DType t) {
 }  // no labels: the mean is zero, not 0/0
 
 std::vector<Var> cross_entropy_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = in[0], target = in[1], valid = counted(target, attrs);
+  Var x = widened(in[0]), target = in[1], valid = counted(target, attrs);
   double s = attrs.real("label_smoothing");
   Var logp = log_softmax(x), rows = -pick(logp, where(valid, target, 0));
   if (s != 0) rows = rows * (1 - s) - mean(logp, {-1}) * s;
@@ -80,7 +78,7 @@ std::vector<Var> cross_entropy_body(std::span<const Var> in, const Attrs& attrs)
 }
 
 std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = in[0], target = in[1], lse = in[2], d = in[3], valid = counted(target, attrs);
+  Var x = widened(in[0]), target = in[1], lse = in[2], d = in[3], valid = counted(target, attrs);
   double s = attrs.real("label_smoothing");
   int64_t classes = x.shape()[-1];
   Ints ids(static_cast<size_t>(classes));
@@ -96,58 +94,9 @@ std::vector<Var> cross_entropy_backward_body(std::span<const Var> in, const Attr
   return {where(unsqueeze(valid, -1), g, number(x, 0))};
 }
 
-// Calls f(T{}, label pointer) for the dtypes at hand.
-template <class F> void over_labels(const char* op, const KernelCall& k, F&& f) {
-  over_floats(op, k.in[0].dtype, [&](auto zero) {
-    k.in[1].dtype == i64 ? f(zero, k.in[1].as<const int64_t>()) : f(zero, k.in[1].as<const int32_t>());
-  });
-}
-
-template <class I> int64_t count_labels(const I* target, int64_t rows, int64_t ignore) {
-  return rows - std::count(target, target + rows, I(ignore));
-}
-
-void cross_entropy_kernel(const KernelCall& k) {
-  int64_t classes = k.in[0].shape[-1], rows = k.in[1].numel(), ignore = k.attrs.integer("ignore_index");
-  Reduction r = Reduction(k.attrs.integer("reduction"));
-  over_labels("cross_entropy", k, [&](auto zero, const auto* target) {
-    using T = decltype(zero);
-    T *out = k.out[0].as<T>(), *loss = r == Reduction::none ? out : reinterpret_cast<T*>(k.workspace);
-    int64_t bad = cpu::cross_entropy(k.in[0].as<T>(), target, loss, k.out[1].as<T>(), rows, classes, ignore,
-                                     k.attrs.real("label_smoothing"));
-    if (bad >= 0)
-      throw ValueError("[cross_entropy] label " + std::to_string(target[bad]) + " of row " + std::to_string(bad) +
-                       " is neither a class, 0 to " + std::to_string(classes - 1) + ", nor ignore_index " +
-                       std::to_string(ignore));
-    if (r == Reduction::none) return;
-    int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
-    cpu::reduce_sum(loss, out, 1, rows, 1, 1.0 / double(n));
-  });
-}
-
-void cross_entropy_backward_kernel(const KernelCall& k) {
-  int64_t classes = k.in[0].shape[-1], rows = k.in[1].numel(), ignore = k.attrs.integer("ignore_index");
-  Reduction r = Reduction(k.attrs.integer("reduction"));
-  over_labels("cross_entropy_backward", k, [&](auto zero, const auto* target) {
-    using T = decltype(zero);
-    int64_t n = r == Reduction::mean ? std::max<int64_t>(1, count_labels(target, rows, ignore)) : 1;
-    int64_t each = r == Reduction::none ? rows : 1,
-            targets = k.in[3].shape.rank() > (r == Reduction::none ? k.in[1].shape.rank() : 0) ? k.in[3].shape[0] : 1;
-    for (int64_t t = 0; t < targets; ++t)
-      cpu::cross_entropy_backward(k.in[0].as<T>(), k.in[2].as<T>(), target, k.in[3].as<T>() + t * each,
-                                  r == Reduction::none ? 1 : 0, T(1.0 / double(n)),
-                                  k.out[0].as<T>() + t * rows * classes, rows, classes, ignore,
-                                  k.attrs.real("label_smoothing"));
-  });
-}
-
-size_t row_losses(std::span<const TensorType> in, std::span<const TensorType>, const Attrs&) {
-  return size_t(in[1].shape.numel()) * std::max<size_t>(sizeof(float), size_of(in[0].dtype));
-}  // halves are widened
-
 void cross_entropy_vjp(SweepCtx& c) {
   if (c.has(1)) return vjp_through_body(c);
-  c.give(0, record(op_named("cross_entropy_backward"), {c.in(0), c.in(1), c.out(1), c.d()}, c.attrs));
+  c.give(0, record(op_named("cross_entropy_backward"), {c.recorded(0), c.in(1), c.out(1), c.d()}, c.attrs));
 }
 
 Attrs loss_attrs(Reduction r, double smoothing = 0, int64_t ignore = -100) {
@@ -162,8 +111,8 @@ std::vector<Sample> cross_entropy_samples(bool backward) {
         name};
     if (!backward) return s;
     Shape d = Reduction(attrs.integer("reduction")) == Reduction::none ? rows_of(x) : Shape{};
-    s.in.push_back({.shape = rows_of(x), .low = 1, .high = 3});
-    s.in.push_back({.shape = targets ? led(d, targets) : d});
+    s.in.push_back({.shape = rows_of(x), .low = 1, .high = 3, .statistic = true});
+    s.in.push_back({.shape = targets ? led(d, targets) : d, .statistic = true});
     return s;
   };
   std::vector<Sample> all{one({4, 5}, loss_attrs(Reduction::mean), "mean"),
@@ -196,10 +145,8 @@ REGISTER_OP(cross_entropy) = {
     .doc = "-log softmax(logits)[target], smoothed and reduced; ignored rows count for nothing; also lse [..]",
     .operands = {"logits", "target"},
     .infer = infer_cross_entropy,
-    .cpu = cpu::for_halves<cross_entropy_kernel>,
     .vjp = cross_entropy_vjp,
     .body = cross_entropy_body,
-    .workspace = row_losses,
     .samples = [] { return cross_entropy_samples(false); },
     .errors = cross_entropy_errors,
     .traits = {.batched_sweep = true, .sinks = 1u << 1},
@@ -208,7 +155,6 @@ REGISTER_OP(cross_entropy_backward) = {
     .doc = "gradient of cross_entropy's logits from the saved lse",
     .operands = {"logits", "target", "lse", "d"},
     .infer = infer_cross_entropy_backward,
-    .cpu = cpu::for_halves<cross_entropy_backward_kernel>,
     .body = cross_entropy_backward_body,
     .samples = [] { return cross_entropy_samples(true); },
     .errors =
@@ -233,10 +179,10 @@ Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
   if (!(target.shape() == logits.shape()))
     throw ShapeError("[cross_entropy] soft targets must have the logits' shape " + logits.shape().str() + ", got " +
                      target.shape().str());
-  Var t = target;
+  Var x = widened(logits), t = cast(target, x.dtype());
   if (o.label_smoothing != 0)
     t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, logits.shape()[-1]));
-  return reduced(-sum(t * log_softmax(logits), {-1}), o.reduction);
+  return reduced(-sum(t * log_softmax(x), {-1}), o.reduction);
 }
 
 // A target that would broadcast is almost always a mistake: [B, 1] against [B] gives B x B differences.
@@ -249,12 +195,14 @@ static Var matching(const char* op, Arg x, Arg target) {
 
 Var bce_with_logits(Arg logits, Arg target, Reduction reduction) {
   LocationGuard at(logits);
-  return reduced(softplus(logits) - logits * matching("bce_with_logits", logits, target), reduction);
+  Var x = widened(logits);
+  return reduced(softplus(x) - x * matching("bce_with_logits", x, target), reduction);
 }
 
 Var mse_loss(Arg prediction, Arg target, Reduction reduction) {
   LocationGuard at(prediction);
-  return reduced(square(prediction - matching("mse_loss", prediction, target)), reduction);
+  Var x = widened(prediction);
+  return reduced(square(x - matching("mse_loss", x, target)), reduction);
 }
 
 }  // namespace whence

@@ -1,8 +1,6 @@
 // layer_norm and rms_norm over the last axis. The reciprocal spread is a normaliser: in relevance sweeps it is frozen,
 // which leaves the epsilon rule over (x - mu) rstd w + b (AttnLRP's detach-eps).
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/norm.h"
 #include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
@@ -20,20 +18,21 @@ void infer_norm(InferCtx& c, bool with_mean) {
   c.need_float(0);
   if (c.rank(0) < 1) c.shape_error("x must have an axis to normalise");
   for (int i = 1; i < c.n(); ++i) {
-    c.need_same_dtype(0, i);
+    need_dtype_beside(c, 0, i);
     c.need_shape(i, {c.shape(0)[-1]});
   }
   if (c.attrs.real("eps") < 0) c.value_error("eps must not be negative");
   Shape rows = rows_of(c.shape(0));
+  DType statistic = accumulate_dtype(c.dtype(0));
   c.out(c.shape(0), c.dtype(0));
-  if (with_mean) c.out(rows, c.dtype(0));
-  c.out(rows, c.dtype(0));
+  if (with_mean) c.out(rows, statistic);
+  c.out(rows, statistic);
 }
 
 // Backward ops: dy may have leading target axes that x has not.
 void infer_norm_backward(InferCtx& c, int dy, int weight, bool has_bias) {
   c.need_float(0);
-  for (int i = 1; i < c.n(); ++i) c.need_same_dtype(0, i);
+  for (int i = 1; i < c.n(); ++i) i < dy ? need_statistic(c, 0, i) : need_dtype_beside(c, 0, i);
   for (int i = 1; i < dy; ++i) c.need_shape(i, rows_of(c.shape(0)));
   int extra = c.rank(dy) - c.rank(0);
   Shape tail;
@@ -41,13 +40,14 @@ void infer_norm_backward(InferCtx& c, int dy, int weight, bool has_bias) {
   if (extra < 0 || !(tail == c.shape(0)))
     c.shape_error("dy must end in " + c.shape(0).str() + ", got " + c.shape(dy).str());
   if (c.n() > weight) c.need_shape(weight, {c.shape(0)[-1]});
-  c.out(c.shape(dy), c.dtype(0));
+  DType wide = accumulate_dtype(c.dtype(0));
+  c.out(c.shape(dy), wide);
   if (!c.attrs.flag("params")) return;
   Shape s;
   for (int i = 0; i < extra; ++i) s.push_back(c.shape(dy)[i]);
   s.push_back(c.shape(0)[-1]);
-  c.out(s, c.dtype(0));
-  if (has_bias) c.out(s, c.dtype(0));
+  c.out(s, wide);
+  if (has_bias) c.out(s, wide);
 }
 
 Var column(Var v) { return unsqueeze(v, -1); }
@@ -59,16 +59,17 @@ Var per_feature(Var v, int lead) {  // sums all axes between the leading ones an
 }
 
 std::vector<Var> layer_norm_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = in[0], mu = row_mean(x), centred = x - mu, rstd = rsqrt(row_mean(square(centred)) + attrs.real("eps"));
+  Var x = widened(in[0]), mu = row_mean(x), centred = x - mu,
+      rstd = rsqrt(row_mean(square(centred)) + attrs.real("eps"));
   Var y = centred * stop_relevance(rstd);
-  if (in.size() > 1) y = y * in[1];
-  if (in.size() > 2) y = y + in[2];
-  return {y, squeeze(mu, -1), squeeze(rstd, -1)};
+  if (in.size() > 1) y = y * widened(in[1]);
+  if (in.size() > 2) y = y + widened(in[2]);
+  return {cast(y, in[0].dtype()), squeeze(mu, -1), squeeze(rstd, -1)};
 }
 
 std::vector<Var> layer_norm_backward_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = in[0], rstd = column(in[2]), dy = in[3], unit = (x - column(in[1])) * rstd;
-  Var g = in.size() > 4 ? dy * in[4] : dy;
+  Var x = widened(in[0]), rstd = column(in[2]), dy = widened(in[3]), unit = (x - column(in[1])) * rstd;
+  Var g = in.size() > 4 ? dy * widened(in[4]) : dy;
   Var spread = g - row_mean(g);
   if (!attrs.flag("frozen")) spread = spread - unit * row_mean(g * unit);
   std::vector<Var> out{spread * rstd};
@@ -81,69 +82,19 @@ std::vector<Var> layer_norm_backward_body(std::span<const Var> in, const Attrs& 
 }
 
 std::vector<Var> rms_norm_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = in[0], rstd = rsqrt(row_mean(square(x)) + attrs.real("eps"));
+  Var x = widened(in[0]), rstd = rsqrt(row_mean(square(x)) + attrs.real("eps"));
   Var y = x * stop_relevance(rstd);
-  if (in.size() > 1) y = y * in[1];
-  return {y, squeeze(rstd, -1)};
+  if (in.size() > 1) y = y * widened(in[1]);
+  return {cast(y, in[0].dtype()), squeeze(rstd, -1)};
 }
 
 std::vector<Var> rms_norm_backward_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = in[0], rstd = column(in[1]), dy = in[2], unit = x * rstd;
-  Var g = in.size() > 3 ? dy * in[3] : dy;
+  Var x = widened(in[0]), rstd = column(in[1]), dy = widened(in[2]), unit = x * rstd;
+  Var g = in.size() > 3 ? dy * widened(in[3]) : dy;
   Var spread = attrs.flag("frozen") ? g : g - unit * row_mean(g * unit);
   std::vector<Var> out{spread * rstd};
   if (attrs.flag("params")) out.push_back(per_feature(dy * unit, dy.rank() - x.rank()));
   return out;
-}
-
-// ---- kernels ------------------------------------------------------------------------------------------------------
-
-template <class T> const T* pointer(const KernelCall& k, size_t i) {
-  return i < k.in.size() ? k.in[i].as<T>() : nullptr;
-}
-
-void layer_norm_kernel(const KernelCall& k) {
-  int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
-  over_floats("layer_norm", k.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    cpu::layer_norm(k.in[0].as<T>(), pointer<T>(k, 1), pointer<T>(k, 2), k.out[0].as<T>(), k.out[1].as<T>(),
-                    k.out[2].as<T>(), rows, n, k.attrs.real("eps"));
-  });
-}
-
-void rms_norm_kernel(const KernelCall& k) {
-  int64_t n = k.in[0].shape[-1], rows = k.out[1].numel();
-  over_floats("rms_norm", k.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    cpu::rms_norm(k.in[0].as<T>(), pointer<T>(k, 1), k.out[0].as<T>(), k.out[1].as<T>(), rows, n, k.attrs.real("eps"));
-  });
-}
-
-// Once per target; results of target l lie behind those of target l - 1.
-void layer_norm_backward_kernel(const KernelCall& k) {
-  int64_t n = k.in[0].shape[-1], rows = k.in[1].numel(), size = rows * n;
-  bool params = k.attrs.flag("params"), frozen = k.attrs.flag("frozen");
-  int64_t leads = params && n ? k.out[1].numel() / n : size ? k.in[3].numel() / size : 0;
-  over_floats("layer_norm_backward", k.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    for (int64_t l = 0; l < leads; ++l)
-      cpu::layer_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), k.in[2].as<T>(), pointer<T>(k, 4),
-                               k.in[3].as<T>() + l * size, k.out[0].as<T>() + l * size,
-                               params ? k.out[1].as<T>() + l * n : nullptr, params ? k.out[2].as<T>() + l * n : nullptr,
-                               rows, n, frozen);
-  });
-}
-
-void rms_norm_backward_kernel(const KernelCall& k) {
-  int64_t n = k.in[0].shape[-1], rows = k.in[1].numel(), size = rows * n;
-  bool params = k.attrs.flag("params"), frozen = k.attrs.flag("frozen");
-  int64_t leads = params && n ? k.out[1].numel() / n : size ? k.in[2].numel() / size : 0;
-  over_floats("rms_norm_backward", k.in[0].dtype, [&](auto zero) {
-    using T = decltype(zero);
-    for (int64_t l = 0; l < leads; ++l)
-      cpu::rms_norm_backward(k.in[0].as<T>(), k.in[1].as<T>(), pointer<T>(k, 3), k.in[2].as<T>() + l * size,
-                             k.out[0].as<T>() + l * size, params ? k.out[1].as<T>() + l * n : nullptr, rows, n, frozen);
-  });
 }
 
 // ---- sweeps, shared: op's inputs are x, weight, bias; STATS saved statistics follow output 0 ----------------------
@@ -152,10 +103,10 @@ template <int STATS> void norm_vjp(SweepCtx& c) {
   for (int k = 1; k < c.n_out(); ++k)
     if (c.has(k)) return vjp_through_body(c);
   bool params = (c.n_in() > 1 && c.needs(1)) || (c.n_in() > 2 && c.needs(2));
-  std::vector<Var> in{c.in(0)};
+  std::vector<Var> in{c.recorded(0)};
   for (int k = 1; k <= STATS; ++k) in.push_back(c.out(k));
   in.push_back(c.d());
-  if (c.n_in() > 1) in.push_back(c.in(1));
+  if (c.n_in() > 1) in.push_back(c.recorded(1));
   std::vector<Var> d = record_all(op_named(c.op.name + "_backward"), in, {{"frozen", c.frozen()}, {"params", params}},
                                   c.graph.location(c.graph.node(c.node_id)));
   for (int i = 0; i < c.n_in(); ++i)
@@ -196,7 +147,7 @@ std::vector<Sample> norm_samples(int params) {
 std::vector<Sample> backward_samples(int stats) {
   auto one = [&](Shape s, Shape dy, bool weight, bool frozen, bool params, const char* name) {
     Sample r{{{.shape = s}}, {{"frozen", frozen}, {"params", params}}, name};
-    for (int k = 0; k < stats; ++k) r.in.push_back({.shape = rows_of(s), .low = 0.5, .high = 2});
+    for (int k = 0; k < stats; ++k) r.in.push_back({.shape = rows_of(s), .low = 0.5, .high = 2, .statistic = true});
     r.in.push_back({.shape = dy});
     if (weight) r.in.push_back({.shape = {s[-1]}});
     return r;
@@ -224,20 +175,18 @@ REGISTER_OP(layer_norm) = {
     .doc = "y = (x - mean) rstd weight + bias over the last axis; also mean and rstd = 1 / sqrt(var + eps)",
     .operands = {"x", "weight", "bias"},
     .infer = [](InferCtx& c) { infer_norm(c, true); },
-    .cpu = cpu::for_halves<layer_norm_kernel>,
     .vjp = norm_vjp<2>,
     .body = layer_norm_body,
     .fast_relevance = norm_relevance,
     .absorbed = norm_absorbed,
     .samples = [] { return norm_samples(2); },
     .errors = norm_errors,
-    .traits = {.batched_sweep = true},
+    .traits = {.mixed_floats = true, .batched_sweep = true},
 };
 REGISTER_OP(layer_norm_backward) = {
     .doc = "dx, and dweight and dbias when `params`; `frozen` holds rstd constant",
     .operands = {"x", "mean", "rstd", "dy", "weight"},
     .infer = [](InferCtx& c) { infer_norm_backward(c, 3, 4, true); },
-    .cpu = cpu::for_halves<layer_norm_backward_kernel>,
     .body = layer_norm_backward_body,
     .samples = [] { return backward_samples(2); },
     .errors =
@@ -252,20 +201,18 @@ REGISTER_OP(rms_norm) = {
     .doc = "y = x rstd weight over the last axis; also rstd = 1 / sqrt(mean(x^2) + eps)",
     .operands = {"x", "weight"},
     .infer = [](InferCtx& c) { infer_norm(c, false); },
-    .cpu = cpu::for_halves<rms_norm_kernel>,
     .vjp = norm_vjp<1>,
     .body = rms_norm_body,
     .fast_relevance = norm_relevance,
     .absorbed = norm_absorbed,
     .samples = [] { return norm_samples(1); },
     .errors = norm_errors,
-    .traits = {.batched_sweep = true},
+    .traits = {.mixed_floats = true, .batched_sweep = true},
 };
 REGISTER_OP(rms_norm_backward) = {
     .doc = "dx, and dweight when `params`; `frozen` holds rstd constant",
     .operands = {"x", "rstd", "dy", "weight"},
     .infer = [](InferCtx& c) { infer_norm_backward(c, 2, 3, false); },
-    .cpu = cpu::for_halves<rms_norm_backward_kernel>,
     .body = rms_norm_backward_body,
     .samples = [] { return backward_samples(1); },
     .errors =

@@ -2,160 +2,95 @@
 // maxima.
 #include <algorithm>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
 #include "ops/conv.h"
-#include "tensor/parallel.h"
+#include "ops/index.h"
+#include "ops/pool_windows.h"
 
 namespace whence {
 namespace {
 
-// Windows of each axis as ranges [begin, end) inside it. A mean divides by the product of the windows' counts, which
-// may include padding; a maximum looks at every step-th cell.
-struct Axis {
-  std::vector<int64_t> begin, end, extra;
-};
-
-// extra: "count" or "step"
-std::vector<Axis> axes_of(const Attrs& a, const char* extra) {
-  std::vector<Axis> axes;
-  size_t at = 0;
-  for (int64_t n : a.ints("out")) {
-    Axis x;
-    for (int64_t i = 0; i < n; ++i, ++at) {
-      x.begin.push_back(a.ints("begin")[at]);
-      x.end.push_back(a.ints("end")[at]);
-      x.extra.push_back(a.ints(extra)[at]);
-    }
-    axes.push_back(std::move(x));
-  }
-  while (axes.size() < 3) axes.insert(axes.begin(), Axis{{0}, {1}, {1}});
-  return axes;
-}
-
-// f(cell, divisor, ranges of the window) for every window.
-template <class F> void for_windows(const std::vector<Axis>& a, F&& f) {
-  int64_t cell = 0;
-  for (size_t d = 0; d < a[0].begin.size(); ++d)
-    for (size_t h = 0; h < a[1].begin.size(); ++h)
-      for (size_t w = 0; w < a[2].begin.size(); ++w, ++cell) {
-        double divisor = double(std::max<int64_t>(1, a[0].extra[d] * a[1].extra[h] * a[2].extra[w]));
-        f(cell, divisor, a[0].begin[d], a[0].end[d], a[1].begin[h], a[1].end[h], a[2].begin[w], a[2].end[w]);
-      }
-}
-
-template <class T, bool ADJOINT> void run_windows(const View& wide, const View& narrow, const Attrs& attrs) {
-  std::vector<Axis> axes = axes_of(attrs, "count");
-  int64_t H = wide.shape.rank() > 3 ? wide.shape[-2] : 1, W = wide.shape[-1], rows = wide.shape[0] * wide.shape[1];
-  if (rows == 0) return;
-  int64_t plane = wide.numel() / rows, cells = narrow.numel() / rows;
-  T *x = wide.as<T>(), *y = narrow.as<T>();
-  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)),
-                    [&](int64_t begin, int64_t end) {
-                      for (int64_t r = begin; r < end; ++r) {
-                        T *px = x + r * plane, *py = y + r * cells;
-                        if (ADJOINT) std::fill_n(px, plane, T(0));
-                        for_windows(axes, [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0,
-                                              int64_t h1, int64_t w0, int64_t w1) {
-                          T scale = T(1 / divisor), total = 0;
-                          for (int64_t d = d0; d < d1; ++d)
-                            for (int64_t h = h0; h < h1; ++h)
-                              for (int64_t w = w0; w < w1; ++w) {
-                                if (ADJOINT) px[(d * H + h) * W + w] += py[cell] * scale;
-                                else total += px[(d * H + h) * W + w];
-                              }
-                          if (!ADJOINT) py[cell] = total * scale;
-                        });
-                      }
-                    });
-}
-template <class T, bool ADJOINT> void run_pool(const KernelCall& k) {
-  run_windows<T, ADJOINT>(ADJOINT ? k.out[0] : k.in[0], ADJOINT ? k.in[0] : k.out[0], k.attrs);
-}
-template <bool ADJOINT> void kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_pool<float, ADJOINT>, run_pool<double, ADJOINT>);
-}
-
-void check_windows(InferCtx& c, int64_t space, const char* extra = "count") {
-  const Ints& out = c.attrs.ints("out");
+void check_windows(InferCtx& infer, int64_t space, const char* extra = "count") {
+  const Ints& out = infer.attrs.ints("out");
   int64_t n = 0;
   for (int64_t o : out) n += o;
   bool fits = int64_t(out.size()) == space;
-  for (const char* name : {"begin", "end", extra}) fits = fits && int64_t(c.attrs.ints(name).size()) == n;
-  if (!fits) c.value_error("the windows do not fit x");
+  for (const char* name : {"begin", "end", extra}) fits = fits && int64_t(infer.attrs.ints(name).size()) == n;
+  if (!fits) infer.value_error("the windows do not fit x");
 }
-Shape pooled_shape(InferCtx& c, const char* extra) {
-  c.need_float(0);
-  if (c.rank(0) < 3 || c.rank(0) > 5)
-    c.shape_error("x must be [N, C, ...] with one to three axes of space, got " + c.shape(0).str());
-  check_windows(c, c.rank(0) - 2, extra);
-  Shape s{c.shape(0)[0], c.shape(0)[1]};
+Shape pooled_shape(InferCtx& infer, const char* extra) {
+  infer.need_float(0);
+  if (infer.rank(0) < 3 || infer.rank(0) > 5)
+    infer.shape_error("x must be [N, C, ...] with one to three axes of space, got " + infer.shape(0).str());
+  check_windows(infer, infer.rank(0) - 2, extra);
+  Shape s{infer.shape(0)[0], infer.shape(0)[1]};
   size_t at = 0;
-  for (size_t i = 0; i < c.attrs.ints("out").size(); ++i)
-    for (int64_t k = 0; k < c.attrs.ints("out")[i]; ++k, ++at)
-      if (c.attrs.ints("begin")[at] < 0 || c.attrs.ints("end")[at] > c.shape(0)[int(i) + 2])
-        c.shape_error("a window leaves axis " + std::to_string(i + 2));
-  for (int64_t o : c.attrs.ints("out")) s.push_back(o);
+  for (size_t i = 0; i < infer.attrs.ints("out").size(); ++i)
+    for (int64_t k = 0; k < infer.attrs.ints("out")[i]; ++k, ++at)
+      if (infer.attrs.ints("begin")[at] < 0 || infer.attrs.ints("end")[at] > infer.shape(0)[int(i) + 2])
+        infer.shape_error("a window leaves axis " + std::to_string(i + 2));
+  for (int64_t o : infer.attrs.ints("out")) s.push_back(o);
   return s;
 }
-void infer_pool(InferCtx& c) { c.out(pooled_shape(c, "count"), c.dtype(0)); }
-void infer_adjoint(InferCtx& c) {
-  c.need_float(0);
-  check_windows(c, c.rank(0) - 2);
-  Shape s{c.shape(0)[0], c.shape(0)[1]};
-  for (int64_t n : c.attrs.ints("space")) s.push_back(n);
-  c.out(s, c.dtype(0));
+void infer_pool(InferCtx& infer) { infer.out(pooled_shape(infer, "count"), infer.dtype(0)); }
+void infer_adjoint(InferCtx& infer) {
+  infer.need_float(0);
+  check_windows(infer, infer.rank(0) - 2);
+  Shape s{infer.shape(0)[0], infer.shape(0)[1]};
+  for (int64_t n : infer.attrs.ints("space")) s.push_back(n);
+  infer.out(s, infer.dtype(0));
 }
 
 Attrs windows(const Attrs& a) {
   return {{"out", a.ints("out")}, {"begin", a.ints("begin")}, {"end", a.ints("end")}, {"count", a.ints("count")}};
 }
 
-Var adjoint(const SweepCtx& c, Var t) {
-  Attrs a = windows(c.attrs);
-  const Shape& x = c.in().shape();
+Var adjoint(const SweepCtx& sweep, Var t) {
+  Attrs a = windows(sweep.attrs);
+  const Shape& x = sweep.in().shape();
   a.set({"space", Ints(x.begin() + 2, x.end())});
   return record(op_named("avg_pool_adjoint"), {t}, a);
 }
 
 // Of each window, a constant shaped like the space of the result: its divisor, and how many cells it has.
-Var per_window(const SweepCtx& c, bool cells) {
+Var per_window(const SweepCtx& sweep, bool cells) {
   Shape s;
-  for (int64_t n : c.attrs.ints("out")) s.push_back(n);
+  for (int64_t n : sweep.attrs.ints("out")) s.push_back(n);
   Tensor t = Tensor::empty(s, f64);
-  for_windows(axes_of(c.attrs, "count"), [&](int64_t cell, double divisor, int64_t d0, int64_t d1, int64_t h0,
-                                             int64_t h1, int64_t w0, int64_t w1) {
-    t.data<double>()[cell] = cells ? double(std::max<int64_t>(1, (d1 - d0) * (h1 - h0) * (w1 - w0))) : divisor;
+  PoolWindows(sweep.attrs, "count").each([&](int64_t cell, const PoolWindow& w) {
+    t.data<double>()[cell] = cells ? double(w.cells()) : w.divisor();
   });
-  return c.graph.constant(t.to(c.in().dtype()));
+  return sweep.graph.constant(t.to(sweep.in().dtype()));
 }
 
 // To every cell of a window alike.
-Var uniform(const SweepCtx& c, Var r) { return adjoint(c, r * (per_window(c, false) / per_window(c, true))); }
-
-void pool_relevance(SweepCtx& c) {
-  const std::string& v = c.rule().variant;
-  Var x = c.in(), r = c.d();
-  if (v == "uniform") return c.give(0, uniform(c, r));
-  if (v == "abs") {
-    Var size = abs(x), total = c.apply(std::vector<Var>{size}), empty = equal(total, 0.0),
-        none = c.graph.constant(0.0, r.dtype());
-    Var t = where(empty, none, r / where(empty, c.graph.constant(1.0, r.dtype()), total));
-    return c.give(0, size * adjoint(c, t) + uniform(c, where(empty, r, none)));
-  }
-  if (v == "sum") {
-    Var n = per_window(c, false);
-    return c.give(0, x * adjoint(c, c.stabilised_share(r, c.out() * n, 1.0) * n));
-  }
-  c.give(0, x * adjoint(c, c.stabilised_share(r, c.out(), 1.0)));
+Var uniform(const SweepCtx& sweep, Var r) {
+  return adjoint(sweep, r * (per_window(sweep, false) / per_window(sweep, true)));
 }
 
-void pool_absorbed(SweepCtx& c) {
-  const std::string& v = c.rule().variant;
+void pool_relevance(SweepCtx& sweep) {
+  const std::string& v = sweep.rule().variant;
+  Var x = sweep.in(), r = sweep.d();
+  if (v == "uniform") return sweep.give(0, uniform(sweep, r));
+  if (v == "abs") {
+    Var size = abs(x), total = sweep.apply(std::vector<Var>{size}), empty = equal(total, 0.0),
+        none = sweep.graph.constant(0.0, r.dtype());
+    Var t = where(empty, none, r / where(empty, sweep.graph.constant(1.0, r.dtype()), total));
+    return sweep.give(0, size * adjoint(sweep, t) + uniform(sweep, where(empty, r, none)));
+  }
+  if (v == "sum") {
+    Var n = per_window(sweep, false);
+    return sweep.give(0, x * adjoint(sweep, sweep.stabilised_share(r, sweep.out() * n, 1.0) * n));
+  }
+  sweep.give(0, x * adjoint(sweep, sweep.stabilised_share(r, sweep.out(), 1.0)));
+}
+
+void pool_absorbed(SweepCtx& sweep) {
+  const std::string& v = sweep.rule().variant;
   if (v == "abs" || v == "uniform") return;
-  if (v != "sum") return lrp::absorbed_by_stabiliser(c);
-  Var z = c.out() * per_window(c, false);
-  c.absorb("stabiliser", c.d() - c.stabilised_share(c.d(), z, 1.0) * z);
+  if (v != "sum") return lrp::absorbed_by_stabiliser(sweep);
+  Var z = sweep.out() * per_window(sweep, false);
+  sweep.absorb("stabiliser", sweep.d() - sweep.stabilised_share(sweep.d(), z, 1.0) * z);
 }
 
 Attrs sample_attrs(Ints count = {2, 3, 2, 3, 2}) {
@@ -169,8 +104,7 @@ REGISTER_OP(avg_pool) = {
     .doc = "sum of x [N, C, ...] over windows, divided by the product of the windows' counts on each axis",
     .operands = {"x"},
     .infer = infer_pool,
-    .cpu = kernel<false>,
-    .vjp = [](SweepCtx& c) { c.give(0, adjoint(c, c.d())); },
+    .vjp = [](SweepCtx& sweep) { sweep.give(0, adjoint(sweep, sweep.d())); },
     .relevance = pool_relevance,
     .absorbed = pool_absorbed,
     .variants = {"sum", "abs", "uniform"},
@@ -190,8 +124,7 @@ REGISTER_OP(avg_pool_adjoint) = {
     .doc = "the adjoint of avg_pool: spreads y over its windows",
     .operands = {"y"},
     .infer = infer_adjoint,
-    .cpu = kernel<true>,
-    .vjp = [](SweepCtx& c) { c.give(0, record(op_named("avg_pool"), {c.d()}, windows(c.attrs))); },
+    .vjp = [](SweepCtx& sweep) { sweep.give(0, record(op_named("avg_pool"), {sweep.d()}, windows(sweep.attrs))); },
     .samples =
         [] {
           Attrs a = sample_attrs();
@@ -206,45 +139,14 @@ REGISTER_OP(avg_pool_adjoint) = {
 
 namespace {
 
-template <class T> void run_max(const KernelCall& k) {
-  const View &x = k.in[0], &y = k.out[0];
-  std::vector<Axis> axes = axes_of(k.attrs, "step");
-  const Axis &D = axes[0], &H = axes[1], &W = axes[2];
-  int64_t rows = x.shape[0] * x.shape[1];
-  if (rows == 0) return;
-  int64_t plane = x.numel() / rows, cells = y.numel() / rows, height = x.shape.rank() > 3 ? x.shape[-2] : 1,
-          width = x.shape[-1];
-  cpu::parallel_for(rows, std::max<int64_t>(1, cpu::kGrain / std::max<int64_t>(1, plane)),
-                    [&](int64_t first, int64_t last) {
-                      for (int64_t r = first; r < last; ++r) {
-                        const T* p = x.as<T>() + r * plane;
-                        T* value = y.as<T>() + r * cells;
-                        int64_t* position = k.out[1].as<int64_t>() + r * cells;
-                        for (size_t d = 0; d < D.begin.size(); ++d)
-                          for (size_t h = 0; h < H.begin.size(); ++h)
-                            for (size_t w = 0; w < W.begin.size(); ++w) {
-                              int64_t best = (D.begin[d] * height + H.begin[h]) * width + W.begin[w];
-                              for (int64_t a = D.begin[d]; a < D.end[d]; a += D.extra[d])
-                                for (int64_t b = H.begin[h]; b < H.end[h]; b += H.extra[h])
-                                  for (int64_t c = W.begin[w]; c < W.end[w]; c += W.extra[w]) {
-                                    int64_t at = (a * height + b) * width + c;
-                                    if (p[at] > p[best] || (p[at] != p[at] && p[best] == p[best])) best = at;
-                                  }
-                              *value++ = p[best];
-                              *position++ = best;
-                            }
-                      }
-                    });
-}
-
-void infer_max(InferCtx& c) {
-  Shape s = pooled_shape(c, "step");
-  for (size_t i = 0; i < c.attrs.ints("begin").size(); ++i) {
-    if (c.attrs.ints("begin")[i] >= c.attrs.ints("end")[i]) c.shape_error("a window lies in the padding");
-    if (c.attrs.ints("step")[i] < 1) c.value_error("step must be positive");
+void infer_max(InferCtx& infer) {
+  Shape s = pooled_shape(infer, "step");
+  for (size_t i = 0; i < infer.attrs.ints("begin").size(); ++i) {
+    if (infer.attrs.ints("begin")[i] >= infer.attrs.ints("end")[i]) infer.shape_error("a window lies in the padding");
+    if (infer.attrs.ints("step")[i] < 1) infer.value_error("step must be positive");
   }
-  c.out(s, c.dtype(0));
-  c.out(s, i64);
+  infer.out(s, infer.dtype(0));
+  infer.out(s, i64);
 }
 
 // [.., cells of the space], keeping the axes before it.
@@ -270,11 +172,11 @@ Var place(Var src, Var positions, const Shape& to, int space) {
   return reshape(scatter_add(zeros, flat_space(positions, space), flat_space(src, space), -1), wide);
 }
 
-void vjp_max(SweepCtx& c) {
-  if (!c.has(0)) return;  // a cotangent of the positions ends here
-  Var index = c.out(1), d = c.d();
-  if (c.lead()) index = broadcast_to(index, d.shape());
-  c.give(0, place(d, index, c.shape_of(0), c.in().rank() - 2));
+void vjp_max(SweepCtx& sweep) {
+  if (!sweep.has(0)) return;  // a cotangent of the positions ends here
+  Var index = sweep.out(1), d = sweep.d();
+  if (sweep.lead()) index = broadcast_to(index, d.shape());
+  sweep.give(0, place(d, index, sweep.shape_of(0), sweep.in().rank() - 2));
 }
 
 Attrs max_attrs(Ints step = {1, 1, 1, 1, 1}) {
@@ -289,13 +191,9 @@ REGISTER_OP(max_pool) = {
         "equals",
     .operands = {"x"},
     .infer = infer_max,
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_max<float>, run_max<double>); },
     .vjp = vjp_max,
     .relevance = lrp::reindex,
-    .absorbed =
-        [](SweepCtx& c) {
-          if (c.has(1)) c.absorb("index", c.d(1));
-        },
+    .absorbed = absorb_positions,
     .samples =
         [] {
           auto x = [](Shape s) { return SampleInput{.shape = s, .distinct = true}; };

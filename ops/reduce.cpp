@@ -1,7 +1,4 @@
 // Sums and means over any axes.
-#include "autograd/halves.h"
-#include "ops/cpu/reduce.h"
-
 #include "autograd/sweep.h"
 #include "ops/axes.h"
 #include "ops/ops.h"
@@ -12,23 +9,7 @@ namespace {
 void infer_sum(InferCtx& c) {
   if (c.dtype(0) == boolean || c.dtype(0) == u8)
     c.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(c.dtype(0))), "cast it first");
-  c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), c.dtype(0));
-}
-
-void sum_kernel(const KernelCall& k) {
-  reduce_axes(k, [](const auto* x, auto* y, int64_t outer, int64_t n, int64_t inner) {
-    using T = std::remove_pointer_t<decltype(y)>;
-    if constexpr (std::is_floating_point_v<T>) {
-      cpu::reduce_sum(x, y, outer, n, inner);
-    } else {
-      for (int64_t o = 0; o < outer; ++o)
-        for (int64_t i = 0; i < inner; ++i) {
-          T total = 0;
-          for (int64_t r = 0; r < n; ++r) total += x[(o * n + r) * inner + i];
-          y[o * inner + i] = total;
-        }
-    }
-  });
+  c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), accumulate_dtype(c.dtype(0)));
 }
 
 // The result with its reduced axes back at extent one, so that it broadcasts against x.
@@ -65,10 +46,9 @@ std::vector<Sample> sum_samples() {
 }  // namespace
 
 REGISTER_OP(sum) = {
-    .doc = "sum of x over axes",
+    .doc = "sum of x over axes, f32 for halves",
     .operands = {"x"},
     .infer = infer_sum,
-    .cpu = cpu::for_halves<sum_kernel>,
     .vjp = sum_vjp,
     .relevance = sum_relevance,
     .absorbed = sum_absorbed,

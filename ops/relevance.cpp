@@ -1,10 +1,7 @@
 // Markers, the stabilised division, and the combinators that most ops use as their relevance rule (autograd/rules.h).
-#include <cmath>
+#include <algorithm>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "tensor/parallel.h"
-#include "ops/cpu/stabilise.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -28,7 +25,7 @@ REGISTER_OP(stop_gradient) = {
     .relevance = lrp::identity,
     .samples = marker_samples,
     .errors = no_errors,
-    .traits = {.strided = true, .blocks_gradient = true, .batched_sweep = true},
+    .traits = {.blocks_gradient = true, .batched_sweep = true},
 };
 REGISTER_OP(stop_relevance) = {
     .doc = "x; relevance ends here, gradients pass",
@@ -38,7 +35,7 @@ REGISTER_OP(stop_relevance) = {
     .vjp = [](SweepCtx& c) { c.give(0, c.d()); },
     .samples = marker_samples,
     .errors = no_errors,
-    .traits = {.strided = true, .blocks_relevance = true, .batched_sweep = true},
+    .traits = {.blocks_relevance = true, .batched_sweep = true},
 };
 
 Var stop_gradient(Arg x) { return record(stop_gradient_op, {x}); }
@@ -55,7 +52,7 @@ void infer_stabilised(InferCtx& c) {
   c.need_same_dtype(0, 1);
   // R may have leading axes (targets) that z has not.
   if (!broadcastable_to(c.shape(1), c.shape(0))) c.shape_error("z must broadcast to R");
-  c.out(c.shape(0), c.dtype(0));
+  c.out(c.shape(0), accumulate_dtype(c.dtype(0)));
 }
 
 // The definition, in primitives.
@@ -79,47 +76,10 @@ Var stabilised(Var z, Stab mode, double eps) {
 }
 
 std::vector<Var> stabilised_body(std::span<const Var> in, const Attrs& attrs) {
-  Var den = stabilised(in[1], Stab(attrs.integer("stab")), attrs.real("eps")), none = equal(den, 0.0);
+  Var den = stabilised(widened(in[1]), Stab(attrs.integer("stab")), attrs.real("eps")), none = equal(den, 0.0);
   Graph& g = den.graph();
   return {where(none, g.constant(0.0, den.dtype()),
-                in[0] * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
-}
-
-// One group of elements that shares its scale: rows (relative), samples, or everything. A denominator of exactly zero
-// (eps = 0, an empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
-template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, T eps, T share) {
-  using cpu::StabForm;
-  if (mode == Stab::relative || mode == Stab::rms_tensor) eps = T(eps * std::max(1.0, cpu::root_mean_square(z, n)));
-  if (mode == Stab::rms_sample) eps = T(eps * cpu::root_mean_square(z, n));
-  cpu::divide_stabilised(r, z, out, n,
-                         mode == Stab::plain  ? StabForm::plain
-                         : mode == Stab::clip ? StabForm::clip
-                                              : StabForm::sign,
-                         eps, share);
-}
-
-template <class T> void run_stabilised(const KernelCall& k) {
-  const View& R = k.in[0];
-  const View& Z = k.in[1];
-  Stab mode = Stab(k.attrs.integer("stab"));
-  T eps = T(k.attrs.real("eps")), share = T(k.attrs.real("share"));
-  int64_t n = Z.numel();
-  if (n == 0 || R.numel() == 0) return;
-  int64_t group = n;
-  if (mode == Stab::relative) group = Z.shape.rank() > 1 ? Z.shape[-1] : 1;
-  if (mode == Stab::rms_sample) group = Z.shape.rank() ? n / Z.shape[0] : 1;
-  bool whole = mode == Stab::rms_tensor;
-  if (!whole && mode != Stab::relative && mode != Stab::rms_sample)
-    group = std::min<int64_t>(n, 4096);  // any cut will do
-  const T *r = R.as<T>(), *z = Z.as<T>();
-  T* out = k.out[0].as<T>();
-  int64_t groups = (n + group - 1) / group, leads = R.numel() / n;
-  cpu::parallel_for(groups * leads, std::max<int64_t>(1, cpu::kGrain / group), [&](int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      int64_t lead = g / groups, at = g % groups * group;
-      divide(r + lead * n + at, z + at, out + lead * n + at, std::min(group, n - at), mode, eps, share);
-    }
-  });
+                widened(in[0]) * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
 }
 
 Attrs stab_attrs(Stab mode, double eps, double share) {
@@ -132,7 +92,6 @@ REGISTER_OP(stabilised_div) = {
     .doc = "share R / stab(z): z [..] broadcasts to R (leading axes)",
     .operands = {"R", "z"},
     .infer = infer_stabilised,
-    .cpu = [](const KernelCall& k) { cpu::in_f32_or_f64(k, run_stabilised<float>, run_stabilised<double>); },
     .body = stabilised_body,
     .loop_params = {"share", "eps"},
     .row_loop = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
@@ -154,7 +113,7 @@ REGISTER_OP(stabilised_div) = {
           return std::vector<ErrorSample>{
               {{{{3, 5}, f32}, {{4}, f32}}, stab_attrs(Stab::sign, 1e-6, 1), "z must broadcast to R"}};
         },
-    .traits = {.in_place = true, .batched_sweep = true, .backward = true},
+    .traits = {.batched_sweep = true, .backward = true},
 };
 
 // ---- combinators --------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ Var along_axis(Var x, int axis, const Taps& t) {
   Shape s{m, k};
   for (int a = axis + 1; a < x.rank(); ++a) s.push_back(1);
   Var taps = gather(x, x.graph().constant(cells), axis);  // [.., m, k, ..]
-  return sum(taps * x.graph().constant(weights.to(x.dtype()).reshaped(s)), {axis + 1});
+  return cast(sum(taps * x.graph().constant(weights.to(x.dtype()).reshaped(s)), {axis + 1}), x.dtype());
 }
 
 void check(const Arg& x, size_t axes, const char* op) {

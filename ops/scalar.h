@@ -5,8 +5,8 @@
 // `select(condition, a, b)` instead of branches, constants as T(0.5), and the elementary functions named below. No
 // standard header is used under NVRTC.
 //
-// d_NAME(v, dy) is the derivative times dy, where v is the input x, or the output y for exp, tanh, sigmoid and sqrt,
-// whose derivatives are cheaper from it.
+// d_NAME(v, dy) is the derivative times dy, where v is the input x, or the output y for tanh and sigmoid, whose
+// derivatives are cheaper from it.
 #pragma once
 
 #ifdef __CUDACC__
@@ -81,16 +81,11 @@ template <class T> WHENCE_SCALAR T minimum(T a, T b) { return select((a < b) | i
 
 // ---- derivatives --------------------------------------------------------------------------------------------------
 
-template <class T> WHENCE_SCALAR T d_exp(T y, T dy) { return dy * y; }
 template <class T> WHENCE_SCALAR T d_tanh(T y, T dy) { return dy * (T(1) - y * y); }
 template <class T> WHENCE_SCALAR T d_sigmoid(T y, T dy) { return dy * (y * (T(1) - y)); }
-template <class T> WHENCE_SCALAR T d_sqrt(T y, T dy) { return dy * T(0.5) / y; }
-template <class T> WHENCE_SCALAR T d_log(T x, T dy) { return dy / x; }
-template <class T> WHENCE_SCALAR T d_abs(T x, T dy) { return select(x > T(0), dy, select(x < T(0), -dy, T(0))); }
 template <class T> WHENCE_SCALAR T d_relu(T x, T dy) { return select(x > T(0), dy, T(0)); }
 template <class T> WHENCE_SCALAR T d_leaky_relu(T x, T dy, T slope) { return select(x > T(0), dy, dy * slope); }
 template <class T> WHENCE_SCALAR T d_clamp(T x, T dy, T lo, T hi) { return select((x < lo) | (x > hi), T(0), dy); }
-template <class T> WHENCE_SCALAR T d_erf(T x, T dy) { return dy * (T(1.1283791670955126) * exp(-x * x)); }
 template <class T> WHENCE_SCALAR T d_silu(T x, T dy) {
   T s = sigmoid(x);
   return dy * (s * (T(1) + x * (T(1) - s)));
@@ -107,7 +102,5 @@ template <class T> WHENCE_SCALAR T d_gelu_tanh(T x, T dy) {
   T du = T(1.5957691216057308) * (T(1) + T(0.134145) * x2);
   return dy * (s * (T(1) + x * du * (T(1) - s)));
 }
-template <class T> WHENCE_SCALAR T d_softplus(T x, T dy, T beta) { return dy * sigmoid(beta * x); }
-template <class T> WHENCE_SCALAR T d_log_sigmoid(T x, T dy) { return dy * sigmoid(-x); }
 
 }  // namespace whence::scalar

@@ -1,9 +1,8 @@
 // softmax and log_softmax along one axis.
 #include <limits>
 
-#include "autograd/halves.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/reduce.h"
+#include "ops/floats.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -15,50 +14,17 @@ void infer_softmax(InferCtx& c) {
   c.out(c.shape(0), c.dtype(0));
 }
 
-struct Fold {
-  int64_t outer = 1, n = 1, inner = 1;
-  Fold(const Shape& s, int64_t axis) {
-    int a = normalize_axis(axis, s.rank());
-    n = s[a];
-    for (int i = 0; i < s.rank(); ++i)
-      if (i != a) (i < a ? outer : inner) *= s[i];
-  }
-};
-
-template <bool LOG, class T> void run_softmax(const KernelCall& k) {
-  Fold f(k.in[0].shape, k.attrs.integer("axis"));
-  const T* x = k.in[0].as<T>();
-  T* y = k.out[0].as<T>();
-  LOG ? cpu::log_softmax(x, y, f.outer, f.n, f.inner) : cpu::softmax(x, y, f.outer, f.n, f.inner);
-}
-template <bool LOG> void softmax_kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_softmax<LOG, float>, run_softmax<LOG, double>);
-}
-
 // The backward ops take y [..] and dy [.., or targets and ..]; the axis counts from the end, so that it fits both.
 void infer_backward(InferCtx& c) {
   c.need_float(0);
-  c.need_same_dtype(0, 1);
+  need_dtype_beside(c, 0, 1);
   c.axis(0, c.attrs.integer("axis"));
   int extra = c.rank(1) - c.rank(0);
   bool fits = extra >= 0;
   for (int i = 0; fits && i < c.rank(0); ++i) fits = c.shape(1)[i + extra] == c.shape(0)[i];
   if (!fits) c.shape_error("dy must end in " + c.shape(0).str() + ", got " + c.shape(1).str());
-  c.out(c.shape(1), c.dtype(1));
+  c.out(c.shape(1), accumulate_dtype(c.dtype(0)));
 }
-template <bool LOG, class T> void run_backward(const KernelCall& k) {
-  Fold f(k.in[0].shape, k.attrs.integer("axis"));
-  const T *y = k.in[0].as<T>(), *dy = k.in[1].as<T>();
-  T* dx = k.out[0].as<T>();
-  int64_t n = k.in[0].numel(), total = k.in[1].numel();
-  for (int64_t at = 0; at < total; at += n)
-    LOG ? cpu::log_softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner)
-        : cpu::softmax_vjp(y, dy + at, dx + at, f.outer, f.n, f.inner);
-}
-template <bool LOG> void backward_kernel(const KernelCall& k) {
-  cpu::in_f32_or_f64(k, run_backward<LOG, float>, run_backward<LOG, double>);
-}
-
 int64_t from_end(const SweepCtx& c) { return normalize_axis(c.attrs.integer("axis"), c.in().rank()) - c.in().rank(); }
 int64_t axis_from_end(const Attrs& attrs, int rank) { return normalize_axis(attrs.integer("axis"), rank) - rank; }
 
@@ -89,9 +55,8 @@ REGISTER_OP(softmax_backward) = {
     .doc = "y (dy - sum(y dy, axis)), y being the softmax",
     .operands = {"y", "dy"},
     .infer = infer_backward,
-    .cpu = backward_kernel<false>,
     .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-      Var y = in[0], dy = in[1];
+      Var y = widened(in[0]), dy = widened(in[1]);
       return {y * (dy - sum(y * dy, {axis_from_end(attrs, y.rank())}, true))};
     },
     .samples = backward_samples,
@@ -127,13 +92,12 @@ REGISTER_OP(softmax) = {
     .doc = "e^x / sum(e^x) along an axis",
     .operands = {"x"},
     .infer = infer_softmax,
-    .cpu = softmax_kernel<false>,
     .vjp = softmax_vjp,
     .relevance = softmax_relevance,
     .absorbed = softmax_absorbed,
     .samples = samples,
     .errors = errors,
-    .traits = {.in_place = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 Var softmax(Arg x, int64_t axis) { return record(softmax_op, {x}, {{"axis", axis}}); }
@@ -144,9 +108,8 @@ REGISTER_OP(log_softmax_backward) = {
     .doc = "dy - e^y sum(dy, axis), y being the log-softmax",
     .operands = {"y", "dy"},
     .infer = infer_backward,
-    .cpu = backward_kernel<true>,
     .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-      Var y = in[0], dy = in[1];
+      Var y = widened(in[0]), dy = widened(in[1]);
       return {dy - exp(y) * sum(dy, {axis_from_end(attrs, y.rank())}, true)};
     },
     .samples = backward_samples,
@@ -158,17 +121,16 @@ REGISTER_OP(log_softmax) = {
     .doc = "x - logsumexp(x) along an axis",
     .operands = {"x"},
     .infer = infer_softmax,
-    .cpu = softmax_kernel<true>,
     .vjp =
         [](SweepCtx& c) {
           c.give(0, record(log_softmax_backward_op, {c.out(), c.d()}, {{"axis", from_end(c)}}));
         },
     .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> {
-      return {in[0] - logsumexp(in[0], {attrs.integer("axis")}, true)};
+      return {cast(widened(in[0]) - logsumexp(in[0], {attrs.integer("axis")}, true), in[0].dtype())};
     },
     .samples = samples,
     .errors = errors,
-    .traits = {.in_place = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 Var log_softmax(Arg x, int64_t axis) { return record(log_softmax_op, {x}, {{"axis", axis}}); }

@@ -1,14 +1,19 @@
 // Where values live and kernels run.
 #pragma once
+#include <cstdint>
 #include <string>
 
 namespace whence {
 
 struct Device {
-  enum class Kind { cpu, cuda } kind = Kind::cpu;
+  enum class Kind : uint8_t { cpu, cuda, sim };  // sim: the tests' fake device (testing/sim.h)
+  static constexpr int kKinds = 3;
+  Kind kind = Kind::cpu;
   int index = 0;
   bool operator==(const Device&) const = default;
-  std::string str() const { return kind == Kind::cpu ? "cpu" : "cuda:" + std::to_string(index); }
+  /// The host's own memory: pointers into it may be followed.
+  bool host() const { return kind == Kind::cpu; }
+  std::string str() const;  ///< "cpu", "cuda:1"
 };
 
 // Device{} is the CPU (the name `cpu` belongs to the namespace of its kernels).

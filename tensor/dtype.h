@@ -3,6 +3,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string_view>
 
 namespace whence {
@@ -36,29 +37,59 @@ constexpr size_t size_of(DType t) {
 constexpr bool is_float(DType t) { return t <= DType::f16; }
 constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64 || t == DType::u8; }
 
+/// The dtype of sums, statistics and losses over t: f32 for the halves, else t.
+constexpr DType accumulate_dtype(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
+
+/// A set of dtypes.
+class Dtypes {
+ public:
+  constexpr Dtypes() = default;
+  constexpr Dtypes(std::initializer_list<DType> list) {
+    for (DType t : list) bits_ |= uint16_t(1u << int(t));
+  }
+  constexpr bool has(DType t) const { return bits_ >> int(t) & 1; }
+
+ private:
+  uint16_t bits_ = 0;
+};
+inline constexpr Dtypes kWideFloats{DType::f32, DType::f64};  ///< what kernels compute in
+inline constexpr Dtypes kAllFloats{DType::f32, DType::f64, DType::bf16, DType::f16};
+
 /// "f32", "bf16", "bool", ...
 std::string_view name_of(DType t);
 /// Inverse of name_of. \throws DTypeError for an unknown name.
 DType dtype_from(std::string_view name);
 
-/// bfloat16 storage: the upper half of a float, rounded to nearest even.
+/// bfloat16 storage: the upper half of a float. Rounds to nearest even, beyond the largest to infinity; a NaN stays
+/// one.
 struct bf16_t {
   uint16_t bits = 0;
   bf16_t() = default;
   explicit bf16_t(float x) {
     uint32_t u = std::bit_cast<uint32_t>(x);
-    bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40)  // keep NaN a NaN
-                                           : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+    bits = uint16_t(x != x ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
   explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
 };
 
-/// IEEE half storage, rounded to nearest even.
+/// IEEE half storage, rounded as bf16_t is. Without branches, so that loops over it become vectors.
 struct f16_t {
   uint16_t bits = 0;
   f16_t() = default;
-  explicit f16_t(float x);
-  explicit operator float() const;
+  explicit f16_t(float x) {
+    uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+    uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;  // other bias; may carry into infinity
+    uint32_t small = std::bit_cast<uint32_t>(std::bit_cast<float>(a) + 0.5f) - 0x3f000000u;  // 2^-24 is the last place
+    uint32_t h = a < 0x38800000u ? small : normal;
+    h = a >= 0x47800000u ? 0x7c00u : h;
+    h = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : h;
+    bits = uint16_t(h | sign);
+  }
+  explicit operator float() const {
+    uint32_t a = bits & 0x7fffu, sign = uint32_t(bits & 0x8000u) << 16;
+    uint32_t finite = std::bit_cast<uint32_t>(std::bit_cast<float>(a << 13) * 0x1p112f);  // subnormals too
+    return std::bit_cast<float>((a >= 0x7c00u ? (a << 13) | 0x7f800000u : finite) | sign);
+  }
 };
 
 template <class T> struct dtype_of;  // dtype_of<float>::value == f32

@@ -8,30 +8,6 @@
 
 namespace whence {
 
-// ---- Buffer ---------------------------------------------------------------------------------------------------
-
-std::shared_ptr<Buffer> Buffer::allocate(size_t bytes) {
-  auto b = std::shared_ptr<Buffer>(new Buffer);
-  size_t padded = (bytes + 63) / 64 * 64;
-  b->data_ = static_cast<std::byte*>(std::aligned_alloc(64, padded ? padded : 64));
-  if (!b->data_) throw std::bad_alloc();
-  b->bytes_ = bytes;
-  return b;
-}
-
-std::shared_ptr<Buffer> Buffer::borrow(void* data, size_t bytes, std::shared_ptr<const void> keep) {
-  auto b = std::shared_ptr<Buffer>(new Buffer);
-  b->data_ = static_cast<std::byte*>(data);
-  b->bytes_ = bytes;
-  b->owned_ = false;
-  b->keep_ = std::move(keep);
-  return b;
-}
-
-Buffer::~Buffer() {
-  if (owned_) std::free(data_);
-}
-
 // ---- View -----------------------------------------------------------------------------------------------------
 
 Shape broadcast_strides(const Shape& from, const Shape& strides, const Shape& to) {
@@ -78,64 +54,6 @@ bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, S
   return true;
 }
 
-namespace {
-
-template <class F> decltype(auto) dispatch(DType t, F&& f) {
-  switch (t) {
-    case DType::f32: return f(float{});
-    case DType::f64: return f(double{});
-    case DType::bf16: return f(bf16_t{});
-    case DType::f16: return f(f16_t{});
-    case DType::i32: return f(int32_t{});
-    case DType::i64: return f(int64_t{});
-    case DType::u8: return f(uint8_t{});
-    case DType::boolean: return f(bool{});
-  }
-  throw DTypeError("corrupt dtype");
-}
-
-template <class D, class S> D convert(S s) {
-  if constexpr (std::is_same_v<D, S>) return s;
-  else if constexpr (std::is_same_v<S, bf16_t> || std::is_same_v<S, f16_t>) return convert<D>(float(s));
-  else if constexpr (std::is_same_v<D, bf16_t> || std::is_same_v<D, f16_t>) return D(float(s));
-  else if constexpr (std::is_same_v<D, bool>) return s != S(0);
-  else return static_cast<D>(s);
-}
-
-}  // namespace
-
-void copy(const View& src, const View& dst) {
-  if (!(src.shape == dst.shape)) throw ShapeError("copy: " + src.shape.str() + " into " + dst.shape.str());
-  if (src.numel() == 0) return;
-  if (src.dtype == dst.dtype && src.contiguous() && dst.contiguous()) {
-    std::memcpy(dst.data, src.data, size_t(src.numel()) * size_of(src.dtype));
-    return;
-  }
-  dispatch(src.dtype, [&](auto s) {
-    dispatch(dst.dtype, [&](auto d) {
-      using S = decltype(s);
-      using D = decltype(d);
-      int rank = src.shape.rank();
-      int64_t inner = rank ? src.shape[-1] : 1, ss = rank ? src.strides[-1] : 0, ds = rank ? dst.strides[-1] : 0;
-      int64_t outer = inner ? src.numel() / inner : 0;
-      std::array<int64_t, Shape::kMaxRank> at{};
-      const S* p = src.as<S>();
-      D* q = dst.as<D>();
-      for (int64_t o = 0; o < outer; ++o) {
-        for (int64_t i = 0; i < inner; ++i) q[i * ds] = convert<D>(p[i * ss]);
-        for (int k = rank - 2; k >= 0; --k) {  // odometer over the outer axes
-          p += src.strides[k];
-          q += dst.strides[k];
-          if (++at[size_t(k)] < src.shape[k]) break;
-          p -= src.strides[k] * src.shape[k];
-          q -= dst.strides[k] * src.shape[k];
-          at[size_t(k)] = 0;
-        }
-      }
-    });
-  });
-}
-
 // ---- Tensor ---------------------------------------------------------------------------------------------------
 
 Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype) {
@@ -161,10 +79,18 @@ Tensor Tensor::window(const Tensor& base, const View& seen) {
   return t;
 }
 
-Tensor Tensor::empty(const Shape& shape, DType dtype) {
-  for (int64_t d : shape)
+static size_t bytes_of(const Shape& shape, DType dtype) {
+  size_t bytes = size_of(dtype);
+  for (int64_t d : shape) {
     if (d < 0) throw ShapeError("a shape cannot hold a negative extent: " + shape.str());
-  return wrap(Buffer::allocate(size_t(shape.numel()) * size_of(dtype)), 0, shape, dtype);
+    if (__builtin_mul_overflow(bytes, size_t(d), &bytes) || bytes > size_t(INT64_MAX))
+      throw ShapeError("a tensor " + shape.str() + " has more bytes than an address space");
+  }
+  return bytes;
+}
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
+  return wrap(Buffer::allocate(bytes_of(shape, dtype), device), 0, shape, dtype);
 }
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype) {
@@ -180,18 +106,23 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
 }
 
 void Tensor::fill(double value) const {
-  View one{&value, f64, shape_, Shape::filled(rank(), 0)};
-  copy(one, view());
+  copy_from(wrap(Buffer::borrow(&value, sizeof value, nullptr), 0, {}, f64).broadcast_to(shape_));
 }
 
-void Tensor::check_dtype(DType want) const {
+void Tensor::check_defined(const char* what) const {
+  if (!defined()) throw ValueError(std::string(what) + " of an undefined tensor");
+}
+
+void Tensor::check_readable(DType want) const {
   if (!defined()) throw DTypeError("the tensor is undefined");
   if (want != dtype_)
     throw DTypeError("the tensor holds " + std::string(name_of(dtype_)) + ", asked for " + std::string(name_of(want)));
+  if (!device().host())
+    throw DeviceError("the tensor lies on " + device().str() + ": bring it to the host with to(Device{})");
 }
 
 double Tensor::item(int64_t flat) const {
-  if (!defined()) throw ValueError("item() of an undefined tensor");
+  check_defined("item()");
   if (flat < 0 || flat >= numel()) throw ShapeError("item " + std::to_string(flat) + " of a tensor " + shape_.str());
   int64_t at = 0;
   for (int k = rank() - 1; k >= 0; --k) {
@@ -199,7 +130,12 @@ double Tensor::item(int64_t flat) const {
     flat /= shape_[k];
   }
   double out = 0;
+  std::byte element[8];
   std::byte* p = static_cast<std::byte*>(raw()) + at * int64_t(size_of(dtype_));
+  if (!device().host()) {
+    memory_of(device()).copy(element, {}, p, device(), size_of(dtype_), nullptr);
+    p = element;
+  }
   copy({p, dtype_, {}, {}}, {&out, f64, {}, {}});
   return out;
 }
@@ -269,22 +205,47 @@ Tensor Tensor::reshaped(const Shape& shape) const {
 }
 
 Tensor Tensor::contiguous_copy() const {
-  Tensor t = empty(shape_, dtype_);
-  copy(view(), t.view());
+  check_defined("a copy");
+  Tensor t = empty(shape_, dtype_, device());
+  t.copy_from(*this);
   return t;
 }
 
 Tensor Tensor::to(DType dtype) const {
+  check_defined("to()");
   if (dtype == dtype_) return *this;
-  Tensor t = empty(shape_, dtype);
-  copy(view(), t.view());
+  Tensor t = empty(shape_, dtype, device());
+  t.copy_from(*this);
   return t;
 }
 
-void Tensor::copy_from(const Tensor& src) const { copy(src.view(), view()); }
+Tensor Tensor::to(Device device) const {
+  check_defined("to()");
+  if (device == this->device()) return *this;
+  Tensor t = empty(shape_, dtype_, device);
+  t.copy_from(*this);
+  return t;
+}
+
+void Tensor::copy_from(const Tensor& src) const {
+  check_defined("copy_from()");
+  src.check_defined("copy_from()");
+  if (!(src.shape_ == shape_)) throw ShapeError("copy: " + src.shape_.str() + " into " + shape_.str());
+  if (src.device() == device()) return memory_of(device()).copy(src.view(), view(), device());
+  // Between devices: contiguous bytes of one dtype, converted and laid out where they come from and where they go.
+  Tensor sent = src.to(dtype_).contiguous_tensor();
+  if (!contiguous()) {
+    Tensor there = empty(shape_, dtype_, device());
+    there.copy_from(sent);
+    return copy_from(there);
+  }
+  memory_of(device().host() ? src.device() : device())
+      .copy(raw(), device(), sent.raw(), src.device(), nbytes(), nullptr);
+}
 
 std::string Tensor::str(int64_t max_per_axis) const {
   if (!defined()) return "undefined";
+  if (!device().host()) return to(Device{}).str(max_per_axis);
   std::string out;
   auto walk = [&](auto&& self, const Tensor& t) -> void {
     if (t.rank() == 0) {
@@ -326,7 +287,7 @@ double max_abs_diff(const Tensor& a, const Tensor& b) {
 
 bool bitwise_equal(const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype() || !(a.shape() == b.shape())) return false;
-  Tensor x = a.contiguous_tensor(), y = b.contiguous_tensor();
+  Tensor x = a.to(Device{}).contiguous_tensor(), y = b.to(Device{}).contiguous_tensor();
   return std::memcmp(x.raw(), y.raw(), x.nbytes()) == 0;
 }
 

@@ -5,36 +5,15 @@
 #include <string>
 #include <vector>
 
-#include "tensor/device.h"
-#include "tensor/error.h"
-#include "tensor/view.h"
+#include "tensor/memory.h"
 
 namespace whence {
-
-/// Owned bytes, 64-byte aligned, zero-filled never (callers write).
-class Buffer {
- public:
-  static std::shared_ptr<Buffer> allocate(size_t bytes);
-  /// Borrowed memory that `keep` keeps alive (a memory-mapped file, an arena).
-  static std::shared_ptr<Buffer> borrow(void* data, size_t bytes, std::shared_ptr<const void> keep);
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer();
-  std::byte* data() const { return data_; }
-  size_t bytes() const { return bytes_; }
-
- private:
-  Buffer() = default;
-  std::byte* data_ = nullptr;
-  size_t bytes_ = 0;
-  bool owned_ = true;
-  std::shared_ptr<const void> keep_;
-};
 
 class Tensor {
  public:
   Tensor() = default;  ///< undefined: defined() is false
-  static Tensor empty(const Shape& shape, DType dtype = f32);
+  /// Not initialised. \throws ShapeError for a negative extent or one whose bytes overflow, std::bad_alloc, DeviceError
+  static Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
   static Tensor zeros(const Shape& shape, DType dtype = f32);
   static Tensor full(const Shape& shape, double value, DType dtype = f32);
   static Tensor scalar(double value, DType dtype = f32) { return full({}, value, dtype); }
@@ -51,7 +30,7 @@ class Tensor {
   const Shape& shape() const { return shape_; }
   const Shape& strides() const { return strides_; }
   DType dtype() const { return dtype_; }
-  Device device() const { return {}; }
+  Device device() const { return buffer_ ? buffer_->device() : Device{}; }
   int64_t numel() const { return shape_.numel(); }
   int rank() const { return shape_.rank(); }
   int64_t size(int axis) const { return shape_[normalize_axis(axis, rank())]; }
@@ -61,9 +40,10 @@ class Tensor {
   void* raw() const { return buffer_ ? buffer_->data() + offset_ : nullptr; }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
 
-  /// Typed pointer to the first element. \throws DTypeError when T is not the dtype.
+  /// Typed pointer to the first element. \throws DTypeError when T is not the dtype, DeviceError when the memory is a
+  /// device's: to_vector(), item() and str() download it.
   template <class T> T* data() const {
-    check_dtype(dtype_of<T>::value);
+    check_readable(dtype_of<T>::value);
     return static_cast<T*>(raw());
   }
   /// One element of a one-element tensor, or of a flat row-major index, converted to double.
@@ -81,12 +61,14 @@ class Tensor {
   Tensor contiguous_copy() const;
   Tensor contiguous_tensor() const { return contiguous() ? *this : contiguous_copy(); }
   Tensor to(DType dtype) const;
-  void copy_from(const Tensor& src) const;  ///< same shape, any dtype
+  Tensor to(Device device) const;           ///< itself when it is there already; else a contiguous copy
+  void copy_from(const Tensor& src) const;  ///< same shape, any dtype and device
   void fill(double value) const;
   std::string str(int64_t max_per_axis = 6) const;  ///< printed as NumPy would
 
  private:
-  void check_dtype(DType want) const;
+  void check_readable(DType want) const;
+  void check_defined(const char* what) const;
   std::shared_ptr<Buffer> buffer_;
   size_t offset_ = 0;  // bytes
   Shape shape_, strides_;
@@ -109,7 +91,7 @@ template <class T> Tensor Tensor::from(const std::vector<T>& values, const Shape
 }
 
 template <class T> std::vector<T> Tensor::to_vector() const {
-  Tensor t = to(dtype_of<T>::value).contiguous_tensor();
+  Tensor t = to(Device{}).to(dtype_of<T>::value).contiguous_tensor();
   const T* p = static_cast<const T*>(t.raw());
   return std::vector<T>(p, p + numel());
 }

@@ -29,7 +29,9 @@ Shape broadcast_strides(const Shape& from, const Shape& strides, const Shape& to
 /// Strides of a reshape without copy. Returns false when the layout needs one.
 bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, Shape* out);
 
-/// dst = src, elementwise, with conversion of dtype and any strides; shapes must be equal.
+/// dst = src, converted by the rules of tensor/convert.h, on all cores when large. Any strides: those of src may be
+/// negative or 0, those of dst negative, its elements being distinct. The two may be one view, else they must not
+/// overlap. \throws ShapeError when the shapes differ.
 void copy(const View& src, const View& dst);
 
 }  // namespace whence

@@ -5,25 +5,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "autograd/plan.h"
 #include "tensor/parallel.h"
 #include "testing/run.h"
 
 namespace whence::suite {
+
+int64_t (*heap_allocations)() = nullptr;
+
 namespace {
+
+int64_t allocations() { return heap_allocations ? heap_allocations() : 0; }
 
 void add(Failures& failures, std::string text) {
   if (failures.size() < 8) failures.push_back(std::move(text));
 }
-
-// ---- devices: the one place to add one ----------------------------------------------------------------------------
-
-struct Device {
-  const char* name;
-  KernelFn (*kernel)(const OpDef&);
-};
-const Device kDevices[] = {{"cpu", [](const OpDef& op) { return op.cpu; }}};
 
 // A tensor inside a larger buffer whose other bytes hold a pattern.
 class Guarded {
@@ -65,10 +63,11 @@ std::vector<TensorType> inferred(const OpDef& op, const Attrs& attrs, std::span<
 struct KernelRun {
   std::vector<Tensor> out;
   std::string complaint;
+  int64_t allocations = 0;
 };
 
 // The kernel alone, on guarded buffers.
-KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in,
+KernelRun run_guarded(const Kernel& kernel, const OpDef& op, const Attrs& attrs, std::span<const Tensor> in,
                       std::span<const TensorType> out, uint8_t pattern, size_t shift) {
   KernelRun run;
   std::vector<View> views_in, views_out;
@@ -90,12 +89,18 @@ KernelRun run_guarded(const Device& device, const OpDef& op, const Attrs& attrs,
     views_out.push_back(held_out.back().tensor().view());
   }
   std::byte* workspace = nullptr;
-  if (op.workspace) {
-    size_t bytes = op.workspace(types(in), out, attrs);
+  if (kernel.workspace) {
+    size_t bytes = kernel.workspace(types(in), out, attrs);
     held_work.emplace_back(TensorType{{int64_t(bytes)}, u8}, pattern, 0);
     workspace = static_cast<std::byte*>(held_work.back().tensor().raw());
   }
-  device.kernel(op)({views_in, views_out, attrs, workspace, 0});
+  std::shared_ptr<const void> prepared;
+  if (kernel.prepare) prepared = kernel.prepare(op, types(in), out, attrs);
+  Status status;
+  const int64_t before = allocations();
+  kernel.run({op, views_in, views_out, attrs, workspace, prepared.get(), &status});
+  run.allocations = allocations() - before;
+  if (status.code != Status::fine) run.complaint = "it complains of a sound sample: " + status.message(op, attrs);
   for (size_t i = 0; i < held_in.size(); ++i)
     if (!held_in[i].intact()) run.complaint = fmt::format("it wrote around contiguous input {}", i);
   for (size_t k = 0; k < held_out.size(); ++k)
@@ -114,8 +119,10 @@ std::vector<Tensor> rounded(std::span<const Tensor> in, DType dtype) {
 }
 std::vector<Tensor> converted(std::span<const Tensor> in, std::span<const SampleInput> declared, DType dtype) {
   std::vector<Tensor> out;
-  for (size_t i = 0; i < in.size(); ++i)
-    out.push_back(declared[i].dtype == f64 ? in[i].to(dtype).contiguous_copy() : in[i]);
+  for (size_t i = 0; i < in.size(); ++i) {
+    DType t = declared[i].statistic ? accumulate_dtype(dtype) : dtype;
+    out.push_back(declared[i].dtype == f64 ? in[i].to(t).contiguous_copy() : in[i]);
+  }
   return out;
 }
 
@@ -132,23 +139,25 @@ double unit(DType dtype) {
 
 Failures check_kernel(const OpDef& op, const Sample& sample) {
   Failures failures;
-  for (const Device& device : kDevices) {
-    if (!device.kernel(op)) continue;
+  if (const Kernel* kernel = kernel_of(op, Device::Kind::cpu)) {
     for (DType dtype : {f64, f32}) {
       std::vector<Tensor> in = draw(op, sample, dtype);
       std::vector<TensorType> out = inferred(op, sample.attrs, in);
       for (Layout layout : {Layout::contiguous, Layout::transposed, Layout::strided, Layout::broadcast_first}) {
-        if (layout != Layout::contiguous && !op.traits.strided) break;
+        if (layout != Layout::contiguous && !kernel->strided) break;
         std::vector<Tensor> shown = laid_out(in, sample, layout);
+        for (size_t i = 0; i < shown.size(); ++i)
+          if (!kernel->takes(int(i), shown[i].view())) shown[i] = shown[i].contiguous_copy();
         auto complain = [&](const std::string& what) {
-          add(failures, fmt::format("{} {} layout {} on {}: {}", title(op, sample), name_of(dtype), name_of(layout),
-                                    device.name, what));
+          add(failures, fmt::format("{} {} layout {}: {}", title(op, sample), name_of(dtype), name_of(layout), what));
         };
-        KernelRun a = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 0),
-                  b = run_guarded(device, op, sample.attrs, shown, out, 0x5a, 0),
-                  c = run_guarded(device, op, sample.attrs, shown, out, 0xa5, 1);
+        KernelRun a = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 0),
+                  b = run_guarded(*kernel, op, sample.attrs, shown, out, 0x5a, 0),
+                  c = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 1);
         for (const KernelRun* r : {&a, &b, &c})
           if (!r->complaint.empty()) complain(r->complaint);
+        if (c.allocations)
+          complain(fmt::format("its third run takes from the heap, {} times", c.allocations));
         for (size_t k = 0; k < out.size(); ++k) {
           // What the buffers held before must not show through.
           if (!bitwise_equal(a.out[k], b.out[k]))
@@ -158,12 +167,13 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
           if (std::string d = differ(c.out[k], a.out[k], 32 * unit(dtype)); !d.empty())
             complain(fmt::format("result {} depends on the alignment of the buffers: {}", k, d));
         }
-        // In place: output 0 on top of input 0.
-        if (!op.traits.in_place || layout != Layout::contiguous || in.empty() ||
-            !(out[0] == TensorType{in[0].shape(), in[0].dtype()}))
+        // In place: output 0 on top of the operand that the kernel names.
+        const size_t over = size_t(kernel->in_place);
+        if (layout != Layout::contiguous || over >= in.size() ||
+            !(out[0] == TensorType{in[over].shape(), in[over].dtype()}))
           continue;
         std::vector<Tensor> own = copies(shown);
-        std::vector<View> views_in, views_out{own[0].view()};
+        std::vector<View> views_in, views_out{own[over].view()};
         for (const Tensor& t : own) views_in.push_back(t.view());
         std::vector<Tensor> rest;
         for (size_t k = 1; k < out.size(); ++k) {
@@ -171,10 +181,15 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
           views_out.push_back(rest.back().view());
         }
         std::shared_ptr<Buffer> workspace;
-        if (op.workspace) workspace = Buffer::allocate(op.workspace(types(own), out, sample.attrs));
-        device.kernel(op)({views_in, views_out, sample.attrs, workspace ? workspace->data() : nullptr, 0});
-        if (!bitwise_equal(own[0], a.out[0]))
-          complain("written in place of its first operand the result differs: " + differ(own[0], a.out[0], 0));
+        if (kernel->workspace) workspace = Buffer::allocate(kernel->workspace(types(own), out, sample.attrs));
+        std::shared_ptr<const void> prepared;
+        if (kernel->prepare) prepared = kernel->prepare(op, types(own), out, sample.attrs);
+        Status status;
+        kernel->run(
+            {op, views_in, views_out, sample.attrs, workspace ? workspace->data() : nullptr, prepared.get(), &status});
+        if (!bitwise_equal(own[over], a.out[0]))
+          complain(fmt::format("written in place of {} the result differs: {}", op.operand_name(int(over)),
+                               differ(own[over], a.out[0], 0)));
       }
     }
     // A view and the kernel that stands in for it agree.
@@ -189,7 +204,7 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
               fmt::format("{}: the view is {}, inferred {}", title(op, sample), alias.shape.str(), out[0].shape.str()));
         else {
           copy(alias, shown.view());
-          KernelRun run = run_guarded(device, op, sample.attrs, in, out, 0xa5, 0);
+          KernelRun run = run_guarded(*kernel, op, sample.attrs, in, out, 0xa5, 0);
           if (!bitwise_equal(shown, run.out[0]))
             add(failures,
                 fmt::format("{}: view and kernel differ: {}", title(op, sample), differ(shown, run.out[0], 0)));
@@ -246,11 +261,30 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
     int64_t length = 1;
     for (const Tensor& t : wide) length = std::max(length, t.numel());
     bool half = dtype != f32;
-    // Sums in f32 over at most `length` terms; storage in `dtype`. A body without a kernel rounds at each of its steps.
-    double allowed = 4 * 0x1p-24 * double(4 + length) + (half ? (op.cpu ? 4 : 64) * unit(dtype) : 0);
-    for (size_t k = 0; k < want.size(); ++k)
-      if (std::string d = differ(got[k], want[k], allowed); !d.empty())
+    // Sums in f32 over at most `length` terms; a half is what they round to, once. A body without a kernel rounds at
+    // each of its steps.
+    double allowed = 4 * 0x1p-24 * double(4 + length);
+    for (size_t k = 0; k < want.size(); ++k) {
+      double storage = got[k].dtype() == dtype && half ? (op.cpu ? 2 : 64) * unit(dtype) : 0;
+      if (std::string d = differ(got[k], want[k], allowed + storage); !d.empty())
         add(failures, fmt::format("{} {} against f64: result {}: {}", title(op, sample), name_of(dtype), k, d));
+      // What goes with a first result of halves is a statistic of it.
+      if (half && k > 0 && op.fused() && is_float(want[k].dtype()) && got[k].dtype() != f32)
+        add(failures, fmt::format("{} {}: result {} is a {}, statistics are f32", title(op, sample), name_of(dtype), k,
+                                  name_of(got[k].dtype())));
+    }
+    if (half && op.body) {  // what runs where there is no kernel
+      Graph g(Graph::Mode::immediate);
+      std::vector<Var> vars;
+      for (const Tensor& t : narrow) vars.push_back(g.constant(t));
+      std::vector<Var> body = op.body(vars, sample.attrs);
+      for (size_t k = 0; k < want.size(); ++k)
+        if (std::string d = body[k].dtype() == got[k].dtype()
+                                ? differ(body[k].value(), want[k], allowed + 64 * unit(dtype))
+                                : fmt::format("{}, inferred {}", name_of(body[k].dtype()), name_of(got[k].dtype()));
+            !d.empty())
+          add(failures, fmt::format("{} {}: result {} of the body: {}", title(op, sample), name_of(dtype), k, d));
+    }
     if (half) continue;
 
     Rng rng(op.name + sample.name, 90);
@@ -405,6 +439,14 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
     ThreadCap one(1);
     compare(run(in), how);
     compare(run(in), how + ", second run");
+    if (heap_allocations) {
+      Feeds feeds = feeds_for(in);
+      Results results = plan.run(feeds);
+      const int64_t before = heap_allocations();
+      plan.run(feeds, {}, results);
+      if (int64_t n = heap_allocations() - before)
+        add(failures, fmt::format("{}: a run takes from the heap, {} times, {}", title(op, sample), n, how));
+    }
     // Feeds of any layout. Parameters keep theirs, and sums may run in another order.
     std::vector<Tensor> shown;
     for (const Tensor& t : in) shown.push_back(laid_out(t, Layout::transposed));
@@ -413,6 +455,55 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
       if (std::string d = differ(got[i], want[i], 1e-11); !d.empty())
         add(failures, fmt::format("{}: {} differs {} when fed transposed: {}", title(op, sample), names[i], how, d));
   }
+  return failures;
+}
+
+// Every device computes what the CPU computes, bit by bit where it runs the CPU's kernels: results, gradients, relevance.
+Failures check_devices(const OpDef& op, const Sample& sample) {
+  Failures failures;
+  if (op.traits.leaf) return failures;
+  auto all = assignments(op, sample);
+  lrp::RuleSet rules("suite", rules_for(op)[0]);
+  for (Device device : devices())
+    for (DType dtype : {f32, bf16}) {
+      std::vector<Tensor> in = draw(op, sample, dtype), there = in, u;
+      std::vector<char> data = all.empty() ? std::vector<char>(in.size(), 1) : all[0];
+      for (Tensor& t : there) t = t.to(device);
+      Rng rng(op.name + sample.name, 94);
+      Graph here, far;
+      Everything a, b;
+      try {
+        u = cotangents(inferred(op, sample.attrs, in), rng);
+        for (Tensor& t : u)
+          if (t.defined()) t = t.to(accumulate_dtype(t.dtype()));  // sweeps of halves are f32
+        a = record_everything(here, op, sample, in, data, u, rules);
+        b = record_everything(far, op, sample, there, data, u, rules);
+      } catch (const DTypeError&) {
+        continue;  // the op says that it does not take this dtype
+      }
+      bool promised = true;  // f32 and bf16; f64 for single numbers
+      for (size_t v = 0; v < far.value_count(); ++v) {
+        const TensorType& t = far.type(ValueId(v));
+        promised &= t.dtype != f16 && (t.dtype != f64 || t.shape.numel() <= 1);
+      }
+      if (!promised) continue;
+      Feeds feeds;
+      for (auto& [name, id] : far.named_inputs()) {
+        const size_t k = size_t(std::stoul(name.substr(1)));
+        feeds.emplace_back(name, name[0] == 'x' ? in[k] : u[k]);
+      }
+      Results want = compile(a.vars).run(feeds);
+      Plan plan = compile(b.vars, {.device = device});
+      for (int run = 0; run < 2; ++run) {
+        Results got = plan.run(feeds);
+        for (size_t i = 0; i < want.size(); ++i) {
+          count_comparison(want[i].numel());
+          if (!bitwise_equal(got[i], want[i]))
+            add(failures, fmt::format("{} {} on {}: {} differs from the cpu's: {}", title(op, sample), name_of(dtype),
+                                      device.str(), b.names[i], differ(got[i].to(Device{}), want[i], 0)));
+        }
+      }
+    }
   return failures;
 }
 

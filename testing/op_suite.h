@@ -78,10 +78,18 @@ Failures check_fused(const OpDef& op, const Sample& sample);
 Failures check_kernel(const OpDef& op, const Sample& sample);
 Failures check_precision(const OpDef& op, const Sample& sample);
 Failures check_executors(const OpDef& op, const Sample& sample);
+Failures check_devices(const OpDef& op, const Sample& sample);
 Failures check_targets(const OpDef& op, const Sample& sample);
 Failures check_batch(const OpDef& op, const Sample& sample);
 
+/// Devices on which check_devices repeats every sample, beside the CPU; none at first.
+std::vector<Device>& devices();
+
 /// Numbers compared so far in this process.
 int64_t comparisons();
+
+/// Set by a program that counts what the calling thread takes from the heap (tests/op_suite/heap.cpp): allocations so
+/// far. check_kernel then fails a kernel that still allocates when it runs for the third time on equal shapes.
+extern int64_t (*heap_allocations)();
 
 }  // namespace whence::suite

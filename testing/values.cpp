@@ -76,7 +76,7 @@ std::vector<Tensor> draw(const OpDef& op, const Sample& sample, DType dtype) {
   std::vector<Tensor> in;
   for (size_t i = 0; i < sample.in.size(); ++i) {
     Rng rng(op.name + "/" + sample.name, i + 1);
-    in.push_back(draw(sample.in[i], dtype, rng));
+    in.push_back(draw(sample.in[i], sample.in[i].statistic ? accumulate_dtype(dtype) : dtype, rng));
   }
   return in;
 }

@@ -4,7 +4,6 @@
 #include "autograd/checkpoint.h"
 #include "autograd/function.h"
 #include "autograd/graph.h"
-#include "autograd/halves.h"
 #include "autograd/plan.h"
 #include "autograd/sweep.h"
 #include "lrp/explain.h"

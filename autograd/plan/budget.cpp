@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 

@@ -3,7 +3,7 @@
 #include <list>
 #include <unordered_map>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/run.h"
 
 namespace whence::planner {
 

@@ -5,8 +5,7 @@
 
 #include <algorithm>
 
-#include "autograd/plan/planner.h"
-#include "tensor/parallel.h"
+#include "autograd/plan/run.h"
 
 namespace whence {
 
@@ -19,33 +18,19 @@ const Tensor& Results::operator[](Var v) const {
 namespace planner {
 namespace {
 
-Options key_options(const std::vector<Var>& outputs, const CompileOptions& o) {
-  Options k{o.fuse, o.merge, o.reuse_memory, o.concurrent, o.keep_for_extend, o.memory_budget, {}};
-  std::vector<char> taken(outputs.size());  // a Var that is an output twice may be bound twice
-  for (auto& [v, place] : o.bind) {
-    size_t at = 0;
-    while (at < outputs.size() && (taken[at] || !(outputs[at] == v))) ++at;
-    if (at == outputs.size())
-      throw ValueError("bind names a value that is not an output, or one more often than it is an output");
-    taken[at] = 1;
-    if (!(place.shape() == v.shape()))
-      throw ShapeError(fmt::format("bind: the output is {}, the memory {}", v.shape().str(), place.shape().str()));
-    if (place.dtype() != v.dtype())
-      throw DTypeError(
-          fmt::format("bind: the output is {}, the memory {}", name_of(v.dtype()), name_of(place.dtype())));
-    if (!place.contiguous()) throw ValueError("bind needs contiguous memory");
-    k.bind.emplace_back(Id(at), place.raw());
-  }
-  return k;
+Options key_options(const CompileOptions& o) {
+  return {o.fuse, o.merge, o.reuse_memory, o.concurrent, o.keep_for_extend, o.memory_budget, o.device};
 }
 
 std::shared_ptr<Program> build(const Snapshot& s, const Options& o, size_t hash) {
   auto p = std::make_shared<Program>();
   p->hash = hash;
   p->options = o;
+  p->backend = &backend_of(o.device);
   store(s, *p);
   std::vector<Id> key_value;
   Ir ir = merge(*p, o.merge, &key_value);
+  ir = cast_foreign(*p, ir, &key_value);
   fit_budget(*p, ir, key_value);
   return p;
 }
@@ -56,19 +41,17 @@ std::vector<Var> flatten(std::initializer_list<OutputGroup> groups) {
   return outputs;
 }
 
-void check_outputs(const std::vector<Var>& outputs, const CompileOptions& options) {
+void check_outputs(const std::vector<Var>& outputs) {
   if (outputs.empty()) throw ValueError("compile needs at least one output");
   for (const Var& v : outputs) {
     if (!v.defined()) throw ValueError("an output of compile is undefined");
     if (&v.graph() != &outputs[0].graph()) throw ValueError("the outputs of compile belong to different graphs");
   }
-  if (options.device.kind != Device::Kind::cpu)
-    throw DeviceError("no kernels for device " + options.device.str() + " in this build");
 }
 
 std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>& outputs,
                                       const CompileOptions& options) {
-  Options key = key_options(outputs, options);
+  Options key = key_options(options);
   size_t hash = hash_of(s, key);
   auto state = std::make_shared<Plan::State>();
   state->program = find_cached(hash, s, key);
@@ -77,20 +60,31 @@ std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>&
     put_in_cache(state->program);
   }
   state->instance = take_instance(state->program.get());
-  if (!state->instance) state->instance = std::make_unique<Instance>(*state->program);
+  if (!state->instance) state->instance = std::make_unique<Instance>(state->program);
   state->outputs = std::make_shared<std::vector<Var>>(outputs);
-  state->held = leaf_tensors(s);
+  state->held = bind_leaves(*state->program, *state->instance, s);
   state->profile = options.profile;
   state->stats = state->program->stats;
-  for (size_t i = 0; i < key.bind.size(); ++i) {
-    const Tensor& place = options.bind[i].second;
-    state->bound.push_back(place);
-    state->instance->results[key.bind[i].first] = {place};
-    state->instance->base[state->program->outputs[key.bind[i].first].base] = static_cast<std::byte*>(place.raw());
-  }
   for (auto& [name, id] : s.graph->named_inputs())
     if (s.value[id] == kNone) state->ignored.push_back(name);
   return state;
+}
+
+// Results of the caller have places of their own; the next value of a state goes where the state lies.
+void make_output_slots(Program& p, const Ir& ir) {
+  const size_t results = ir.outputs.size() - p.key.assigned.size();
+  p.n_bases = 1 + Id(p.leaves.size());
+  for (size_t k = 0; k < ir.outputs.size(); ++k) {
+    OutputSlot o{.type = ir.types[ir.outputs[k]]};
+    if (k < results) {
+      o.base = p.n_bases++;
+    } else {
+      o.state = p.key.nodes[p.key.producer[p.key.assigned[k - results]]].leaf;
+      o.base = 1 + o.state;
+    }
+    p.stats.output_bytes += k < results ? size_t(o.type.shape.numel()) * size_of(o.type.dtype) : 0;
+    p.outputs.push_back(o);
+  }
 }
 
 }  // namespace
@@ -100,29 +94,32 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
   p.steps.clear();
   p.views.clear();
   p.view_refs.clear();
-  p.tiles.clear();
+  p.groups.clear();
   p.outputs.clear();
   p.inputs.clear();
+  p.scalars.clear();
   p.blocks.clear();
   p.block_where.clear();
   p.members.clear();
   p.kept.clear();
-  p.fork = {};
+  p.waits.clear();
+  p.lanes = 1;
   p.stats = {.merged = p.stats.merged, .dead = p.stats.dead};
   p.key_value = std::move(key_value);
+
+  make_output_slots(p, ir);
 
   std::vector<char> deferred(ir.outputs.size());
   Lowered low = lower(ir, p, deferred);
   std::vector<Overwrite> overwrites = find_overwrites(low, p);
-  Schedule order = schedule(low, fuse(low), overwrites);
-  if (order.units.empty()) {  // somebody still reads what an output is bound to: write at the end
+  Schedule order = schedule(low, p, fuse(low), overwrites);
+  if (order.units.empty()) {  // somebody still reads what a state takes: write at the end
     for (const Overwrite& o : overwrites) deferred[o.output] = 1;
     low = lower(ir, p, deferred);
-    order = schedule(low, fuse(low), find_overwrites(low, p));
-    if (order.units.empty())
-      throw ValueError("bind: an output is bound to memory that partly overlaps what it is copied from");
+    order = schedule(low, p, fuse(low), find_overwrites(low, p));
+    if (order.units.empty()) throw Error("internal: the next values of the states cannot be put in an order");
   }
-  if (overwrites.empty()) order.fork = find_fork(low, p, order, cpu::num_threads());
+  find_lanes(low, p, order);
   emit(p, low, order);
 }
 
@@ -131,15 +128,17 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
 Plan::State::~State() {
   if (!instance) return;
   instance->inputs.clear();
-  instance->copies.clear();
   instance->times.clear();
   instance->profiled = 0;
   planner::return_instance(program.get(), std::move(instance));
 }
 
 Plan compile(const std::vector<Var>& outputs, const CompileOptions& options) {
-  planner::check_outputs(outputs, options);
-  return Plan(planner::plan_for(planner::take_snapshot(outputs), outputs, options));
+  planner::check_outputs(outputs);
+  auto assigns = outputs[0].graph().assigns();
+  auto state = planner::plan_for(planner::take_snapshot(outputs, assigns), outputs, options);
+  state->assigns.assign(assigns.begin(), assigns.end());
+  return Plan(state);
 }
 
 Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) {
@@ -150,19 +149,25 @@ Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds,
   return compile(outputs, options).run(feeds);
 }
 
-Results Plan::run(const Feeds& feeds, RunOptions o) {
+Results Plan::run(const Feeds& feeds, const RunOptions& o) {
+  Results r;
+  run(feeds, o, r);
+  return r;
+}
+
+void Plan::run(const Feeds& feeds, const RunOptions& o, Results& into) {
   State& s = *state_;
-  std::vector<Tensor> out;
+  into.vars_ = s.outputs;
+  into.tensors_.clear();  // their memory serves again
   if (!s.base) {
     std::lock_guard lock(s.mutex);
-    planner::execute(*s.program, *s.instance, feeds, s.ignored, o, s.profile, out);
+    planner::execute(*s.program, *s.instance, feeds, s.ignored, o, s.profile, into.tensors_);
     s.ran = true;
-    return {s.outputs, std::move(out)};
+    return;
   }
   std::scoped_lock lock(s.mutex, s.base->mutex);
   planner::bind_retained(*s.program, *s.instance, *s.base->instance);
-  planner::execute(*s.program, *s.instance, s.with_base(feeds), s.ignored, o, s.profile, out);
-  return {s.outputs, std::move(out)};
+  planner::execute(*s.program, *s.instance, s.with_base(feeds), s.ignored, o, s.profile, into.tensors_);
 }
 
 // Inputs that are not fed again keep the tensor that the base plan was fed, where it has kept it.
@@ -182,13 +187,14 @@ Feeds Plan::State::with_base(const Feeds& feeds) const {
 Plan Plan::extend(std::initializer_list<OutputGroup> groups, CompileOptions options) {
   if (state_->base) return Plan(state_->base).extend(groups, std::move(options));
   std::vector<Var> outputs = planner::flatten(groups);
-  planner::check_outputs(outputs, options);
+  planner::check_outputs(outputs);
   if (&outputs[0].graph() != &(*state_->outputs)[0].graph())
     throw ValueError("extend needs outputs that were recorded on the plan's graph");
   std::lock_guard lock(state_->mutex);
   if (!state_->ran) throw ValueError("extend reads values of the plan's last run: run it first");
-  planner::Snapshot base = planner::take_snapshot(*state_->outputs);
-  planner::Snapshot s = planner::take_extension(outputs, base, state_->program);
+  planner::Snapshot base = planner::take_snapshot(*state_->outputs, state_->assigns);
+  bool kept = planner::keep_values(*state_->program, *state_->instance);
+  planner::Snapshot s = planner::take_extension(outputs, base, state_->program, kept);
   auto state = planner::plan_for(s, outputs, options);
   state->base = state_;
   planner::count_promises(s, base, state->stats);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/kernel.h"
-#include "autograd/plan/planner.h"
+#include "autograd/run_op.h"
+#include "autograd/plan/run.h"
 
 namespace whence::planner {
 
@@ -25,7 +25,7 @@ std::string unusual(const Tensor& t) {
 
 }  // namespace
 
-std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const Feeds& feeds, RunOptions o,
+std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const Feeds& feeds, const RunOptions& o,
                            std::string* bad) {
   std::vector<Tensor> values(p.key.producer.size());
   std::vector<uint32_t> readers(values.size());
@@ -39,14 +39,17 @@ std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const
         auto f = std::find_if(feeds.begin(), feeds.end(), [&](auto& f) { return f.first == l.name; });
         if (f == feeds.end()) throw ValueError(fmt::format("input '{}' {} was not fed", l.name, l.type.str()));
         check_feed(l, f->second);
-        values[n.out] = f->second;
+        values[n.out] = f->second.to(Device{});
+      } else if (l.kind == Leaf::scalar) {
+        values[n.out] = Tensor::empty({}, l.type.dtype);
+        write_scalar(l, o, values[n.out].raw());
       } else {
         values[n.out] = l.small.defined() ? l.small : held[next++];
       }
     } else {
       std::vector<Tensor> in;
       for (Id v : p.key.in(n)) in.push_back(values[v]);
-      auto out = run_kernel(*n.op, in, {p.key.types.data() + n.out, n.n_out}, *n.attrs, o.seed);
+      auto out = run_op(*n.op, in, {p.key.types.data() + n.out, n.n_out}, *n.attrs);
       for (Id k = 0; k < n.n_out; ++k) values[n.out + k] = std::move(out[k]);
     }
     if (bad)
@@ -61,7 +64,7 @@ std::vector<Tensor> replay(const Program& p, std::span<const Tensor> held, const
       if (--readers[v] == 0) values[v] = {};
   }
   std::vector<Tensor> out;
-  for (Id v : p.key.outputs) out.push_back(values[v]);
+  for (size_t k = 0; k + p.key.assigned.size() < p.key.outputs.size(); ++k) out.push_back(values[p.key.outputs[k]]);
   return out;
 }
 
@@ -76,22 +79,23 @@ std::vector<Tensor> Plan::State::leaves_to_replay() const {
     if (l.kind != planner::Leaf::retained) continue;
     const planner::Kept& k = *std::find_if(program->base->kept.begin(), program->base->kept.end(),
                                            [&](auto& k) { return k.value == l.slot; });
-    Tensor t = Tensor::empty(l.type.shape, l.type.dtype);
-    copy({base->instance->base[k.at.base] + k.at.offset, l.type.dtype, l.type.shape, l.strides}, t.view());
-    tensors.push_back(t);
+    const Device device = program->options.device;
+    View seen{base->instance->base[k.at.base] + k.at.offset, l.type.dtype, l.type.shape, l.strides};
+    Tensor at = Tensor::wrap(Buffer::borrow(seen.data, 0, nullptr, device), 0, {0}, l.type.dtype);
+    tensors.push_back(Tensor::window(at, seen).to(Device{}));
   }
-  tensors.insert(tensors.end(), held.begin(), held.end());
+  for (const Tensor& t : held) tensors.push_back(t.to(Device{}));
   return tensors;
 }
 
-std::string Plan::diagnose(const Feeds& feeds, RunOptions o) const {
+std::string Plan::diagnose(const Feeds& feeds, const RunOptions& o) const {
   std::string bad;
   planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o,
                   &bad);
   return bad;
 }
 
-Results Plan::reference(const Feeds& feeds, RunOptions o) const {
+Results Plan::reference(const Feeds& feeds, const RunOptions& o) const {
   return {state_->outputs, planner::replay(*state_->program, state_->leaves_to_replay(),
                                            state_->base ? state_->with_base(feeds) : feeds, o, nullptr)};
 }

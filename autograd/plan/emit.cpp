@@ -4,6 +4,19 @@
 
 namespace whence::planner {
 
+static std::vector<TensorType> types_in(const Lowered& low, const INode& n) {
+  std::vector<TensorType> types;
+  for (Id v : low.ir.in(n)) types.push_back(low.ir.types[v]);
+  return types;
+}
+static std::span<const TensorType> types_out(const Lowered& low, const INode& n) {
+  return {low.ir.types.data() + n.out, n.n_out};
+}
+
+static const Kernel* native(const Program& p, const Lowered& low, const INode& n) {
+  return p.backend->native(*n.op, types_in(low, n), types_out(low, n));
+}
+
 // ---- storage -----------------------------------------------------------------------------------------------------
 
 Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p), low_(low), order_(order) {
@@ -15,18 +28,23 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   stored_.assign(n, 0);
   donated_.assign(n, 0);
   work_.assign(order.units.size(), kNone);
+  if (order.lanes > 1) {
+    clock_ = lane_clocks(order, nullptr);
+    lane_steps_.resize(size_t(order.lanes));
+    for (Id at = 0; at < order.units.size(); ++at) lane_steps_[order.lane_of(at)].push_back(at);
+  }
   find_lifetimes();
   for (Id at = 0; at < order.units.size(); ++at) {
     const Unit& u = order.units[at];
     for (Id m = u.begin; m < u.end; ++m) {
       const INode& node = low.ir.nodes[order.members[m]];
       for (Id v = node.out; v < node.out + node.n_out; ++v) {
-        if (!stored_[v] || base_[v] != kNone) continue;
+        if (!stored_[v] || base_[v] != kNone || low.inside[v].pack != kNone) continue;
         block_[v] = Id(p.blocks.size());
         bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
         if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
         p.blocks.push_back(
-            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .second = order.fork.second(at)});
+            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .lane = lane_of_block(v, at)});
         p.block_where.push_back(node.where);
         p.stats.unplanned_bytes += bytes(v);
       }
@@ -36,15 +54,13 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
       else reuse_in_kernel(low.ir.nodes[order.members[u.begin]], at);
     }
     const INode& head = low.ir.nodes[order.members[u.begin]];
-    if (!u.tile && head.op->workspace) {
-      std::vector<TensorType> in, out;
-      for (Id v : low.ir.in(head)) in.push_back(low.ir.types[v]);
-      for (Id k = 0; k < head.n_out; ++k) out.push_back(low.ir.types[head.out + k]);
+    const Kernel* kernel = u.tile ? nullptr : native(p, low, head);
+    if (kernel && kernel->workspace) {
       work_[at] = Id(p.blocks.size());
-      p.blocks.push_back({.bytes = head.op->workspace(in, out, *head.attrs),
+      p.blocks.push_back({.bytes = kernel->workspace(types_in(low, head), types_out(low, head), *head.attrs),
                           .first = at,
                           .last = at,
-                          .second = order.fork.second(at)});
+                          .lane = order.lane_of(at)});
       p.block_where.push_back(head.where);
     }
   }
@@ -66,21 +82,38 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   place();
 }
 
-// A fork's second branch allocates in its own part of the arena, so that reuse never orders one branch after the other.
-// In the first part, what the second branch reads stays until its step, which counts as later than all of the first
-// branch.
+// A packed value is written by steps of any lane: with several lanes it has a place of its own.
+uint8_t Storage::lane_of_block(Id root, Id at) const {
+  if (order_.lanes == 1) return 0;
+  return is_pack(low_.ir.nodes[low_.ir.producer[root]].op) ? uint8_t(order_.lanes) : order_.lane_of(at);
+}
+
+// Each lane allocates in its own part of the arena, so that reuse never orders one lane after another.
 void Storage::place() {
-  std::vector<Block> parts[2];
-  for (const Block& b : p_.blocks) parts[b.second].push_back(b);
-  size_t begin = place_blocks(parts[0], p_.options.reuse_memory);
-  p_.arena_bytes = begin + place_blocks(parts[1], p_.options.reuse_memory);
-  size_t next[2] = {};
-  for (Block& b : p_.blocks) b.offset = parts[b.second][next[b.second]++].offset + (b.second ? begin : 0);
+  const size_t lanes = size_t(order_.lanes) + 1;  // and what belongs to none
+  std::vector<std::vector<Block>> parts(lanes);
+  std::vector<size_t> begin(lanes), next(lanes);
+  for (const Block& b : p_.blocks) parts[b.lane].push_back(b);
+  p_.arena_bytes = 0;
+  for (size_t l = 0; l < lanes; ++l) {
+    begin[l] = p_.arena_bytes;
+    p_.arena_bytes += place_blocks(parts[l], p_.options.reuse_memory && (order_.lanes == 1 || l + 1 < lanes));
+  }
+  for (Block& b : p_.blocks) b.offset = parts[b.lane][next[b.lane]++].offset + begin[b.lane];
 }
 
 bool Storage::dies(Id root, Id at) const {
-  if (last_[root] != at || block_[root] == kNone) return false;
-  return p_.blocks[block_[root]].second == order_.fork.second(at) || !order_.fork.second(at);
+  return last_[root] == at && block_[root] != kNone && p_.blocks[block_[root]].lane == order_.lane_of(at);
+}
+
+// The last step of the writer's lane during which a reader may still be at work: the reader itself on that lane; on
+// another, the step before the first one that is known to come after the reader.
+Id Storage::busy_until(Id root, Id reader) const {
+  const size_t own = order_.lane_of(first_[root]), other = order_.lane_of(reader);
+  if (own == other) return reader;
+  const std::vector<Id>& steps = lane_steps_[own];
+  auto after = std::partition_point(steps.begin(), steps.end(), [&](Id at) { return clock_[at][other] <= reader; });
+  return after == steps.end() ? Id(order_.units.size()) : *after - 1;
 }
 
 void Storage::find_lifetimes() {
@@ -104,10 +137,18 @@ void Storage::find_lifetimes() {
       }
       for (Id v : ir.in(n)) {
         Id root = low_.place[v].root;
-        last_[root] = std::max(last_[root], at);
+        last_[root] = std::max(last_[root], order_.lanes == 1 || first_[root] == kNone ? at : busy_until(root, at));
         if (unit[ir.producer[root]] != at) stored_[root] = 1;
       }
     }
+  }
+  // What is computed inside a packed value needs its place from the first part on.
+  for (Id v = 0; v < low_.inside.size(); ++v) {
+    const Id pack = low_.inside[v].pack;
+    if (pack == kNone) continue;
+    stored_[v] = 1;
+    first_[pack] = std::min(first_[pack], first_[v]);
+    last_[pack] = std::max(last_[pack], last_[v]);
   }
 }
 
@@ -157,13 +198,16 @@ void Storage::reuse_in_group(const Unit& u, Id at) {
 
 void Storage::reuse_in_kernel(const INode& n, Id at) {
   const Ir& ir = low_.ir;
-  if (!n.op->traits.in_place || n.n_in == 0 || block_[n.out] == kNone) return;
-  Id v = ir.in(n)[0], root = low_.place[v].root;
+  const Kernel* kernel = native(p_, low_, n);
+  if (!kernel || kernel->in_place < 0 || block_[n.out] == kNone) return;
+  const Id over = Id(kernel->in_place);
+  if (over >= n.n_in) return;
+  Id v = ir.in(n)[over], root = low_.place[v].root;
   if (!low_.whole(v) || !dies(root, at) || donated_[root] || !(ir.types[root].dtype == ir.types[n.out].dtype) ||
       !(ir.types[v].shape == ir.types[n.out].shape))
     return;
-  for (Id k = 1; k < n.n_in; ++k)
-    if (low_.place[ir.in(n)[k]].root == root) return;
+  for (Id k = 0; k < n.n_in; ++k)
+    if (k != over && low_.place[ir.in(n)[k]].root == root) return;
   give(root, n.out);
 }
 
@@ -171,6 +215,10 @@ Ref Storage::at(Id value) const {
   Id root = low_.place[value].root;
   int64_t offset = low_.offset(value);
   if (base_[root] != kNone) return {base_[root], offset};
+  if (const auto& in = low_.inside[root]; in.pack != kNone) {
+    Ref pack = at(in.pack);
+    return {pack.base, pack.offset + in.offset + offset};
+  }
   return {0, int64_t(p_.blocks[block_[root]].offset) + offset};
 }
 
@@ -179,15 +227,11 @@ int64_t Storage::workspace(Id at) const { return work_[at] == kNone ? -1 : int64
 // ---- steps -------------------------------------------------------------------------------------------------------
 
 void emit(Program& p, const Lowered& low, const Schedule& order) {
-  p.n_bases = 1 + Id(p.leaves.size());
-  for (size_t k = 0; k < low.output_root.size(); ++k) {
-    const TensorType& t = low.ir.types[low.ir.outputs[k]];
-    bool bound = std::any_of(p.options.bind.begin(), p.options.bind.end(), [&](auto& b) { return b.first == k; });
-    p.outputs.push_back({.type = t, .base = p.n_bases++, .bound = bound});
-    p.stats.output_bytes += size_t(t.shape.numel()) * size_of(t.dtype);
+  for (const INode& n : low.ir.nodes) {
+    if (n.leaf == kNone) continue;
+    if (p.leaves[n.leaf].kind == Leaf::input) p.inputs.push_back(n.leaf);
+    if (p.leaves[n.leaf].kind == Leaf::scalar) p.scalars.push_back(n.leaf);
   }
-  for (const INode& n : low.ir.nodes)
-    if (n.leaf != kNone && p.leaves[n.leaf].kind == Leaf::input) p.inputs.push_back(n.leaf);
 
   Storage storage(p, low, order);
   for (Id at = 0; at < order.units.size(); ++at) {
@@ -195,18 +239,23 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     const INode& n = low.ir.nodes[order.members[u.begin]];
     const bool lone_copy = is_copy(n.op) && u.end - u.begin == 1;  // has a kernel of its own
     if (u.tile && !lone_copy) {
-      p.steps.push_back({.tile = Id(p.tiles.size()),
+      p.steps.push_back({.group = Id(p.groups.size()),
                          .members = Id(p.members.size()),
                          .n_members = u.end - u.begin,
                          .where = n.where});
       for (Id m = u.begin; m < u.end; ++m) p.members.push_back(low.ir.nodes[order.members[m]].where);
-      p.tiles.push_back(make_tile(p, low, storage, {order.members.data() + u.begin, u.end - u.begin}));
+      p.groups.push_back(make_group(low, storage, {order.members.data() + u.begin, u.end - u.begin}));
       p.stats.fused_groups += u.end - u.begin > 1;
       p.stats.fused_nodes += u.end - u.begin > 1 ? u.end - u.begin : 0;
       continue;
     }
+    if (is_pack(n.op)) {  // its parts are where they belong
+      p.steps.push_back({.op = n.op, .attrs = n.attrs, .where = n.where});
+      continue;
+    }
     Step s{.op = n.op,
            .attrs = n.attrs,
+           .kernel = native(p, low, n),
            .views = Id(p.views.size()),
            .n_in = n.n_in,
            .n_out = n.n_out,
@@ -228,7 +277,18 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
       continue;
     p.kept.push_back({v, storage.at(value), storage.block(root), low.view(value).strides});
   }
-  p.fork = order.fork;
+  p.lanes = order.lanes;
+  if (order.lanes > 1) {
+    std::vector<std::vector<Id>> waits;
+    lane_clocks(order, &waits);
+    for (Id at = 0; at < p.steps.size(); ++at) {
+      Step& s = p.steps[at];
+      s.lane = order.lane_of(at);
+      s.waits = Id(p.waits.size());
+      s.n_waits = Id(waits[at].size());
+      p.waits.insert(p.waits.end(), waits[at].begin(), waits[at].end());
+    }
+  }
   p.stats.steps = p.steps.size();
   p.stats.views = low.views;
   p.stats.arena_bytes = p.arena_bytes;

@@ -1,6 +1,6 @@
 // The last pass: where each root lies, and the steps that the executor runs.
 #pragma once
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -21,6 +21,8 @@ class Storage {
   void reuse_in_group(const Unit& u, Id position);
   void reuse_in_kernel(const INode& n, Id position);
   void place();
+  uint8_t lane_of_block(Id root, Id position) const;
+  Id busy_until(Id root, Id reader) const;
   bool dies(Id root, Id position) const;
   void give(Id donor, Id root);
   size_t bytes(Id root) const { return size_t(low_.ir.types[root].shape.numel()) * size_of(low_.ir.types[root].dtype); }
@@ -31,10 +33,11 @@ class Storage {
   std::vector<Id> first_, last_;  // by root: steps
   std::vector<Id> block_, base_;  // by root; kNone: in no block
   std::vector<char> stored_, donated_;
+  std::vector<std::vector<Id>> clock_, lane_steps_;  // several lanes: lane_clocks, and the steps of each
   std::vector<Id> work_;  // by step: block of its workspace
 };
 
-/// Translates a fused group.
-TileProgram make_tile(const Program& p, const Lowered& low, const Storage& storage, std::span<const Id> members);
+/// The neutral form of a fused group.
+FusedGroup make_group(const Lowered& low, const Storage& storage, std::span<const Id> members);
 
 }  // namespace whence::planner

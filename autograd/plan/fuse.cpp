@@ -7,7 +7,7 @@
 // more memory alive.
 #include <algorithm>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 

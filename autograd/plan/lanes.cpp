@@ -1,16 +1,15 @@
-// Two branches of a program that do not need each other (the gradient sweep and the relevance sweep after one forward
-// pass) may run on two threads, each with half the cores. This pass finds the branches and estimates whether that pays:
-// two threads win when the steps are too small to be split themselves.
+// Steps that do not need each other may run at the same time, on lanes. A list scheduler gives every step to the lane where
+// it ends first, by a rough estimate of its time; the lanes are taken when the whole then ends clearly earlier.
 #include <algorithm>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/backend.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
 namespace {
 
-constexpr double kSplits = 30;  // us: a step shorter than this gains nothing from a second thread
-constexpr double kFork = 30;    // us: waking the other thread and waiting for it
+constexpr double kFork = 30;    // us: waking the other lanes and waiting for them
 constexpr double kGain = 0.85;  // the estimate must promise at least this,
 constexpr double kLeast = 100;  // us: and at least this much less (measured: below, busy neighbours eat the gain)
 
@@ -22,6 +21,7 @@ double microseconds(const Lowered& low, const Schedule& s, const Unit& u) {
   double ns = 50;
   for (Id m = u.begin; m < u.end; ++m) {
     const INode& n = ir.nodes[s.members[m]];
+    if (is_pack(n.op)) return 0;
     if (u.tile) {
       ns += elements(ir, n.out) * (n.n_in == 1 ? 1.0 : 0.3);
       continue;
@@ -38,46 +38,58 @@ double microseconds(const Lowered& low, const Schedule& s, const Unit& u) {
 
 }  // namespace
 
-Fork find_fork(const Lowered& low, const Program& p, Schedule& s, int threads) {
-  if (!p.options.concurrent || threads < 2) return {};
-  const Ir& ir = low.ir;
-  enum : uint8_t { forward = 0, gradient = 1, relevance = 2, both = 3 };
-  std::vector<uint8_t> needs(ir.nodes.size()), lane(s.units.size());
-  double alone[4] = {}, shared[4] = {};
-  for (size_t u = 0; u < s.units.size(); ++u) {
-    const Unit& unit = s.units[u];
-    uint8_t l = forward, own = 0;
-    bool serves_all = false;  // a group with a forward node in it belongs to the forward pass
-    for (Id m = unit.begin; m < unit.end; ++m) {
-      const INode& n = ir.nodes[s.members[m]];
-      uint8_t pass = n.where == kNone ? 0 : p.wheres[n.where].pass;
-      own |= pass;
-      serves_all |= pass == 0 && !is_copy(n.op);
-      if (n.after != kNone) l |= needs[n.after];
-      for (Id v : ir.in(n)) l |= needs[ir.producer[low.place[v].root]];
+void find_lanes(const Lowered& low, const Program& p, Schedule& s) {
+  const int lanes = p.backend->lanes();
+  if (!p.options.concurrent || lanes < 2) return;
+  const double crossing = p.backend->crossing();
+  std::vector<uint8_t> lane(s.units.size());
+  std::vector<double> end(s.units.size()), free(size_t(lanes), kFork);
+  double apart = 0;
+  for (Id at = 0; at < s.units.size(); ++at) {
+    const double work = microseconds(low, s, s.units[at]);
+    apart += p.backend->cost(work, 1);
+    double best = 0;
+    for (int l = 0; l < lanes; ++l) {
+      double start = free[size_t(l)];
+      for (Id b : s.needs(at)) start = std::max(start, end[b] + (lane[b] == l ? 0 : crossing));
+      if (l && start >= best) continue;  // of equals the first lane, so that a chain stays together
+      best = start;
+      lane[at] = uint8_t(l);
     }
-    if (!serves_all) l |= own;
-    for (Id m = unit.begin; m < unit.end; ++m) needs[s.members[m]] = l;
-    lane[u] = l;
-    double t = microseconds(low, s, unit);
-    alone[l] += t;
-    shared[l] += t < kSplits ? t : t / threads;
+    end[at] = free[lane[at]] = best + p.backend->cost(work, lanes);
   }
-  double half = std::max(1, threads / 2);
-  auto halved = [&](int l) { return alone[l] / half + shared[l] * (1 - 1 / half); };  // a guess between the two
-  double apart = shared[gradient] + shared[relevance], together = std::max(halved(gradient), halved(relevance)) + kFork;
-  if (alone[gradient] == 0 || alone[relevance] == 0 || together > kGain * apart || apart - together < kLeast) return {};
+  const double together = *std::max_element(free.begin(), free.end());
+  if (together > kGain * apart || apart - together < kLeast) return;
+  s.lane = std::move(lane);
+  s.lanes = lanes;
+}
 
-  std::vector<Unit> order;
-  Fork f;
-  for (int l = 0; l < 4; ++l) {
-    for (size_t u = 0; u < s.units.size(); ++u)
-      if (lane[u] == l) order.push_back(s.units[u]);
-    (l == forward ? f.begin : l == gradient ? f.middle : f.end) = Id(order.size());
+std::vector<std::vector<Id>> lane_clocks(const Schedule& s, std::vector<std::vector<Id>>* waits) {
+  const size_t lanes = size_t(s.lanes);
+  std::vector<std::vector<Id>> clock(s.units.size());
+  std::vector<Id> last(lanes, kNone);  // by lane: its latest step so far
+  if (waits) waits->assign(s.units.size(), {});
+  for (Id at = 0; at < s.units.size(); ++at) {
+    const size_t own = s.lane_of(at);
+    std::vector<Id>& c = clock[at];
+    if (last[own] == kNone) {
+      c.assign(lanes, 0);
+    } else {
+      c = clock[last[own]];
+      c[own] = last[own] + 1;
+    }
+    last[own] = at;
+    std::vector<Id> needs(s.needs(at).begin(), s.needs(at).end());
+    std::sort(needs.rbegin(), needs.rend());  // a later step of a lane has seen more
+    for (Id b : needs) {
+      const size_t other = s.lane_of(b);
+      if (other == own || c[other] > b) continue;
+      if (waits) (*waits)[at].push_back(b);
+      for (size_t l = 0; l < lanes; ++l) c[l] = std::max(c[l], clock[b][l]);
+      c[other] = b + 1;
+    }
   }
-  f.end = f.middle + Id(std::count(lane.begin(), lane.end(), uint8_t(relevance)));
-  s.units = std::move(order);
-  return f;
+  return clock;
 }
 
 }  // namespace whence::planner

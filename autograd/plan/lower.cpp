@@ -2,9 +2,10 @@
 // every output gets a root of its own.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -12,20 +13,18 @@ static std::byte* const kPretend = reinterpret_cast<std::byte*>(uintptr_t(1) << 
 
 const OpDef& copy_op() {
   static const OpDef op = [] {
-    OpDef d{
-        .doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true, .strided = true}};
+    OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true}};
     d.name = "copy";
-    d.cpu = [](const KernelCall& k) {
-      const View &in = k.in[0], &out = k.out[0];
-      if (!loop_provider().copy) return copy(in, out);
-      loop_provider().copy(int(size_of(in.dtype)), in.shape.rank(), in.shape.begin(), in.data, in.strides.begin(),
-                           out.data, out.strides.begin());
-    };
+    d.cpu = {[](const KernelCall& k) { copy(k.in[0], k.out[0]); }, {.floats = kAllFloats, .strided = true}};
     return d;
   }();
   return op;
 }
 bool is_copy(const OpDef* op) { return op == &copy_op(); }
+bool is_pack(const OpDef* op) {
+  static const OpDef* pack = find_op("pack");
+  return op == pack;
+}
 
 View Lowered::view(Id v) const {
   const TensorType& t = ir.types[v];
@@ -33,28 +32,15 @@ View Lowered::view(Id v) const {
   return {kPretend + (l ? l->offset : 0), t.dtype, t.shape, l ? l->strides : contiguous_strides(t.shape)};
 }
 
-int64_t row_length(const INode& n, const Ir& ir) {
-  if (!n.op->row_loop || !n.op->row_loop(*n.attrs)) return 0;
-  const TensorType &out = ir.types[n.out], &second = ir.types[ir.in(n)[1]];
+int64_t row_length(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in, const TensorType& out) {
+  if (!op.row_loop || !op.row_loop(attrs)) return 0;
+  const TensorType& second = in[1];
   if (out.shape.rank() == 0 || second.shape.rank() == 0 || out.dtype != second.dtype) return 0;
-  if (second.shape[-1] != out.shape[-1] || out.shape[-1] > kMaxTile) return 0;
+  if (second.shape[-1] != out.shape[-1]) return 0;
   return second.shape.rank() > 1 ? out.shape[-1] : 1;  // a vector is a batch of scalars
 }
 
 namespace {
-
-bool has_loop(const INode& n, const Ir& ir) {
-  const LoopProvider& p = loop_provider();
-  auto in = ir.in(n);
-  DType from = ir.types[in[0]].dtype, to = ir.types[n.out].dtype;
-  if (n.n_out != 1 || !p.unary) return false;
-  if (row_length(n, ir)) return p.rows(n.op->loop, from) != nullptr;
-  if (!n.op->traits.elementwise) return false;
-  if (n.op->loop == "cast") return p.cast(from, to) != nullptr;
-  if (in.size() == 1) return p.unary(n.op->loop, from) != nullptr;
-  if (in.size() == 2) return ir.types[in[1]].dtype == from && p.binary(n.op->loop, from) != nullptr;
-  return in.size() == 3 && n.op->loop == "where" && p.where(int(size_of(to))) != nullptr;
-}
 
 class Lowering {
  public:
@@ -63,15 +49,21 @@ class Lowering {
 
   Lowered run() {
     value_.assign(from_.producer.size(), kNone);
+    owner_value_.assign(p_.leaves.size(), kNone);
+    for (const INode& n : from_.nodes)  // owners first: others are windows on their memory
+      if (n.op->traits.leaf && (!p_.leaves[n.leaf].bound() || p_.leaves[n.leaf].owner == n.leaf)) leaf(n);
+    for (const INode& n : from_.nodes)
+      if (n.op->traits.leaf && value_[n.out] == kNone) leaf(n);
     std::vector<Id> in;
     for (const INode& n : from_.nodes) {
+      if (n.op->traits.leaf) continue;
       in.clear();
       for (Id v : from_.in(n)) in.push_back(value_[v]);
-      if (n.op->traits.leaf) leaf(n);
+      if (is_pack(n.op)) pack(n, in);
       else if (!n.op->view || !as_view(n, in)) compute(n, in);
     }
     if (!missing_.empty()) {
-      std::string text = "no cpu kernel for:";
+      std::string text = "no kernel for:";
       for (const std::string& m : missing_) text += "\n  " + m;
       throw MissingKernel(text);
     }
@@ -86,6 +78,7 @@ class Lowering {
     for (Id k = 0; k < n.n_out; ++k) {
       low_.ir.types.push_back(types[k]);
       low_.place.push_back({made.out + k, kNone});
+      low_.inside.push_back({});
       copies_.push_back(kNone);
     }
     return made.out;
@@ -93,14 +86,37 @@ class Lowering {
   void map(const INode& n, Id first) {
     for (Id k = 0; k < n.n_out; ++k) value_[n.out + k] = first + k;
   }
+  std::span<const TensorType> operand_types(const INode& n) {
+    operand_types_.clear();
+    for (Id v : from_.in(n)) operand_types_.push_back(from_.types[v]);
+    return operand_types_;
+  }
+  const Kernel* native(const INode& n) { return p_.backend->native(*n.op, operand_types(n), types(n)); }
   std::span<const TensorType> types(const INode& n) const { return {from_.types.data() + n.out, n.n_out}; }
 
   void leaf(const INode& n) {
-    Id v = new_node(n, {}, types(n));
     const Leaf& l = p_.leaves[n.leaf];
+    if (l.bound() && owner_value_[l.owner] != kNone) {  // a window on memory that is there already
+      Id root = owner_value_[l.owner], v = new_value(root, from_.types[n.out]);
+      const Leaf& has = p_.leaves[low_.ir.nodes[low_.ir.producer[root]].leaf];
+      set_layout(v, root, {l.offset - has.offset, l.strides});
+      return map(n, v);
+    }
+    Id v = new_node(n, {}, types(n));
+    if (l.bound()) owner_value_[l.owner] = v;
     View have{nullptr, l.type.dtype, l.type.shape, l.strides};
     if (l.kind == Leaf::retained || !have.contiguous()) set_layout(v, v, {0, l.strides});
     map(n, v);
+  }
+
+  // A value without a node of its own, somewhere in the memory of `root`.
+  Id new_value(Id root, const TensorType& type) {
+    low_.ir.types.push_back(type);
+    low_.ir.producer.push_back(low_.ir.producer[root]);
+    low_.place.push_back({root, kNone});
+    low_.inside.push_back({});
+    copies_.push_back(kNone);
+    return Id(low_.ir.types.size() - 1);
   }
 
   void set_layout(Id v, Id root, Layout l) {
@@ -116,28 +132,45 @@ class Lowering {
   bool as_view(const INode& n, std::span<Id> in) {
     View alias;
     if (!n.op->view(low_.view(in[0]), *n.attrs, alias)) {
-      if (n.op->cpu) return false;
+      if (native(n)) return false;
       in[0] = row_major(in[0]);
       if (!n.op->view(low_.view(in[0]), *n.attrs, alias)) return false;
     }
-    Id v = Id(low_.ir.types.size());
-    low_.ir.types.push_back(from_.types[n.out]);
-    low_.ir.producer.push_back(low_.ir.producer[in[0]]);
-    low_.place.push_back({});
-    copies_.push_back(kNone);
+    Id v = new_value(low_.place[in[0]].root, from_.types[n.out]);
     set_layout(v, low_.place[in[0]].root, {static_cast<std::byte*>(alias.data) - kPretend, alias.strides});
     ++low_.views;
     map(n, v);
     return true;
   }
 
+  // The operands are computed inside the result, one behind the other; what cannot be is copied there.
+  void pack(INode n, std::span<Id> in) {
+    std::vector<Id> whole;
+    for (Id v : in) {
+      Id root = low_.place[v].root;
+      const INode& from = low_.ir.nodes[low_.ir.producer[root]];
+      bool moves = low_.whole(v) && from.leaf == kNone && low_.inside[root].pack == kNone && !is_pack(from.op) &&
+                   std::find(whole.begin(), whole.end(), root) == whole.end();
+      whole.push_back(moves ? root : copy_of(v));
+    }
+    n.after = kNone;
+    Id packed = new_node(n, whole, types(n));
+    int64_t at = 0;
+    for (Id root : whole) {
+      low_.inside[root] = {packed, at};
+      at += low_.ir.types[root].shape.numel() * int64_t(size_of(low_.ir.types[root].dtype));
+    }
+    map(n, packed);
+  }
+
   void compute(INode n, std::span<Id> in) {
-    n.tile = !in.empty() && has_loop(n, from_);
+    n.tile = n.n_out == 1 && !in.empty() && p_.backend->fusable(*n.op, *n.attrs, operand_types(n), from_.types[n.out]);
     if (n.after != kNone) n.after = low_.ir.producer[value_[from_.nodes[n.after].out]];
-    if (!n.tile && !n.op->cpu) missing_.insert(fmt::format("{} {}", p_.describe(n.where), from_.types[n.out].str()));
-    if (n.tile && !fuse_ && n.op->cpu && !is_copy(n.op)) n.tile = false;
-    if (!n.tile && !n.op->traits.strided)
-      for (Id& v : in) v = row_major(v);
+    const Kernel* kernel = native(n);
+    if (!n.tile && !kernel) missing_.insert(fmt::format("{} {}", p_.describe(n.where), from_.types[n.out].str()));
+    if (n.tile && !fuse_ && kernel && !is_copy(n.op)) n.tile = false;
+    for (size_t i = 0; i < in.size() && !n.tile && kernel; ++i)
+      if (!kernel->takes(int(i), low_.view(in[i]))) in[i] = row_major(in[i]);
     map(n, new_node(n, in, types(n)));
   }
 
@@ -163,7 +196,8 @@ class Lowering {
       Id v = value_[from_.outputs[k]];
       Id root = low_.place[v].root;
       bool leaf = low_.ir.nodes[low_.ir.producer[root]].leaf != kNone;
-      if (leaf || !low_.whole(v) || taken[root] || deferred_[k]) {
+      if (leaf && deferred_[k]) v = root = copy_of(v);  // out of the way before anything is overwritten
+      if (leaf || !low_.whole(v) || taken[root] || low_.inside[root].pack != kNone || deferred_[k]) {
         v = copy_of(v);
         low_.ir.nodes.back().tile = !deferred_[k];  // a step of its own, that can wait until the end
         root = v;
@@ -180,8 +214,10 @@ class Lowering {
   const bool fuse_;
   const std::vector<char>& deferred_;
   Lowered low_;
-  std::vector<Id> value_;   // merged value -> lowered value
-  std::vector<Id> copies_;  // lowered value -> its row-major copy
+  std::vector<Id> owner_value_;  // by leaf that owns memory: the lowered value that stands for it
+  std::vector<Id> value_;        // merged value -> lowered value
+  std::vector<Id> copies_;       // lowered value -> its row-major copy
+  std::vector<TensorType> operand_types_;
   std::set<std::string> missing_;
 };
 

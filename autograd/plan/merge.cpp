@@ -1,7 +1,8 @@
 // First pass: equal nodes become one, fused ops without a kernel give way to their bodies, dead nodes go.
 #include <cstring>
+#include <utility>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -35,7 +36,8 @@ class Merger {
  private:
   // Puts the node (or its twin, or its body) into the result; writes the numbers of its values to `out`.
   void place(INode n, std::span<const Id> in, std::span<const TensorType> types, std::span<Id> out) {
-    if (!n.op->traits.leaf && !n.op->cpu && !n.op->view && n.op->body) return inline_body(n, in, out);
+    if (!n.op->traits.leaf && n.op->body && !n.op->view && !native(n, in, types)) return inline_body(n, in, out);
+    if (n.op->traits.effect) n.after = std::exchange(last_effect_, Id(ir_.nodes.size()));
     size_t h = 0, slot = 0;
     if (equal_) {
       h = hash(n, in);
@@ -52,6 +54,12 @@ class Merger {
     const INode& made = ir_.add(n, in);
     for (Id k = 0; k < n.n_out; ++k) out[k] = made.out + k;
     ir_.types.insert(ir_.types.end(), types.begin(), types.end());
+  }
+
+  bool native(const INode& n, std::span<const Id> in, std::span<const TensorType> out) {
+    types_.clear();
+    for (Id v : in) types_.push_back(ir_.types[v]);
+    return p_.backend->native(*n.op, types_, out);
   }
 
   void inline_body(const INode& n, std::span<const Id> in, std::span<Id> out) {
@@ -78,9 +86,8 @@ class Merger {
         m.leaf = Id(p_.leaves.size());
         p_.leaves.push_back({.kind = Leaf::constant,
                              .type = scratch.type(inner.out_begin),
-                             .small = t,
-                             .raw = t.raw(),
-                             .strides = t.strides()});
+                             .small = t.contiguous_tensor(),
+                             .strides = contiguous_strides(t.shape())});
       }
       std::vector<Id> operands;
       for (ValueId v : scratch.inputs(inner)) operands.push_back(value[v]);
@@ -95,16 +102,15 @@ class Merger {
     size_t h = std::hash<const void*>()(n.op);
     if (n.leaf != kNone) {
       const Leaf& l = p_.leaves[n.leaf];
-      if (!l.small.defined()) return mix(mix(h, std::hash<const void*>()(l.raw)), std::hash<std::string>()(l.name));
-      return mix(h, std::hash<std::string_view>()(
-                        {static_cast<const char*>(l.raw), size_t(l.type.shape.numel()) * size_of(l.type.dtype)}));
+      if (!l.small.defined()) return mix(mix(mix(h, l.owner), size_t(l.offset)), std::hash<std::string>()(l.name));
+      return mix(h, std::hash<std::string_view>()({static_cast<const char*>(l.small.raw()), l.small.nbytes()}));
     }
     for (Id v : in) h = mix(h, v);
     return n.attrs->list().empty() ? h : mix(h, n.attrs->hash());
   }
 
   bool same(const INode& a, const INode& b, std::span<const Id> in) const {
-    if (a.op != b.op || a.n_in != b.n_in || a.n_out != b.n_out) return false;
+    if (a.op->traits.effect || a.op != b.op || a.n_in != b.n_in || a.n_out != b.n_out) return false;
     if (a.leaf != kNone) return same_leaf(p_.leaves[a.leaf], p_.leaves[b.leaf]);
     auto have = ir_.in(a);
     return std::equal(have.begin(), have.end(), in.begin(), in.end()) && *a.attrs == *b.attrs;
@@ -112,10 +118,10 @@ class Merger {
 
   static bool same_leaf(const Leaf& a, const Leaf& b) {
     if (a.kind != b.kind || !(a.type == b.type)) return false;
-    if (a.kind == Leaf::input) return a.name == b.name;
+    if (a.kind == Leaf::input || a.kind == Leaf::scalar) return a.name == b.name;
     if (a.kind == Leaf::retained) return a.slot == b.slot;
     if (a.small.defined() && b.small.defined()) return bitwise_equal(a.small, b.small);
-    return a.raw == b.raw && a.strides == b.strides;
+    return a.bound() && a.owner == b.owner && a.offset == b.offset && a.strides == b.strides;
   }
 
   void grow() {
@@ -130,6 +136,8 @@ class Merger {
   Program& p_;
   const bool equal_;
   Ir ir_;
+  Id last_effect_ = kNone;  // effects keep the order of recording
+  std::vector<TensorType> types_;
   std::vector<Id> twins_;       // open addressing: node numbers
   std::vector<size_t> hashes_;  // by node
 };
@@ -139,6 +147,7 @@ class Merger {
 Ir without_dead(const Ir& ir, std::vector<Id>* map) {
   std::vector<char> live(ir.nodes.size());
   for (Id v : ir.outputs) live[ir.producer[v]] = 1;
+  for (size_t i = 0; i < ir.nodes.size(); ++i) live[i] |= char(ir.nodes[i].op->traits.effect);
   for (size_t i = ir.nodes.size(); i-- > 0;)
     if (live[i])
       for (Id v : ir.in(ir.nodes[i])) live[ir.producer[v]] = 1;

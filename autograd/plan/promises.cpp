@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/run.h"
 
 namespace whence::planner {
 
@@ -40,15 +40,15 @@ std::vector<char> surviving(const std::vector<Block>& blocks) {
 
 }  // namespace
 
-Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base,
-                        const std::shared_ptr<Program>& program) {
+Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base, const std::shared_ptr<Program>& program,
+                        bool kept) {
   Snapshot s;
   s.graph = base.graph;
   s.base = program;
   const Graph& g = *s.graph;
   std::vector<char> held(g.value_count()), need(g.value_count()), live(g.node_count());
   std::vector<char> survives = surviving(program->blocks), held_key(program->key.producer.size());
-  for (const Kept& k : program->kept) held_key[k.value] = k.block == kNone || survives[k.block];
+  for (const Kept& k : program->kept) held_key[k.value] = k.block == kNone || (kept && survives[k.block]);
   for (ValueId v = 0; v < base.value.size(); ++v) held[v] = base.value[v] != kNone && held_key[base.value[v]];
 
   for (const Var& v : outputs) need[v.id()] = 1;
@@ -73,6 +73,12 @@ Snapshot take_extension(const std::vector<Var>& outputs, const Snapshot& base,
       if (s.value[v] == kNone) s.value[v] = next;
   }
   for (const Var& v : outputs) s.outputs.push_back(s.value[v.id()]);
+  for (Id v : base.assigned)
+    for (NodeId id : s.live)
+      if (const Node& n = g.node(id); n.op->traits.leaf && base.value[n.out_begin] == v)
+        throw ValueError("extend needs state '" + g.attrs(n).text("name") +
+                         "' as it was before the run, and the run has overwritten it: compile both together");
+  collect_leaves(s);
   return s;
 }
 

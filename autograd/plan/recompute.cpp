@@ -3,7 +3,7 @@
 // the bits are the same.
 #include <algorithm>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -38,7 +38,7 @@ class Recomputer {
         if (again) recompute(from_.producer[v]);
         in_.push_back(again ? again_[v] : value_[v]);
       }
-      copy(n, value_, kNone);
+      copy(n, value_, n.after == kNone ? kNone : to_.producer[value_[from_.nodes[n.after].out]]);
       if (late_[i]) last_late_ = Id(to_.nodes.size()) - 1;
     }
     for (Id v : from_.outputs) to_.outputs.push_back(value_[v]);

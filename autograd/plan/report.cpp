@@ -5,7 +5,7 @@
 #include <fstream>
 #include <map>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/run.h"
 
 namespace whence {
 
@@ -74,9 +74,8 @@ void groups(const Program& p, std::string& text) {
   std::stable_sort(fused.begin(), fused.end(), [](auto a, auto b) { return a->n_members > b->n_members; });
   text += "fused groups:\n";
   for (size_t i = 0; i < std::min<size_t>(fused.size(), 10); ++i) {
-    const TileProgram& t = p.tiles[fused[i]->tile];
-    text += fmt::format("  {:>3} nodes, {} elements, tile {}: {}\n", fused[i]->n_members, t.numel, t.tile,
-                        group_text(p, *fused[i]));
+    const FusedGroup& g = p.groups[fused[i]->group];
+    text += fmt::format("  {:>3} nodes, {} elements: {}\n", fused[i]->n_members, g.numel, group_text(p, *fused[i]));
   }
 }
 
@@ -123,9 +122,11 @@ std::string Plan::report() const {
                   s.steps, s.fused_nodes, s.fused_groups, s.views, s.merged, s.dead, s.in_place, s.recomputed);
   text += fmt::format("memory: arena {}, without reuse {}, results {}\n", bytes_text(s.arena_bytes),
                       bytes_text(s.unplanned_bytes), bytes_text(s.output_bytes));
-  if (p.fork.exists())
-    text += fmt::format("steps {} to {} and {} to {} run on two threads\n", p.fork.begin, p.fork.middle - 1,
-                        p.fork.middle, p.fork.end - 1);
+  if (p.lanes > 1) {
+    std::vector<size_t> steps(size_t(p.lanes), 0);
+    for (const Step& step : p.steps) ++steps[step.lane];
+    text += fmt::format("{} lanes of {} steps, {} crossings\n", p.lanes, fmt::join(steps, ", "), p.waits.size());
+  }
   if (p.base)
     text += fmt::format("promises: {}, nodes recomputed {}, total depth {}, density {:.3f}\n", s.promises,
                         s.promise_nodes, s.promise_depth, s.promise_density);

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <queue>
 
-#include "autograd/plan/planner.h"
+#include "autograd/plan/passes.h"
 
 namespace whence::planner {
 
@@ -18,8 +18,8 @@ struct Lists {
 
 class Scheduler {
  public:
-  Scheduler(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites)
-      : low_(low), ir_(low.ir) {
+  Scheduler(const Lowered& low, const Program& p, const std::vector<Id>& group, std::span<const Overwrite> overwrites)
+      : p_(p), low_(low), ir_(low.ir) {
     make_units(group);
     make_edges();
     possible_ = make_waits(overwrites);
@@ -32,7 +32,18 @@ class Scheduler {
     const std::vector<Id>& best = peak(saving) < peak(recorded) ? saving : recorded;
     Schedule s;
     s.members = std::move(members_);
-    for (Id u : best) s.units.push_back(units_[u]);
+    std::vector<Id> position(units_.size());
+    for (Id at = 0; at < best.size(); ++at) position[best[at]] = at;
+    std::vector<std::vector<Id>> first(units_.size());  // what comes before without handing over data
+    for (Id u = 0; u < units_.size(); ++u)
+      for (Id next : then_[u]) first[next].push_back(u);
+    s.before_begin.push_back(0);
+    for (Id u : best) {
+      s.units.push_back(units_[u]);
+      for (Id root : reads_[u]) s.before.push_back(position[unit_of_[ir_.producer[root]]]);
+      for (Id other : first[u]) s.before.push_back(position[other]);
+      s.before_begin.push_back(Id(s.before.size()));
+    }
     return s;
   }
 
@@ -96,11 +107,12 @@ class Scheduler {
     std::vector<std::pair<Id, Id>> waits;  // first, then
     for (const Overwrite& o : overwrites) {
       Id writer = unit_of_[ir_.producer[o.root]];
-      if (!may_overwrite(low_, o, {members_.data() + units_[writer].begin, units_[writer].end - units_[writer].begin}))
+      if (!may_overwrite(low_, p_, o,
+                         {members_.data() + units_[writer].begin, units_[writer].end - units_[writer].begin}))
         return false;
       for (Id i = 0; i < ir_.nodes.size(); ++i)
-        for (Id v : ir_.in(ir_.nodes[i]))
-          if (low_.place[v].root == o.leaf && unit_of_[i] != writer) waits.emplace_back(unit_of_[i], writer);
+        if (unit_of_[i] != kNone && unit_of_[i] != writer && waits_for(low_, o, ir_.nodes[i]))
+          waits.emplace_back(unit_of_[i], writer);
     }
     for (Id i = 0; i < ir_.nodes.size(); ++i)
       if (Id a = ir_.nodes[i].after; a != kNone && unit_of_[i] != unit_of_[a] && unit_of_[a] != kNone)
@@ -191,6 +203,7 @@ class Scheduler {
     return top;
   }
 
+  const Program& p_;
   const Lowered& low_;
   const Ir& ir_;
   std::vector<Unit> units_;
@@ -203,8 +216,9 @@ class Scheduler {
 
 }  // namespace
 
-Schedule schedule(const Lowered& low, const std::vector<Id>& group, std::span<const Overwrite> overwrites) {
-  return Scheduler(low, group, overwrites).run();
+Schedule schedule(const Lowered& low, const Program& p, const std::vector<Id>& group,
+                  std::span<const Overwrite> overwrites) {
+  return Scheduler(low, p, group, overwrites).run();
 }
 
 }  // namespace whence::planner

@@ -280,7 +280,7 @@ void emit(const TensorMap& tensors, const Metadata& metadata, const std::functio
   write(&length, 8);
   write(text.data(), text.size());
   for (auto* item : order) {
-    Tensor t = item->second.contiguous_tensor();
+    Tensor t = item->second.to(Device{}).contiguous_tensor();
     write(t.raw(), t.nbytes());
   }
 }

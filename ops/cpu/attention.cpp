@@ -1,7 +1,6 @@
 #include "ops/cpu/attention.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "ops/cpu/micro.h"
 #include "tensor/parallel.h"
@@ -78,19 +77,11 @@ template <class T> struct Lanes {  // 0, 1, 2, ...
   }
 };
 
-template <class T> struct Inputs {
-  const AttentionDims& dims;
-  const T *q, *k, *v;
-  HeadStrides qs, ks, vs;
-  const uint8_t* key_mask;
-  AttentionBias<T> bias;
-};
-
 // ---- forward ------------------------------------------------------------------------------------------------------
 
 /// Tiles [t0, t1) of NR queries, counted over the heads of one key head; keys and values packed at kp and vp.
-template <class T> void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64_t t1, const T* kp,
-                                      const T* vp, T* out, HeadStrides os, T* lse) {
+template <class T> void forward_tiles(const AttentionInputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64_t t1,
+                                      const T* kp, const T* vp, Heads<T> out, T* lse) {
   using V = Vec<T>;
   constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
   const AttentionDims& d = in.dims;
@@ -106,7 +97,7 @@ template <class T> void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk
   const V scale(static_cast<T>(d.scale)), low(-inf<T>());
   for (int64_t tile = t0; tile < t1; ++tile) {
     const int64_t h = hk * group + tile / tiles, i0 = tile % tiles * NR, nq = std::min(NR, d.T - i0);
-    pack_transposed(in.q + b * in.qs.b + h * in.qs.h + i0 * in.qs.t, in.qs.t, nq, d.D, qt, NR);
+    pack_transposed(in.q.at(b, h, i0), in.q.strides.t, nq, d.D, qt, NR);
     for (int64_t i = 0; i < d.D; ++i)
       for (int64_t w = 0; w < NR; w += W) (V::load(qt + i * NR + w) * scale).store(qt + i * NR + w);
     const int64_t visible = d.causal ? std::min(d.S, i0 + nq + shift) : d.S;
@@ -172,11 +163,11 @@ template <class T> void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk
       select(sum[w] == V(T(0)), V(T(0)), V(T(1)) / sum[w]).store(factor + w * W);
       (top[w] + log(sum[w])).store(logsum + w * W);
     }
-    T* o = out + b * os.b + h * os.h + i0 * os.t;
+    T* o = out.at(b, h, i0);
     if (started) {
-      store_transposed(acc, d.Dv, nq, factor, o, os.t);
+      store_transposed(acc, d.Dv, nq, factor, o, out.strides.t);
     } else {
-      for (int64_t i = 0; i < nq; ++i) std::fill(o + i * os.t, o + i * os.t + d.Dv, T(0));
+      for (int64_t i = 0; i < nq; ++i) std::fill(o + i * out.strides.t, o + i * out.strides.t + d.Dv, T(0));
     }
     std::copy(logsum, logsum + nq, lse + (b * d.H + h) * d.T + i0);
   }
@@ -184,13 +175,13 @@ template <class T> void forward_tiles(const Inputs<T>& in, int64_t b, int64_t hk
 
 /// Very few queries (decoding): one at a time over rows of k and v as they lie.
 template <class T>
-void forward_single(const Inputs<T>& in, int64_t b, int64_t h, int64_t i, T* out, HeadStrides os, T* lse) {
+void forward_single(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, Heads<T> out, T* lse) {
   using V = Vec<T>;
   const AttentionDims& d = in.dims;
   const int64_t hk = h / (d.H / d.Hkv), n = d.causal ? std::clamp<int64_t>(i + d.S - d.T + 1, 0, d.S) : d.S;
-  const T* q = in.q + b * in.qs.b + h * in.qs.h + i * in.qs.t;
-  const T* k = in.k + b * in.ks.b + hk * in.ks.h;
-  const T* v = in.v + b * in.vs.b + hk * in.vs.h;
+  const T* q = in.q.at(b, h, i);
+  const T* k = in.k.at(b, hk);
+  const T* v = in.v.at(b, hk);
   T* score = scratch<T>(3, n + slack<T>());
   for (int64_t j = 0; j < n; ++j) {
     if (in.key_mask && !in.key_mask[b * d.S + j]) {
@@ -198,11 +189,12 @@ void forward_single(const Inputs<T>& in, int64_t b, int64_t h, int64_t i, T* out
       continue;
     }
     V s(T(0));
-    each<T>(d.D, [&](int64_t c, int64_t m) { s = fma(load_upto(q + c, m), load_upto(k + j * in.ks.t + c, m), s); });
+    each<T>(d.D,
+            [&](int64_t c, int64_t m) { s = fma(load_upto(q + c, m), load_upto(k + j * in.k.strides.t + c, m), s); });
     score[j] = fold_add(s) * static_cast<T>(d.scale);
     if (in.bias.data) score[j] += in.bias.data[b * in.bias.b + h * in.bias.h + i * in.bias.t + j * in.bias.s];
   }
-  T* o = out + b * os.b + h * os.h + i * os.t;
+  T* o = out.at(b, h, i);
   T top = n > 0 ? reduce_row<Max>(score, n) : -inf<T>();
   T& l = lse[(b * d.H + h) * d.T + i];
   if (top == -inf<T>()) {
@@ -217,31 +209,29 @@ void forward_single(const Inputs<T>& in, int64_t b, int64_t h, int64_t i, T* out
     V a(T(0)), e(T(0));
     int64_t j = 0;
     for (; j + 2 <= n; j += 2) {
-      a = fma(V(score[j]), load_upto(v + j * in.vs.t + c, m), a);
-      e = fma(V(score[j + 1]), load_upto(v + (j + 1) * in.vs.t + c, m), e);
+      a = fma(V(score[j]), load_upto(v + j * in.v.strides.t + c, m), a);
+      e = fma(V(score[j + 1]), load_upto(v + (j + 1) * in.v.strides.t + c, m), e);
     }
-    if (j < n) a = fma(V(score[j]), load_upto(v + j * in.vs.t + c, m), a);
+    if (j < n) a = fma(V(score[j]), load_upto(v + j * in.v.strides.t + c, m), a);
     store_upto((a + e) * factor, o + c, m);
   });
 }
 
 // ---- backward -----------------------------------------------------------------------------------------------------
 
-template <class T> struct Gradients {
-  const T *out, *lse, *dout;
-  HeadStrides os, dos;
-  T *dq, *dk, *dv;
-  HeadStrides dqs, dks, dvs;
-  T* dbias;
+template <class T> struct Backward {
+  Heads<const T> out, dout;
+  const T* lse;
+  AttentionGradients<T> to;
   int64_t bias_size;  // elements of the bias
 };
 
-template <class T> void backward_head(const Inputs<T>& in, const Gradients<T>& g, int64_t b, int64_t hk) {
+template <class T> void backward_head(const AttentionInputs<T>& in, const Backward<T>& g, int64_t b, int64_t hk) {
   using V = Vec<T>;
   constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
   const AttentionDims& d = in.dims;
   const int64_t group = d.H / d.Hkv, shift = d.S - d.T, key_tiles = (d.S + NR - 1) / NR;
-  const bool scores_matter = g.dq || g.dk || g.dbias;
+  const bool scores_matter = g.to.q.data || g.to.k.data || g.to.bias;
   const Strips queries = Strips::of<T>(d.T), depth = Strips::of<T>(d.D), depth_v = Strips::of<T>(d.Dv);
   const int64_t block = std::max<int64_t>(1, 160 / queries.height);  // strips of queries at a time
   const int64_t block_rows = block * queries.height, dslivers = (d.D + NR - 1) / NR;
@@ -260,42 +250,43 @@ template <class T> void backward_head(const Inputs<T>& in, const Gradients<T>& g
   T* sums = scratch<T>(7, d.targets * key_tiles * tile_sums + slack<T>());
   std::fill(sums, sums + d.targets * key_tiles * tile_sums, T(0));
   const V scale(static_cast<T>(d.scale)), zero(T(0));
-  const T* k = in.k + b * in.ks.b + hk * in.ks.h;
-  const T* v = in.v + b * in.vs.b + hk * in.vs.h;
+  const T* k = in.k.at(b, hk);
+  const T* v = in.v.at(b, hk);
 
   for (int64_t h = hk * group; h < (hk + 1) * group; ++h) {
-    const T* q = in.q + b * in.qs.b + h * in.qs.h;
-    const T* out = g.out + b * g.os.b + h * g.os.h;
-    pack_rows(queries, q, in.qs.t, d.D, q_rows);
-    if (g.dk) pack_columns(depth, q, in.qs.t, d.T, q_cols);
+    const T* q = in.q.at(b, h);
+    const T* out = g.out.at(b, h);
+    pack_rows(queries, q, in.q.strides.t, d.D, q_rows);
+    if (g.to.k.data) pack_columns(depth, q, in.q.strides.t, d.T, q_cols);
     for (int64_t i = 0; i < d.T; ++i) {
       const T l = g.lse[(b * d.H + h) * d.T + i];
       shift_by[i] = l == -inf<T>() ? inf<T>() : l;  // a query that sees nothing: exp(s - inf) = 0
     }
     for (int64_t t = 0; t < d.targets; ++t) {
-      const T* dout = g.dout + t * g.dos.l + b * g.dos.b + h * g.dos.h;
-      T* dq = g.dq ? g.dq + t * g.dqs.l + b * g.dqs.b + h * g.dqs.h : nullptr;
+      const T* dout = g.dout.at(b, h, 0, t);
+      T* dq = g.to.q.data ? g.to.q.at(b, h, 0, t) : nullptr;
       T *do_rows = targets + t * own, *do_cols = do_rows + rows_v, *delta = do_cols + cols_v;
-      if (scores_matter) pack_rows(queries, dout, g.dos.t, d.Dv, do_rows);
-      if (g.dv) pack_columns(depth_v, dout, g.dos.t, d.T, do_cols);
+      if (scores_matter) pack_rows(queries, dout, g.dout.strides.t, d.Dv, do_rows);
+      if (g.to.v.data) pack_columns(depth_v, dout, g.dout.strides.t, d.T, do_cols);
       for (int64_t i = 0; i < d.T; ++i) {
         V s(T(0));
         each<T>(d.Dv, [&](int64_t c, int64_t m) {
-          s = fma(load_upto(dout + i * g.dos.t + c, m), load_upto(out + i * g.os.t + c, m), s);
+          s = fma(load_upto(dout + i * g.dout.strides.t + c, m), load_upto(out + i * g.out.strides.t + c, m), s);
         });
         delta[i] = fold_add(s);
-        if (dq) std::fill(dq + i * g.dqs.t, dq + i * g.dqs.t + d.D, T(0));
+        if (dq) std::fill(dq + i * g.to.q.strides.t, dq + i * g.to.q.strides.t + d.D, T(0));
       }
     }
     for (int64_t tile = 0; tile < key_tiles; ++tile) {
       const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
-      pack_transposed(k + j0 * in.ks.t, in.ks.t, n, d.D, kt, NR);
+      pack_transposed(k + j0 * in.k.strides.t, in.k.strides.t, n, d.D, kt, NR);
       for (int64_t i = 0; i < d.D; ++i)
         for (int64_t w = 0; w < NR; w += W) (V::load(kt + i * NR + w) * scale).store(kt + i * NR + w);
-      if (scores_matter) pack_transposed(v + j0 * in.vs.t, in.vs.t, n, d.Dv, vt, NR);
-      if (g.dq)
+      if (scores_matter) pack_transposed(v + j0 * in.v.strides.t, in.v.strides.t, n, d.Dv, vt, NR);
+      if (g.to.q.data)
         for (int64_t s = 0; s < dslivers; ++s)
-          pack_straight(k + j0 * in.ks.t + s * NR, in.ks.t, std::min(NR, d.D - s * NR), n, kr + s * NR * NR, NR);
+          pack_straight(k + j0 * in.k.strides.t + s * NR, in.k.strides.t, std::min(NR, d.D - s * NR), n,
+                        kr + s * NR * NR, NR);
       V keep[NV];  // 1 for keys that may be seen
       {
         alignas(64) T t[NR];
@@ -330,24 +321,24 @@ template <class T> void backward_head(const Inputs<T>& in, const Gradients<T>& g
               if (scores_matter) select(e == zero, zero, e * (V::load(pd) - del)).store(pd);
             }
           }
-          if (g.dbias) {
-            T* e = g.dbias + t * g.bias_size + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
+          if (g.to.bias) {
+            T* e = g.to.bias + t * g.bias_size + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
             for (int64_t i = i0; i < i1; ++i)
               for (int64_t j = 0; j < n; ++j) e[i * in.bias.t + j * in.bias.s] += ds[(i - i0) * NR + j];
           }
-          if (g.dv) multiply(depth_v, 0, depth_v.count, do_cols, d.T, i0, i1, p, NR, dvt, NR, n, true);
-          if (!g.dq && !g.dk) continue;
+          if (g.to.v.data) multiply(depth_v, 0, depth_v.count, do_cols, d.T, i0, i1, p, NR, dvt, NR, n, true);
+          if (!g.to.q.data && !g.to.k.data) continue;
           for (int64_t e = 0; e < (i1 - i0) * NR; e += W) (V::load(ds + e) * scale).store(ds + e);
-          if (g.dk) multiply(depth, 0, depth.count, q_cols, d.T, i0, i1, ds, NR, dkt, NR, n, true);
-          if (!g.dq) continue;
-          T* dq = g.dq + t * g.dqs.l + b * g.dqs.b + h * g.dqs.h;
+          if (g.to.k.data) multiply(depth, 0, depth.count, q_cols, d.T, i0, i1, ds, NR, dkt, NR, n, true);
+          if (!g.to.q.data) continue;
+          T* dq = g.to.q.at(b, h, 0, t);
           for (int64_t s = s0; s < s1; ++s) {
             const int64_t i = s * queries.height, rows = queries.tall(s);
             pack_transposed(ds + (i - i0) * NR, NR, rows, n, strip, Tile<T>::AS);
             for (int64_t c = 0; c < dslivers; ++c) {
               const int64_t wide = std::min(NR, d.D - c * NR);
-              kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.dqs.t + c * NR, g.dqs.t, wide, T(1),
-                                        T(1), nullptr);
+              kernel_for<T>(rows, wide)(n, strip, kr + c * NR * NR, NR, dq + i * g.to.q.strides.t + c * NR,
+                                        g.to.q.strides.t, wide, T(1), T(1), nullptr);
             }
           }
         }
@@ -358,27 +349,21 @@ template <class T> void backward_head(const Inputs<T>& in, const Gradients<T>& g
     for (int64_t tile = 0; tile < key_tiles; ++tile) {
       const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
       const T *dkt = sums + (t * key_tiles + tile) * tile_sums, *dvt = dkt + d.D * NR;
-      if (g.dk)
-        store_transposed<T>(dkt, d.D, n, nullptr, g.dk + t * g.dks.l + b * g.dks.b + hk * g.dks.h + j0 * g.dks.t,
-                            g.dks.t);
-      if (g.dv)
-        store_transposed<T>(dvt, d.Dv, n, nullptr, g.dv + t * g.dvs.l + b * g.dvs.b + hk * g.dvs.h + j0 * g.dvs.t,
-                            g.dvs.t);
+      if (g.to.k.data) store_transposed<T>(dkt, d.D, n, nullptr, g.to.k.at(b, hk, j0, t), g.to.k.strides.t);
+      if (g.to.v.data) store_transposed<T>(dvt, d.Dv, n, nullptr, g.to.v.at(b, hk, j0, t), g.to.v.strides.t);
     }
 }
 
 }  // namespace
 
-template <class T> void attention(const AttentionDims& d, const T* q, HeadStrides qs, const T* k, HeadStrides ks,
-                                  const T* v, HeadStrides vs, const uint8_t* key_mask, AttentionBias<T> bias, T* out,
-                                  HeadStrides os, T* lse) {
+template <class T> void attention(const AttentionInputs<T>& in, Heads<T> out, T* lse) {
   constexpr int64_t NR = Tile<T>::NR;
-  const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
+  const AttentionDims& d = in.dims;
   const double flops = 2.0 * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
   const bool serial = flops < 1e6;
   if (d.T <= 3 || d.S <= 0) {
     auto rows = [&](int64_t r0, int64_t r1) {
-      for (int64_t r = r0; r < r1; ++r) forward_single(in, r / (d.H * d.T), r / d.T % d.H, r % d.T, out, os, lse);
+      for (int64_t r = r0; r < r1; ++r) forward_single(in, r / (d.H * d.T), r / d.T % d.H, r % d.T, out, lse);
     };
     const int64_t n = d.B * d.H * d.T;
     parallel_for(n, serial ? n : 1, rows);
@@ -394,9 +379,9 @@ template <class T> void attention(const AttentionDims& d, const T* q, HeadStride
     const Strips keys = Strips::of<T>(d.S), depth = Strips::of<T>(d.Dv);
     T* kp = scratch<T>(5, keys.packed<T>(d.D));
     T* vp = scratch<T>(6, depth.packed<T>(d.S));
-    pack_rows(keys, k + b * ks.b + hk * ks.h, ks.t, d.D, kp);
-    pack_columns(depth, v + b * vs.b + hk * vs.h, vs.t, d.S, vp);
-    forward_tiles(in, b, hk, tiles * part / parts, tiles * (part + 1) / parts, kp, vp, out, os, lse);
+    pack_rows(keys, in.k.at(b, hk), in.k.strides.t, d.D, kp);
+    pack_columns(depth, in.v.at(b, hk), in.v.strides.t, d.S, vp);
+    forward_tiles(in, b, hk, tiles * part / parts, tiles * (part + 1) / parts, kp, vp, out, lse);
   };
   if (serial) {
     for (int64_t t = 0; t < heads; ++t) task(t);
@@ -405,22 +390,20 @@ template <class T> void attention(const AttentionDims& d, const T* q, HeadStride
   }
 }
 
-template <class T> void attention_backward(const AttentionDims& d, const T* q, HeadStrides qs, const T* k,
-                                           HeadStrides ks, const T* v, HeadStrides vs, const uint8_t* key_mask,
-                                           AttentionBias<T> bias, const T* out, HeadStrides os, const T* lse,
-                                           const T* dout, HeadStrides dos, T* dq, HeadStrides dqs, T* dk,
-                                           HeadStrides dks, T* dv, HeadStrides dvs, T* dbias) {
-  const Inputs<T> in{d, q, k, v, qs, ks, vs, key_mask, bias};
+template <class T> void attention_backward(const AttentionInputs<T>& in, Heads<const T> out, const T* lse,
+                                           Heads<const T> dout, const AttentionGradients<T>& to) {
+  const AttentionDims& d = in.dims;
+  const AttentionBias<T>& bias = in.bias;
   const int64_t nb = bias.b ? d.B : 1, nh = bias.h ? d.H : 1, nt = bias.t ? d.T : 1, ns = bias.s ? d.S : 1;
-  const Gradients<T> g{out, lse, dout, os, dos, dq, dk, dv, dqs, dks, dvs, dbias, nb * nh * nt * ns};
-  const bool shared_bias = dbias && (nb < d.B || nh < d.H) && d.B * d.H > 1;  // tasks would add to the same elements
-  if (dbias)
+  const Backward<T> g{out, dout, lse, to, nb * nh * nt * ns};
+  const bool shared_bias = to.bias && (nb < d.B || nh < d.H) && d.B * d.H > 1;  // tasks would add to the same elements
+  if (to.bias)
     for (int64_t l = 0; l < d.targets; ++l)
       for (int64_t b = 0; b < nb; ++b)
         for (int64_t h = 0; h < nh; ++h)
           for (int64_t t = 0; t < nt; ++t)
             for (int64_t s = 0; s < ns; ++s)
-              dbias[l * g.bias_size + b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
+              to.bias[l * g.bias_size + b * bias.b + h * bias.h + t * bias.t + s * bias.s] = T(0);
   const double flops =
       5.0 * double(d.targets) * double(d.B) * double(d.H) * double(d.T) * double(d.S) * double(d.D + d.Dv);
   const int64_t tasks = d.B * d.Hkv;
@@ -431,12 +414,10 @@ template <class T> void attention_backward(const AttentionDims& d, const T* q, H
   }
 }
 
-#define WHENCE_INSTANTIATE(T)                                                                                         \
-  template void attention<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*,            \
-                             HeadStrides, const uint8_t*, AttentionBias<T>, T*, HeadStrides, T*);                     \
-  template void attention_backward<T>(const AttentionDims&, const T*, HeadStrides, const T*, HeadStrides, const T*,   \
-                                      HeadStrides, const uint8_t*, AttentionBias<T>, const T*, HeadStrides, const T*, \
-                                      const T*, HeadStrides, T*, HeadStrides, T*, HeadStrides, T*, HeadStrides, T*);
+#define WHENCE_INSTANTIATE(T)                                                                              \
+  template void attention<T>(const AttentionInputs<T>&, Heads<T>, T*);                                     \
+  template void attention_backward<T>(const AttentionInputs<T>&, Heads<const T>, const T*, Heads<const T>, \
+                                      const AttentionGradients<T>&);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)
 #undef WHENCE_INSTANTIATE

@@ -24,20 +24,35 @@ template <class T> struct AttentionBias {
   int64_t b = 0, h = 0, t = 0, s = 0;
 };
 
-/// out [B,H,T,Dv] and lse [B,H,T] contiguous (log of the sum of exponentials; -inf and a zero row of out where a query
-/// sees nothing). key_mask [B,S] or null: 1 = may be seen.
-template <class T> void attention(const AttentionDims& dims, const T* q, HeadStrides qs, const T* k, HeadStrides ks,
-                                  const T* v, HeadStrides vs, const uint8_t* key_mask, AttentionBias<T> bias, T* out,
-                                  HeadStrides os, T* lse);
+/// [B, H, T, D] of any strides but along D, perhaps with a target axis in front. Null: not wanted.
+template <class T> struct Heads {
+  T* data = nullptr;
+  HeadStrides strides{};
+  T* at(int64_t b, int64_t h, int64_t t = 0, int64_t target = 0) const {
+    return data + target * strides.l + b * strides.b + h * strides.h + t * strides.t;
+  }
+};
 
-/// Gradients of the above for dout; any of dq, dk, dv may be null (not wanted) and is overwritten otherwise. dbias is
-/// null or has the bias's strides and is overwritten too (targets one behind the other): gradients of repeated elements
-/// are summed. Several targets share scores and exponentials; each gets the numbers of a call of its own.
-/// Deterministic: each (batch, key head) is one task, and sums run in a fixed order.
-template <class T> void attention_backward(const AttentionDims& dims, const T* q, HeadStrides qs, const T* k,
-                                           HeadStrides ks, const T* v, HeadStrides vs, const uint8_t* key_mask,
-                                           AttentionBias<T> bias, const T* out, HeadStrides os, const T* lse,
-                                           const T* dout, HeadStrides dos, T* dq, HeadStrides dqs, T* dk,
-                                           HeadStrides dks, T* dv, HeadStrides dvs, T* dbias = nullptr);
+template <class T> struct AttentionInputs {
+  AttentionDims dims;
+  Heads<const T> q, k, v;
+  const uint8_t* key_mask = nullptr;  // [B, S], 1 = may be seen; null: all are
+  AttentionBias<T> bias{};
+};
+
+template <class T> struct AttentionGradients {
+  Heads<T> q, k, v;
+  T* bias = nullptr;  // has the bias's strides, targets one behind the other; gradients of repeated elements are summed
+};
+
+/// out [B,H,T,Dv] and lse [B,H,T] contiguous (log of the sum of exponentials; -inf and a zero row of out where a query
+/// sees nothing).
+template <class T> void attention(const AttentionInputs<T>& in, Heads<T> out, T* lse);
+
+/// Gradients of the above for dout; what is wanted of them is overwritten. Several targets share scores and
+/// exponentials; each gets the numbers of a call of its own. Deterministic: each (batch, key head) is one task, and
+/// sums run in a fixed order.
+template <class T> void attention_backward(const AttentionInputs<T>& in, Heads<const T> out, const T* lse,
+                                           Heads<const T> dout, const AttentionGradients<T>& to);
 
 }  // namespace whence::cpu

@@ -1,27 +1,13 @@
-#include "autograd/halves.h"
 #include "ops/cpu/elementwise.h"
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
+#include "tensor/convert.h"
 #include "tensor/parallel.h"
+#include "tensor/run.h"
 
 namespace whence::cpu {
-
-Elem elem_of(DType t) {
-  switch (t) {
-    case DType::f32: return Elem::f32;
-    case DType::f64: return Elem::f64;
-    case DType::bf16: return Elem::bf16;
-    case DType::f16: return Elem::f16;
-    case DType::i32: return Elem::i32;
-    case DType::i64: return Elem::i64;
-    case DType::u8: return Elem::u8;
-    case DType::boolean: return Elem::b8;
-  }
-  return Elem::f32;
-}
 
 namespace {
 
@@ -59,21 +45,17 @@ Space collapse(const View& out, std::span<const View> in) {
   return s;
 }
 
-template <class T> void gather_run(const void* src, int64_t stride, void* dst, int64_t n) {
-  const T* p = static_cast<const T*>(src);
-  T* q = static_cast<T*>(dst);
-  for (int64_t i = 0; i < n; ++i) q[i] = p[i * stride];
-}
-void gather_run(size_t size, const void* src, int64_t stride, void* dst, int64_t n) {
-  if (size == 8) gather_run<uint64_t>(src, stride, dst, n);
-  else if (size == 4) gather_run<uint32_t>(src, stride, dst, n);
-  else if (size == 2) gather_run<uint16_t>(src, stride, dst, n);
-  else gather_run<uint8_t>(src, stride, dst, n);
+void gather_run(size_t size, const void* x, int64_t step, void* y, int64_t n) {
+  with_bits(size, [&](auto u) {
+    using U = decltype(u);
+    copy_run(static_cast<const U*>(x), step, static_cast<U*>(y), n);
+  });
 }
 
 }  // namespace
 
-void elementwise(const OpDef& op, const KernelCall& call) {
+void elementwise(const KernelCall& call) {
+  const OpDef& op = call.op;
   const View& out = call.out[0];
   size_t arity = call.in.size();
   std::array<double, 4> params{};
@@ -82,12 +64,10 @@ void elementwise(const OpDef& op, const KernelCall& call) {
   UnaryLoop unary = nullptr;
   BinaryLoop binary = nullptr;
   WhereLoop where = nullptr;
-  if (op.loop == "cast") unary = find_cast(elem_of(call.in[0].dtype), elem_of(out.dtype));
-  else if (arity == 1) unary = find_unary(op.loop, elem_of(call.in[0].dtype));
-  else if (arity == 2) binary = find_binary(op.loop, elem_of(call.in[0].dtype));
+  if (op.loop == "cast") unary = convert_run(call.in[0].dtype, out.dtype);
+  else if (arity == 1) unary = find_unary(op.loop, call.in[0].dtype);
+  else if (arity == 2) binary = find_binary(op.loop, call.in[0].dtype);
   else where = find_where(int(size_of(out.dtype)));
-  if (!unary && !binary && !where && (call.in[0].dtype == bf16 || call.in[0].dtype == f16))
-    return widened(call, [&op](const KernelCall& c) { elementwise(op, c); });
   if (!unary && !binary && !where)
     throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
   if (out.numel() == 0) return;

@@ -5,9 +5,7 @@
 
 namespace whence::cpu {
 
-Elem elem_of(DType t);
 /// The kernel of every elementwise op: picks the loop named by the op for the operand's dtype.
-/// \throws MissingKernel when there is no loop for that dtype.
-void elementwise(const OpDef& op, const KernelCall& call);
+void elementwise(const KernelCall& call);
 
 }  // namespace whence::cpu

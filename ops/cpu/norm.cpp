@@ -1,10 +1,10 @@
 #include "ops/cpu/norm.h"
 
 #include <cmath>
-#include <vector>
 
-#include "tensor/parallel.h"
+#include "ops/cpu/micro.h"
 #include "ops/cpu/row.h"
+#include "tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {
@@ -60,10 +60,11 @@ template <bool MEAN, class T> void backward(const T* x, const T* mean, const T* 
   // Bands of rows sum their own dw and db; the bands are then added in order. 64 bands at most.
   const int64_t band = std::max<int64_t>(16, (rows + 63) / 64), bands = (rows + band - 1) / band;
   const int64_t width = (dw ? n : 0) + (db ? n : 0);
-  std::vector<T> part(static_cast<size_t>(bands * width));
+  T* part = scratch<T>(8, bands * width);
+  std::fill(part, part + bands * width, T(0));
   auto do_band = [&](int64_t r0, int64_t r1) {
-    T* pw = dw ? part.data() + r0 / band * width : nullptr;
-    T* pb = db ? part.data() + r0 / band * width + (dw ? n : 0) : nullptr;
+    T* pw = dw ? part + r0 / band * width : nullptr;
+    T* pb = db ? part + r0 / band * width + (dw ? n : 0) : nullptr;
     for (int64_t r = r0; r < r1; ++r) {
       const T *p = x + r * n, *g = dy + r * n;
       const V m(MEAN ? mean[r] : T(0)), s(rstd[r]);
@@ -104,7 +105,7 @@ template <bool MEAN, class T> void backward(const T* x, const T* mean, const T* 
   for (int64_t which = 0; which < 2; ++which) {
     T* out = which ? db : dw;
     if (!out) continue;
-    const T* first = part.data() + (which && dw ? n : 0);
+    const T* first = part + (which && dw ? n : 0);
     for (int64_t i = 0; i < n; ++i) out[i] = first[i];
     for (int64_t k = 1; k < bands; ++k)
       for (int64_t i = 0; i < n; ++i) out[i] += first[k * width + i];

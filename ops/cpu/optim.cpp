@@ -116,11 +116,6 @@ template <class T> void lion_step(T* p, const T* g, T* m, int64_t n, const Intak
   });
 }
 
-template <class T> void scale_array(T* y, double a, int64_t n) {
-  const Vec<T> s(static_cast<T>(a));
-  pass<T>(n, [&](int64_t i, int64_t k) { store_upto(load_upto(y + i, k) * s, y + i, k); });
-}
-
 template <class T> void blend_array(T* y, double a, const T* x, double b, int64_t n) {
   const Vec<T> s(static_cast<T>(a)), t(static_cast<T>(b));
   pass<T>(n, [&](int64_t i, int64_t k) { blend(y + i, k, s, load_upto(x + i, k) * t); });
@@ -133,7 +128,6 @@ template <class T> void blend_array(T* y, double a, const T* x, double b, int64_
   template void adadelta_step<T>(T*, const T*, T*, T*, int64_t, const Intake&, const AdadeltaStep&); \
   template void sgd_step<T>(T*, const T*, T*, int64_t, const Intake&, const SgdStep&);               \
   template void lion_step<T>(T*, const T*, T*, int64_t, const Intake&, const LionStep&);             \
-  template void scale_array<T>(T*, double, int64_t);                                                 \
   template void blend_array<T>(T*, double, const T*, double, int64_t);
 WHENCE_INSTANTIATE(float)
 WHENCE_INSTANTIATE(double)

@@ -56,8 +56,7 @@ struct LionStep {
 };
 template <class T> void lion_step(T* p, const T* g, T* m, int64_t n, const Intake& in, const LionStep& l);
 
-/// y *= a;  y = a y + b x (moving averages).
-template <class T> void scale_array(T* y, double a, int64_t n);
+/// y = a y + b x (moving averages).
 template <class T> void blend_array(T* y, double a, const T* x, double b, int64_t n);
 
 }  // namespace whence::cpu

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
 
+#include "ops/cpu/micro.h"
 #include "tensor/parallel.h"
 #include "ops/cpu/row.h"
 
@@ -17,11 +17,10 @@ constexpr int64_t kChunk = 65536;  // elements of one chunk when a single long r
 template <class R, class T, class RowFn> T reduce_long(int64_t n, RowFn row) {
   int64_t chunks = (n + kChunk - 1) / kChunk;
   if (chunks <= 1) return row(0, n);
-  std::vector<T> part(static_cast<size_t>(chunks));
-  parallel_chunks(n, kChunk, [&](int64_t b, int64_t e) { part[static_cast<size_t>(b / kChunk)] = row(b, e); });
+  T* part = scratch<T>(8, chunks);
+  parallel_chunks(n, kChunk, [&](int64_t b, int64_t e) { part[b / kChunk] = row(b, e); });
   for (int64_t w = 1; w < chunks; w *= 2)
-    for (int64_t i = 0; i + w < chunks; i += 2 * w)
-      part[static_cast<size_t>(i)] = R::combine(part[static_cast<size_t>(i)], part[static_cast<size_t>(i + w)]);
+    for (int64_t i = 0; i + w < chunks; i += 2 * w) part[i] = R::combine(part[i], part[i + w]);
   return part[0];
 }
 
@@ -95,15 +94,15 @@ template <class R, class T> void reduce(const T* x, T* y, int64_t outer, int64_t
     // Few columns, many rows (a bias gradient): fixed bands of rows over threads, then the bands in order.
     int64_t band = std::max<int64_t>(kRows, kChunk / inner / kRows * kRows);
     int64_t bands = (n + band - 1) / band;
-    std::vector<T> part(static_cast<size_t>(bands * inner));
+    T* part = scratch<T>(8, bands * inner);
     for (int64_t o = 0; o < outer; ++o) {
       const T* xo = x + o * n * inner;
       parallel_chunks(n, band, [&](int64_t b, int64_t e) {
         for (int64_t j = 0; j < inner; j += kTile)
-          reduce_columns<R>(xo + j, inner, b, e, std::min(kTile, inner - j), part.data() + b / band * inner + j);
+          reduce_columns<R>(xo + j, inner, b, e, std::min(kTile, inner - j), part + b / band * inner + j);
       });
       for (int64_t j = 0; j < inner; j += kTile)
-        reduce_columns<R>(part.data() + j, inner, 0, bands, std::min(kTile, inner - j), y + o * inner + j);
+        reduce_columns<R>(part + j, inner, 0, bands, std::min(kTile, inner - j), y + o * inner + j);
     }
     return;
   }
@@ -191,9 +190,6 @@ template <class T> void reduce_sum(const T* x, T* y, int64_t outer, int64_t n, i
   reduce<Sum>(x, y, outer, n, inner);
   if (scale != 1.0)
     for (int64_t i = 0; i < outer * inner; ++i) y[i] = static_cast<T>(y[i] * scale);
-}
-template <class T> void reduce_prod(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
-  reduce<Prod>(x, y, outer, n, inner);
 }
 template <class T> void reduce_max(const T* x, T* y, int64_t outer, int64_t n, int64_t inner) {
   reduce<Max>(x, y, outer, n, inner);
@@ -362,7 +358,6 @@ template <class T> double sum_squares(const T* x, int64_t n) { return dot(x, x, 
 
 #define WHENCE_INSTANTIATE(T)                                                          \
   template void reduce_sum<T>(const T*, T*, int64_t, int64_t, int64_t, double);        \
-  template void reduce_prod<T>(const T*, T*, int64_t, int64_t, int64_t);               \
   template void reduce_max<T>(const T*, T*, int64_t, int64_t, int64_t);                \
   template void reduce_min<T>(const T*, T*, int64_t, int64_t, int64_t);                \
   template void reduce_argmax<T>(const T*, int64_t*, int64_t, int64_t, int64_t);       \

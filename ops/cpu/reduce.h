@@ -11,8 +11,6 @@ namespace whence::cpu {
 
 /// y = scale * sum of x over n. scale = 1/n gives the mean; n = 0 gives zero.
 template <class T> void reduce_sum(const T* x, T* y, int64_t outer, int64_t n, int64_t inner, double scale = 1.0);
-/// Products; n = 0 gives one.
-template <class T> void reduce_prod(const T* x, T* y, int64_t outer, int64_t n, int64_t inner);
 /// Largest or smallest; a NaN anywhere is the answer; n = 0 gives -inf or +inf.
 template <class T> void reduce_max(const T* x, T* y, int64_t outer, int64_t n, int64_t inner);
 template <class T> void reduce_min(const T* x, T* y, int64_t outer, int64_t n, int64_t inner);

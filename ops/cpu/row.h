@@ -21,13 +21,6 @@ struct Sum {
   template <class V> static V combine(V a, V b) { return a + b; }
   template <class T> static T fold(Vec<T> a) { return fold_add(a); }
 };
-struct Prod {
-  template <class T> static constexpr T identity() { return T(1); }
-  template <class V> static V combine(V a, V b) { return a * b; }
-  template <class T> static T fold(Vec<T> a) {
-    return cpu::fold(a, [](T x, T y) { return x * y; });
-  }
-};
 template <class T>
 requires std::is_floating_point_v<T>
 bool isnan(T x) { return x != x; }

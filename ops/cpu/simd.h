@@ -101,9 +101,8 @@ template <class T> Mask<T> isnan(Vec<T> a) { return {xsimd::isnan(a.v)}; }
 template <class T> Vec<T> sqrt(Vec<T> a) { return xsimd::sqrt(a.v); }
 template <class T> Vec<T> abs(Vec<T> a) { return xsimd::abs(a.v); }
 
-// The instructions' own minimum and maximum: what a NaN gives is unspecified. Use where neither operand can be one.
+// The instruction's own maximum: what a NaN gives is unspecified. Use where neither operand can be one.
 template <class T> Vec<T> fast_max(Vec<T> a, Vec<T> b) { return xsimd::max(a.v, b.v); }
-template <class T> Vec<T> fast_min(Vec<T> a, Vec<T> b) { return xsimd::min(a.v, b.v); }
 
 /// a * b + c with one rounding where the machine has it.
 template <class T> Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {

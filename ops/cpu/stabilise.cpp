@@ -1,8 +1,9 @@
 #include "ops/cpu/stabilise.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
 
+#include "ops/cpu/micro.h"
 #include "ops/cpu/row.h"
 
 namespace whence::cpu {
@@ -43,12 +44,12 @@ template <class T>
 void divide_rows(const void* rv, int r_step, const void* zv, int z_step, void* out, int64_t n, const double* params) {
   const T share = T(params[0]);
   const int64_t row = int64_t(params[2]);
-  std::vector<T> same;  // rows of one value
   auto at = [&](const void* p, int step, int64_t i) {
     const T* x = static_cast<const T*>(p);
     if (step) return x + i;
-    same.assign(size_t(row), *x);
-    return static_cast<const T*>(same.data());
+    T* same = scratch<T>(9, row);  // a row of one value
+    std::fill(same, same + row, *x);
+    return static_cast<const T*>(same);
   };
   for (int64_t i = 0; i < n; i += row) {
     T e = T(params[1] * std::max(1.0, root_mean_square(at(zv, z_step, i), row)));
@@ -65,9 +66,9 @@ void divide_rows(const void* rv, int r_step, const void* zv, int z_step, void* o
 
 }  // namespace
 
-BinaryLoop find_row_loop(std::string_view name, Elem elem) {
+BinaryLoop find_row_loop(std::string_view name, DType dtype) {
   if (name != "stabilised_div") return nullptr;
-  return elem == Elem::f32 ? divide_rows<float> : elem == Elem::f64 ? divide_rows<double> : nullptr;
+  return dtype == f32 ? divide_rows<float> : dtype == f64 ? divide_rows<double> : nullptr;
 }
 
 #define WHENCE_INSTANTIATE(T)                                                          \

@@ -21,6 +21,6 @@ template <class T> double root_mean_square(const T* z, int64_t n);
 
 /// Whole rows, each with z + sigma(z) eps max(1, rms of its z), as a loop of fused groups: params are share, eps and
 /// the length of a row, n is a multiple of that length. nullptr for other names and types.
-BinaryLoop find_row_loop(std::string_view name, Elem elem);
+BinaryLoop find_row_loop(std::string_view name, DType dtype);
 
 }  // namespace whence::cpu

@@ -87,7 +87,6 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
 // V::load and friends aside, whence::cpu and whence::scalar overloads meet here only through their argument types.
 #define WHENCE_UNARY_OPS(X)                     \
   X(abs, 0, whence::cpu::abs(x))                \
-  X(add_scalar, 1, x + p[0])                    \
   X(clamp, 2, scalar::clamp(x, p[0], p[1]))     \
   X(cos, 0, whence::cpu::cos(x))                \
   X(erf, 0, whence::cpu::erf(x))                \
@@ -100,14 +99,11 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
   X(log, 0, whence::cpu::log(x))                \
   X(log1p, 0, whence::cpu::log1p(x))            \
   X(log_sigmoid, 0, scalar::log_sigmoid(x))     \
-  X(mul_scalar, 1, x* p[0])                     \
   X(neg, 0, scalar::neg(x))                     \
-  X(rdiv_scalar, 1, p[0] / x)                   \
   X(reciprocal, 0, scalar::reciprocal(x))       \
   X(relu, 0, scalar::relu(x))                   \
   X(round, 0, whence::cpu::rint(x))             \
   X(rsqrt, 0, scalar::rsqrt(x))                 \
-  X(rsub_scalar, 1, p[0] - x)                   \
   X(sigmoid, 0, scalar::sigmoid(x))             \
   X(sign, 0, scalar::sign(x))                   \
   X(silu, 0, scalar::silu(x))                   \
@@ -119,20 +115,13 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
 
 #define WHENCE_BINARY_OPS(X)                           \
   X(add, 0, scalar::add(a, b))                         \
-  X(d_abs, 0, scalar::d_abs(a, b))                     \
   X(d_clamp, 2, scalar::d_clamp(a, b, p[0], p[1]))     \
-  X(d_erf, 0, scalar::d_erf(a, b))                     \
-  X(d_exp, 0, scalar::d_exp(a, b))                     \
   X(d_gelu, 0, scalar::d_gelu(a, b))                   \
   X(d_gelu_tanh, 0, scalar::d_gelu_tanh(a, b))         \
   X(d_leaky_relu, 1, scalar::d_leaky_relu(a, b, p[0])) \
-  X(d_log, 0, scalar::d_log(a, b))                     \
-  X(d_log_sigmoid, 0, scalar::d_log_sigmoid(a, b))     \
   X(d_relu, 0, scalar::d_relu(a, b))                   \
   X(d_sigmoid, 0, scalar::d_sigmoid(a, b))             \
   X(d_silu, 0, scalar::d_silu(a, b))                   \
-  X(d_softplus, 1, scalar::d_softplus(a, b, p[0]))     \
-  X(d_sqrt, 0, scalar::d_sqrt(a, b))                   \
   X(d_tanh, 0, scalar::d_tanh(a, b))                   \
   X(div, 0, scalar::div(a, b))                         \
   X(maximum, 0, scalar::maximum(a, b))                 \
@@ -143,24 +132,6 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
 
 WHENCE_UNARY_OPS(WHENCE_UNARY)
 WHENCE_BINARY_OPS(WHENCE_BINARY)
-
-// x^p for a fixed p: the usual exponents are products and roots, decided once per call.
-struct U_cube {
-  static constexpr int params = 0;
-  template <class V> V operator()(V x, const V*) const { return x * x * x; }
-};
-template <class T> void pow_loop(const void* x, void* y, int64_t n, const double* params) {
-  double p = params[0];
-  if (p == 2.0) return unary_loop<T, U_square>(x, y, n, params);
-  if (p == 1.0) {
-    if (x != y) std::memmove(y, x, static_cast<size_t>(n) * sizeof(T));
-    return;
-  }
-  if (p == 3.0) return unary_loop<T, U_cube>(x, y, n, params);
-  if (p == -1.0) return unary_loop<T, U_reciprocal>(x, y, n, params);
-  T e = static_cast<T>(p);
-  binary_loop<T, B_pow>(x, 1, &e, 0, y, n, params);
-}
 
 // ---- integer, logical and comparison loops: plain C++, which compilers vectorise ----------------------------------
 
@@ -240,29 +211,14 @@ struct And {
 struct Or {
   uint8_t operator()(uint8_t a, uint8_t b) const { return (a | b) != 0; }
 };
-struct Xor {
-  uint8_t operator()(uint8_t a, uint8_t b) const { return (a != 0) != (b != 0); }
-};
-
 template <class I> void int_neg(const void* x, void* y, int64_t n, const double*) {
   plain_unary<I, I>(x, y, n, [](I v) { return ISub{}(I(0), v); });
 }
 template <class I> void int_abs(const void* x, void* y, int64_t n, const double*) {
   plain_unary<I, I>(x, y, n, [](I v) { return v < 0 ? ISub{}(I(0), v) : v; });
 }
-template <class I> void int_sign(const void* x, void* y, int64_t n, const double*) {
-  plain_unary<I, I>(x, y, n, [](I v) { return static_cast<I>((v > 0) - (v < 0)); });
-}
 template <class I> void int_square(const void* x, void* y, int64_t n, const double*) {
   plain_unary<I, I>(x, y, n, [](I v) { return IMul{}(v, v); });
-}
-template <class I> void int_add_scalar(const void* x, void* y, int64_t n, const double* p) {
-  I s = static_cast<I>(p[0]);
-  plain_unary<I, I>(x, y, n, [s](I v) { return IAdd{}(v, s); });
-}
-template <class I> void int_mul_scalar(const void* x, void* y, int64_t n, const double* p) {
-  I s = static_cast<I>(p[0]);
-  plain_unary<I, I>(x, y, n, [s](I v) { return IMul{}(v, s); });
 }
 void logical_not(const void* x, void* y, int64_t n, const double*) {
   plain_unary<uint8_t, uint8_t>(x, y, n, [](uint8_t v) { return static_cast<uint8_t>(v == 0); });
@@ -295,121 +251,25 @@ void where_loop(const uint8_t* c, int sc, const void* av, int sa, const void* bv
   }
 }
 
-// ---- casts --------------------------------------------------------------------------------------------------------
-
-struct Bf16 {
-  uint16_t bits;
-};
-struct F16 {
-  uint16_t bits;
-};
-struct Bool {
-  uint8_t v;
-};
-
-inline uint32_t bits_of(float f) {
-  uint32_t u;
-  std::memcpy(&u, &f, 4);
-  return u;
-}
-inline float float_of(uint32_t u) {
-  float f;
-  std::memcpy(&f, &u, 4);
-  return f;
-}
-
-inline float widen(Bf16 h) { return float_of(uint32_t(h.bits) << 16); }
-inline Bf16 to_bf16(float f) {
-  uint32_t u = bits_of(f), r = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return {static_cast<uint16_t>(f != f ? (u >> 16) | 0x40u : r)};
-}
-// f16 by arithmetic on the exponent field: multiplying by 2^+-112 moves between the two biases and handles subnormals
-// and infinity.
-inline float widen(F16 h) {
-  uint32_t em = h.bits & 0x7fffu, s = uint32_t(h.bits & 0x8000u) << 16;
-  float scaled = float_of(em << 13) * 0x1p112f;
-  uint32_t u = em >= 0x7c00u ? (em << 13) | 0x7f800000u : bits_of(scaled);
-  return float_of(u | s);
-}
-inline F16 to_f16(float f) {
-  uint32_t u = bits_of(f), s = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-  uint32_t normal =
-      (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;   // round to nearest even; carries into infinity
-  uint32_t sub = bits_of(float_of(a) + 0.5f) - 0x3f000000u;  // adding 1/2 rounds at 2^-24, f16's last place
-  uint32_t r = a < 0x38800000u ? sub : normal;
-  r = a >= 0x47800000u ? 0x7c00u : r;
-  r = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : r;
-  return {static_cast<uint16_t>(r | s)};
-}
-
-template <class I, class R> I saturate(R x) {
-  constexpr R lo = static_cast<R>(std::numeric_limits<I>::min());
-  constexpr R hi = static_cast<R>(std::numeric_limits<I>::max());  // may round up to 2^k: hence >=
-  return x != x    ? I(0)
-         : x >= hi ? std::numeric_limits<I>::max()
-         : x <= lo ? std::numeric_limits<I>::min()
-                   : static_cast<I>(x);
-}
-
-template <class To, class From> To convert(From x) {
-  if constexpr (std::is_same_v<From, To>) return x;
-  else if constexpr (std::is_same_v<From, Bf16> || std::is_same_v<From, F16>) return convert<To>(widen(x));
-  else if constexpr (std::is_same_v<From, Bool>) return convert<To>(static_cast<int32_t>(x.v != 0));
-  else if constexpr (std::is_same_v<To, Bool>) return {static_cast<uint8_t>(x != From(0))};
-  // A double first rounded to odd would be needed for one rounding in all; float keeps enough bits that only exact ties
-  // of the rounded float differ, which the tests accept.
-  else if constexpr (std::is_same_v<To, Bf16>) return to_bf16(static_cast<float>(x));
-  else if constexpr (std::is_same_v<To, F16>) return to_f16(static_cast<float>(x));
-  else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) return saturate<To>(x);
-  else return static_cast<To>(x);
-}
-
-template <class From, class To> void cast_loop(const void* xv, void* yv, int64_t n, const double*) {
-  if constexpr (std::is_same_v<From, To>) {
-    if (n > 0 && xv != yv) std::memmove(yv, xv, static_cast<size_t>(n) * sizeof(From));
-  } else {
-    auto x = static_cast<const From*>(xv);
-    auto y = static_cast<To*>(yv);
-    for (int64_t i = 0; i < n; ++i) y[i] = convert<To>(x[i]);
-  }
-}
-
-template <class From> UnaryLoop cast_from(Elem to) {
-  switch (to) {
-    case Elem::f32: return cast_loop<From, float>;
-    case Elem::f64: return cast_loop<From, double>;
-    case Elem::bf16: return cast_loop<From, Bf16>;
-    case Elem::f16: return cast_loop<From, F16>;
-    case Elem::i32: return cast_loop<From, int32_t>;
-    case Elem::i64: return cast_loop<From, int64_t>;
-    case Elem::u8: return cast_loop<From, uint8_t>;
-    case Elem::b8: return cast_loop<From, Bool>;
-  }
-  return nullptr;
-}
-
 // ---- tables, sorted by name ---------------------------------------------------------------------------------------
 
 struct UnaryRow {
   std::string_view name;
-  int params;
   UnaryLoop f32, f64, i32, i64, bytes;
 };
 struct BinaryRow {
   std::string_view name;
-  int params;
   BinaryLoop f32, f64, i32, i64, bytes;
 };
 
 template <class Op> constexpr UnaryRow real(std::string_view name) {
-  return {name, Op::params, unary_loop<float, Op>, unary_loop<double, Op>, nullptr, nullptr, nullptr};
+  return {name, unary_loop<float, Op>, unary_loop<double, Op>, nullptr, nullptr, nullptr};
 }
 template <class Op> constexpr BinaryRow real2(std::string_view name) {
-  return {name, Op::params, binary_loop<float, Op>, binary_loop<double, Op>, nullptr, nullptr, nullptr};
+  return {name, binary_loop<float, Op>, binary_loop<double, Op>, nullptr, nullptr, nullptr};
 }
 template <class F> constexpr BinaryRow compare(std::string_view name) {
   return {name,
-          0,
           plain_binary_loop<float, uint8_t, F>,
           plain_binary_loop<double, uint8_t, F>,
           plain_binary_loop<int32_t, uint8_t, F>,
@@ -417,7 +277,7 @@ template <class F> constexpr BinaryRow compare(std::string_view name) {
           plain_binary_loop<uint8_t, uint8_t, F>};
 }
 template <class F> constexpr BinaryRow logical(std::string_view name) {
-  return {name, 0, nullptr, nullptr, nullptr, nullptr, plain_binary_loop<uint8_t, uint8_t, F>};
+  return {name, nullptr, nullptr, nullptr, nullptr, plain_binary_loop<uint8_t, uint8_t, F>};
 }
 template <class F, class Row> constexpr Row with_int(Row r) {
   r.i32 = plain_binary_loop<int32_t, int32_t, F>;
@@ -442,13 +302,9 @@ const UnaryRow* unary_table(size_t& count) {
       UnaryRow& r = t.row[i];
       if (r.name == "neg") r = with_int(r, int_neg<int32_t>, int_neg<int64_t>);
       if (r.name == "abs") r = with_int(r, int_abs<int32_t>, int_abs<int64_t>);
-      if (r.name == "sign") r = with_int(r, int_sign<int32_t>, int_sign<int64_t>);
       if (r.name == "square") r = with_int(r, int_square<int32_t>, int_square<int64_t>);
-      if (r.name == "add_scalar") r = with_int(r, int_add_scalar<int32_t>, int_add_scalar<int64_t>);
-      if (r.name == "mul_scalar") r = with_int(r, int_mul_scalar<int32_t>, int_mul_scalar<int64_t>);
     }
-    t.row[t.count++] = {"pow", 1, pow_loop<float>, pow_loop<double>, nullptr, nullptr, nullptr};
-    t.row[t.count++] = {"logical_not", 0, nullptr, nullptr, nullptr, nullptr, logical_not};
+    t.row[t.count++] = {"logical_not", nullptr, nullptr, nullptr, nullptr, logical_not};
     std::sort(t.row, t.row + t.count, [](const UnaryRow& a, const UnaryRow& b) { return a.name < b.name; });
     return t;
   }();
@@ -476,7 +332,7 @@ const BinaryRow* binary_table(size_t& count) {
     }
     for (const BinaryRow& r :
          {compare<Lt>("lt"), compare<Le>("le"), compare<Gt>("gt"), compare<Ge>("ge"), compare<Eq>("eq"),
-          compare<Ne>("ne"), logical<And>("logical_and"), logical<Or>("logical_or"), logical<Xor>("logical_xor")})
+          compare<Ne>("ne"), logical<And>("logical_and"), logical<Or>("logical_or")})
       t.row[t.count++] = r;
     std::sort(t.row, t.row + t.count, [](const BinaryRow& a, const BinaryRow& b) { return a.name < b.name; });
     return t;
@@ -492,31 +348,31 @@ template <class Row> const Row* find_row(const Row* rows, size_t count, std::str
   return r != rows + count && r->name == name ? r : nullptr;
 }
 
-template <class Row> auto loop_of(const Row* r, Elem e) -> decltype(r->f32) {
+template <class Row> auto loop_of(const Row* r, DType dtype) -> decltype(r->f32) {
   if (!r) return nullptr;
-  switch (e) {
-    case Elem::f32: return r->f32;
-    case Elem::f64: return r->f64;
-    case Elem::i32: return r->i32;
-    case Elem::i64: return r->i64;
-    case Elem::u8:
-    case Elem::b8: return r->bytes;
+  switch (dtype) {
+    case DType::f32: return r->f32;
+    case DType::f64: return r->f64;
+    case DType::i32: return r->i32;
+    case DType::i64: return r->i64;
+    case DType::u8:
+    case DType::boolean: return r->bytes;
     default: return nullptr;
   }
 }
 
 }  // namespace
 
-UnaryLoop find_unary(std::string_view name, Elem elem) {
+UnaryLoop find_unary(std::string_view name, DType dtype) {
   size_t n;
   auto rows = unary_table(n);
-  return loop_of(find_row(rows, n, name), elem);
+  return loop_of(find_row(rows, n, name), dtype);
 }
 
-BinaryLoop find_binary(std::string_view name, Elem elem) {
+BinaryLoop find_binary(std::string_view name, DType dtype) {
   size_t n;
   auto rows = binary_table(n);
-  return loop_of(find_row(rows, n, name), elem);
+  return loop_of(find_row(rows, n, name), dtype);
 }
 
 WhereLoop find_where(int element_size) {
@@ -527,43 +383,6 @@ WhereLoop find_where(int element_size) {
     case 8: return where_loop<uint64_t>;
     default: return nullptr;
   }
-}
-
-UnaryLoop find_cast(Elem from, Elem to) {
-  switch (from) {
-    case Elem::f32: return cast_from<float>(to);
-    case Elem::f64: return cast_from<double>(to);
-    case Elem::bf16: return cast_from<Bf16>(to);
-    case Elem::f16: return cast_from<F16>(to);
-    case Elem::i32: return cast_from<int32_t>(to);
-    case Elem::i64: return cast_from<int64_t>(to);
-    case Elem::u8: return cast_from<uint8_t>(to);
-    case Elem::b8: return cast_from<Bool>(to);
-  }
-  return nullptr;
-}
-
-int param_count(std::string_view name) {
-  size_t n;
-  auto u = unary_table(n);
-  if (auto r = find_row(u, n, name)) return r->params;
-  auto b = binary_table(n);
-  if (auto r = find_row(b, n, name)) return r->params;
-  return -1;
-}
-
-int64_t size_of(Elem elem) {
-  switch (elem) {
-    case Elem::f64:
-    case Elem::i64: return 8;
-    case Elem::f32:
-    case Elem::i32: return 4;
-    case Elem::bf16:
-    case Elem::f16: return 2;
-    case Elem::u8:
-    case Elem::b8: return 1;
-  }
-  return 0;
 }
 
 }  // namespace whence::cpu

@@ -53,7 +53,7 @@ TEST(GraphErrors, NameTheLineOfAnOperator) {
   EXPECT_THAT(text, HasSubstr("[mul] cannot broadcast [2, 3] with [4]"));
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
   text = thrown<ShapeError>([&] {
-    line = __LINE__;
+    line = __LINE__ + 1;
     exp(a) + 2.0 * b;
   });
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
@@ -64,12 +64,12 @@ TEST(GraphErrors, NameTheLineOfAComposedOp) {
   Var a = g.input("a", {2, 3}), c = g.input("c", {2, 3}, boolean);
   int line = 0;
   std::string text = thrown<ShapeError>([&] {
-    line = __LINE__;
+    line = __LINE__ + 1;
     mean(a, {7});
   });
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));
   text = thrown<ShapeError>([&] {
-    line = __LINE__;
+    line = __LINE__ + 1;
     where(c, a, g.input("d", {5}));
   });
   EXPECT_THAT(text, HasSubstr("recorded at " + here(line)));

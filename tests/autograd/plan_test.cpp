@@ -1,5 +1,5 @@
 // Planned execution equals node-by-node execution bit for bit; what the planner promises about values and memory holds.
-#include "autograd/plan/planner.h"
+#include "autograd/plan/run.h"
 #include "planner_test_ops.h"
 
 using namespace whence;
@@ -84,7 +84,7 @@ TEST(Plan, RowLoopsSeeWholeRows) {
     Plan p = compile({y});
     Feeds feeds{{"r", random_tensor({11, row}, 1)}, {"z", random_tensor({11, row}, 2)}};
     expect_same_bits(p.run(feeds), p.reference(feeds));
-    EXPECT_EQ(p.stats().steps, row > planner::kMaxTile ? 4u : 1u);
+    EXPECT_EQ(p.stats().steps, row > cpu::kMaxTile ? 4u : 1u);
   }
   // Two lengths in one group, and R with an axis of targets before z's.
   Graph g;
@@ -161,21 +161,35 @@ TEST(Plan, ResultsAreValuesAndNotViewsOfOthers) {
   }
 }
 
-TEST(Plan, BoundOutputsAreWrittenInPlace) {
+TEST(Plan, AStateTakesItsNextValueWhereItLies) {
   Graph g;
   Var x = g.input("x", {8});
   Var y = tanh(x), z = y * 2.0;
   Tensor flat = Tensor::zeros({16});
-  Tensor place = flat.slice(0, 8, 16);
-  Plan p = compile({y, z}, {.bind = {{z, place}}});
+  State half("half", flat.slice(0, 8, 16));
+  g.assign(half, z);
+  Plan p = compile({y});
   Tensor xs = random_tensor({8}, 1);
-  Results r = p.run({{"x", xs}});
-  EXPECT_EQ(r[z].raw(), place.raw());
-  EXPECT_TRUE(bitwise_equal(place, p.reference({{"x", xs}})[1]));
+  EXPECT_EQ(p.run({{"x", xs}}).size(), 1u);
+  EXPECT_TRUE(bitwise_equal(half.tensor(), evaluate({z}, {{"x", xs}})[0]));
   EXPECT_EQ(flat.item(0), 0);
-  EXPECT_THROW(compile({y}, {.bind = {{z, place}}}), ValueError);
-  EXPECT_THROW(compile({z}, {.bind = {{z, flat}}}), ShapeError);
-  EXPECT_THROW(compile({z}, {.bind = {{z, Tensor::zeros({8}, f64)}}}), DTypeError);
+  EXPECT_THROW(g.assign(State("all", flat), z), ShapeError);
+  EXPECT_THROW(g.assign(State("double", Tensor::zeros({8}, f64)), z), DTypeError);
+  EXPECT_THROW(g.assign(half, Var()), ValueError);
+  EXPECT_THROW(g.assign(State("strided", Tensor::zeros({8, 2}).slice(1, 0, 1).reshaped({8})), z), ValueError);
+}
+
+TEST(Plan, PackedValuesAreComputedInPlace) {
+  Graph g;
+  Var x = g.input("x", {3, 4}), w = g.parameter("w", random_tensor({4}, 9));
+  Var a = tanh(x), b = mm(x, swap_axes(x)), c = a * 2.0;
+  Var packed = pack({a, w, b, x, c, c});
+  Plan p = compile({packed * 1.0, packed, b});
+  Feeds f{{"x", random_tensor({3, 4}, 1)}};
+  expect_same_bits(p.run(f), p.reference(f));
+  expect_same_bits(p.run(f), p.reference(f));
+  Plan one = compile({sum(pack({a, b}))});
+  expect_same_bits(one.run(f), one.reference(f));
 }
 
 TEST(Plan, FeedsAreChecked) {

@@ -29,7 +29,7 @@ void run_row_sum(const KernelCall& k) {
   }
 }
 void run_noise(const KernelCall& k) {
-  std::mt19937_64 r(k.seed * 1000 + uint64_t(k.attrs.integer("key")));
+  std::mt19937_64 r(uint64_t(*k.in[0].as<int64_t>()) * 1000 + uint64_t(k.attrs.integer("key")));
   for (int64_t i = 0; i < k.out[0].numel(); ++i) k.out[0].as<float>()[i] = float(r() % 1000) / 1000.0f;
 }
 
@@ -39,9 +39,9 @@ REGISTER_OP(test_mm) = {
     .doc = "test",
     .operands = {"a", "b"},
     .infer = infer_mm,
-    .cpu = run_mm,
-    .workspace = [](std::span<const TensorType>, std::span<const TensorType> out,
-                    const Attrs&) { return size_t(out[0].shape.numel()) * 4; },
+    .cpu = {run_mm,
+            {.workspace = [](std::span<const TensorType>, std::span<const TensorType> out,
+                             const Attrs&) { return size_t(out[0].shape.numel()) * 4; }}},
     .samples = no_samples,
     .traits = {.compute_bound = true, .nondifferentiable = true},
 };
@@ -52,9 +52,9 @@ REGISTER_OP(test_row_sum) = {
         [](InferCtx& c) {
           c.out({c.shape(0)[0], 1}, c.dtype(0));
         },
-    .cpu = run_row_sum,
+    .cpu = {run_row_sum, {.strided = true}},
     .samples = no_samples,
-    .traits = {.strided = true, .nondifferentiable = true},
+    .traits = {.nondifferentiable = true},
 };
 REGISTER_OP(test_swap) = {
     .doc = "test",
@@ -71,7 +71,7 @@ REGISTER_OP(test_swap) = {
           return true;
         },
     .samples = no_samples,
-    .traits = {.strided = true, .nondifferentiable = true},
+    .traits = {.nondifferentiable = true},
 };
 REGISTER_OP(test_rows) = {
     .doc = "test",
@@ -88,7 +88,7 @@ REGISTER_OP(test_rows) = {
           return true;
         },
     .samples = no_samples,
-    .traits = {.strided = true, .nondifferentiable = true},
+    .traits = {.nondifferentiable = true},
 };
 REGISTER_OP(test_spread) = {
     .doc = "test",
@@ -101,7 +101,7 @@ REGISTER_OP(test_spread) = {
           return true;
         },
     .samples = no_samples,
-    .traits = {.strided = true, .nondifferentiable = true},
+    .traits = {.nondifferentiable = true},
 };
 REGISTER_OP(test_flatten) = {
     .doc = "test",
@@ -112,19 +112,19 @@ REGISTER_OP(test_flatten) = {
           out = {in.data, in.dtype, {in.numel()}, {}};
           return reshape_strides(in.shape, in.strides, out.shape, &out.strides);
         },
-    .cpu =
-        [](const KernelCall& k) {
-          View flat = k.out[0];
-          flat.shape = k.in[0].shape;
-          flat.strides = contiguous_strides(flat.shape);
-          copy(k.in[0], flat);
-        },
+    .cpu = {[](const KernelCall& k) {
+              View flat = k.out[0];
+              flat.shape = k.in[0].shape;
+              flat.strides = contiguous_strides(flat.shape);
+              copy(k.in[0], flat);
+            },
+            {.strided = true}},
     .samples = no_samples,
-    .traits = {.strided = true, .nondifferentiable = true},
+    .traits = {.nondifferentiable = true},
 };
 REGISTER_OP(test_noise) = {
     .doc = "test",
-    .operands = {"none..."},
+    .operands = {"seed"},
     .infer = [](InferCtx& c) { c.out(c.attrs.shape("shape"), f32); },
     .cpu = run_noise,
     .samples = no_samples,
@@ -145,7 +145,8 @@ Var rows(Var x, int64_t begin, int64_t end) { return record(test_rows_op, {x}, {
 Var spread(Var x, const Shape& to) { return record(test_spread_op, {x}, {{"shape", to}}); }
 Var flatten(Var x) { return record(test_flatten_op, {x}); }
 Var noise(Graph& g, const Shape& shape, int64_t key) {
-  return g.record(test_noise_op, {}, {{"shape", shape}, {"key", key}});
+  Var seed = g.seed();
+  return g.record(test_noise_op, {&seed, 1}, {{"shape", shape}, {"key", key}});
 }
 Var twice(Var x) { return record(test_twice_op, {x}); }
 
@@ -157,7 +158,7 @@ Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype) {
   return Tensor::from(values, shape).to(dtype);
 }
 
-RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n) {
+RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n, Device device) {
   std::mt19937_64 r(seed);
   auto below = [&](size_t k) { return size_t(r() % k); };
   std::vector<Var> full, row, column, scalar;  // [n, n], [1, n], [n, 1], []
@@ -168,6 +169,7 @@ RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n) {
   parameters.push_back(random_tensor({n, n}, seed + 77));
   parameters.push_back(random_tensor({n, n}, seed + 78).transposed());
   parameters.push_back(random_tensor({1, n}, seed + 79));
+  for (Tensor& t : parameters) t = t.to(device);
   full.push_back(g.parameter("p", parameters[0]));
   full.push_back(g.parameter("q", parameters[1]));
   row.push_back(g.parameter("b", parameters[2]));

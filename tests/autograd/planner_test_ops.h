@@ -31,7 +31,7 @@ struct RandomGraph {
   std::vector<Var> outputs;
   std::vector<std::pair<std::string, Tensor>> fed;
   std::vector<Tensor> parameters;
-  RandomGraph(uint64_t seed, int nodes, int64_t n);
+  RandomGraph(uint64_t seed, int nodes, int64_t n, Device device = {});  ///< device: where parameters lie
   Feeds feeds() const { return {fed.begin(), fed.end()}; }
 };
 

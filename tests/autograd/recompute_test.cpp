@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "autograd/checkpoint.h"
-#include "autograd/plan/planner.h"
+#include "autograd/plan/run.h"
 #include "autograd/sweep.h"
 #include "planner_test_ops.h"
 

@@ -16,8 +16,7 @@ REGISTER_OP(consumer_doubled) = {
     .doc = "y = 2 x",
     .operands = {"x"},
     .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
-    .cpu =
-        [](const KernelCall& c) {
+    .cpu = [](const KernelCall& c) {
           const auto* x = c.in[0].as<double>();
           auto* y = c.out[0].as<double>();
           for (int64_t i = 0; i < c.out[0].numel(); ++i) y[i] = 2 * x[i];

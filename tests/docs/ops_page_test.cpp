@@ -48,8 +48,9 @@ std::string traits_of(const OpDef& op) {
   add(op.view != nullptr, "view");
   add(t.compute_bound, "compute bound");
   add(t.random, "random");
-  add(t.strided && !op.view, "strided");
-  add(t.in_place, "in place");
+  const Kernel* cpu = kernel_of(op, Device::Kind::cpu);
+  add(cpu && cpu->strided && !op.view, "strided");
+  add(cpu && cpu->in_place >= 0, "in place");
   add(t.batched_sweep, "several targets at once");
   return s;
 }

@@ -107,6 +107,71 @@ struct Normed : Module {
   BatchNorm norm{*this, "norm", 2};
 };
 
+// A finite loss may have a gradient that is not: sqrt at zero. It names the op and changes nothing, clipped or not.
+TEST(TrainStep, NamesTheOpThatMadeTheGradientInfiniteAndUpdatesNothing) {
+  for (double clip : {0.0, 1.0})
+    for (double ema : {0.0, 0.9}) {
+      struct Bad : Module {
+        Parameter& w = parameter("w", {2}, Init::zeros());
+        Parameter& v = parameter("v", {3}, Init::ones());
+      } m;
+      TrainStep step(m, AdamW{}, [&](Graph& g, const Batch& b) {
+        Var x = g.input("x", b["x"]);
+        return sum(sqrt(m.w.in(g) * x)) + sum(m.v.in(g));
+      }, {.clip_norm = clip, .ema_decay = ema});
+      Batch good, bad;
+      good.tensors["x"] = Tensor::zeros({2});
+      bad.tensors["x"] = Tensor::full({2}, 1);
+      std::map<std::string, Tensor> before;
+      for (auto& [name, t] : step.state()) before[name] = t.contiguous_copy();
+      try {
+        float(step(bad));
+        FAIL() << "accepted";
+      } catch (const NumericError& e) {
+        std::string text = e.what();
+        EXPECT_NE(text.find("norm of the gradient is"), std::string::npos) << text;
+        EXPECT_NE(text.find("while differentiating sqrt recorded at train_test.cpp"), std::string::npos) << text;
+      }
+      for (auto& [name, t] : step.state()) EXPECT_TRUE(bitwise_equal(before.at(name), t)) << name;
+      EXPECT_EQ(step.steps(), 0);
+      EXPECT_EQ(step.batches(), 0);
+    }
+}
+
+TEST(TrainStep, KeepsABoundedNumberOfSignatures) {
+  struct Plain : Module {
+    Linear a{*this, "a", 4, 1};
+  } m;
+  TrainStep step(m, SGD{}, [&](Graph& g, const Batch& b) { return mean(square(m.a(g.input("x", b["x"])))); });
+  for (int round = 0; round < 2; ++round)
+    for (int64_t n = 1; n < 80; ++n) {
+      Batch b;
+      b.tensors["x"] = Tensor::full({n, 4}, 1);
+      float(step(b));
+    }
+  EXPECT_EQ(step.steps(), 158);
+  EXPECT_LE(step.signatures(), TrainStep::kMaxSignatures);
+}
+
+// An optimiser of one's own: a struct with lr, weight_decay and update().
+struct SignDescent {
+  double lr = 0.1, weight_decay = 0;
+  Var update(Update& u) const {
+    Var seen = u.remembered("seen") + abs(u.g);
+    u.remember("seen", seen);
+    return u.p - u.lr() * sign(u.g);
+  }
+};
+TEST(TrainStep, TakesAnOptimiserOfTheUsersOwn) {
+  struct One : Module {
+    Parameter& w = parameter("w", {3}, Init::ones());
+  } m;
+  TrainStep step(m, SignDescent{}, [&](Graph& g, const Batch&) { return sum(square(m.w.in(g))); });
+  for (int i = 0; i < 3; ++i) float(step(Batch{}));
+  EXPECT_NEAR(m.flat().item(), 0.7, 1e-6);
+  EXPECT_NEAR(step.state().at("optimizer.seen").item(), 2 + 1.8 + 1.6, 1e-5);
+}
+
 TEST(BatchNorm, TrainingMovesTheRunningStatisticsAndEvaluationUsesThem) {
   Normed m;
   m.init(0, f64);

@@ -95,19 +95,19 @@ TEST(Indexing, PositionsOutsideAreNamed) {
   Now g;
   Var x = g.in({1, 2, 3, 4, 5, 6}, {3, 2});
   EXPECT_THAT(thrown([&] {
-                gather(x, g.ids({0, 3}, {2}));
+                gather(x, g.ids({0, 3, -1}, {3}));
               }),
               HasSubstr("[gather] index 3 at position 1 is outside [0, 3)"));
   EXPECT_THAT(thrown([&] { gather(x, g.ids({-1}, {1})); }), HasSubstr("index -1 at position 0"));
   EXPECT_THAT(thrown([&] { embedding(g.ids({5}, {1}), x); }),
-              HasSubstr("[embedding] id 5 at position 0 is outside [0, 3)"));
+              HasSubstr("[embedding] ids 5 at position 0 is outside [0, 3)"));
   EXPECT_THAT(thrown([&] { take_along_axis(x, g.ids({2, 0}, {1, 2}), 1); }), HasSubstr("[take_along_axis] index 2"));
   EXPECT_THAT(thrown([&] {
                 scatter_add(x, g.ids({9, 0}, {1, 2}), g.in({1, 1}, {1, 2}), 0);
               }),
               HasSubstr("[scatter_add] index 9"));
   EXPECT_THAT(thrown([&] { segment_sum(x, g.ids({0, 1, 2}, {3}), 0, 2); }), HasSubstr("[segment_sum] index 2"));
-  EXPECT_THAT(thrown([&] { one_hot(g.ids({4}, {1}), 4); }), HasSubstr("[one_hot] id 4"));
+  EXPECT_THAT(thrown([&] { one_hot(g.ids({4}, {1}), 4); }), HasSubstr("[one_hot] ids 4"));
 }
 
 TEST(Indexing, PickTakesOnePerRow) {

@@ -60,8 +60,13 @@ template <class T> struct Fixture {
     if (c.bias == 3)
       bias = randoms<T>(c.B * c.H * c.T * c.S, 5), bt = {bias.data(), c.H * c.T * c.S, c.T * c.S, 1, c.T};
   }
-  const uint8_t* pmask() const { return mask.empty() ? nullptr : mask.data(); }
-  void forward() { attention<T>(d, q.data(), qs, k.data(), ks, v.data(), vs, pmask(), bt, out.data(), os, lse.data()); }
+  AttentionInputs<T> inputs() const {
+    return {d, {q.data(), qs}, {k.data(), ks}, {v.data(), vs}, mask.empty() ? nullptr : mask.data(), bt};
+  }
+  void forward() { attention<T>(inputs(), {out.data(), os}, lse.data()); }
+  void backward(const T* d_out, HeadStrides dos, const AttentionGradients<T>& to) {
+    attention_backward<T>(inputs(), {out.data(), os}, lse.data(), {d_out, dos}, to);
+  }
 
   // probabilities of one query
   std::vector<Wide> row(int64_t b, int64_t h, int64_t i, Wide& lse_out) const {
@@ -148,9 +153,8 @@ TYPED_TEST(Attention, Backward) {
         f.forward();
         std::vector<T> dq(f.q.size(), T(-77)), dk(f.k.size(), T(-77)), dv(f.v.size(), T(-77)),
             db(f.bias.size(), T(-77));
-        attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, f.pmask(), f.bt, f.out.data(),
-                              f.os, f.lse.data(), f.dout.data(), f.os, dq.data(), f.qs, dk.data(), f.ks, dv.data(),
-                              f.vs, c.bias ? db.data() : nullptr);
+        f.backward(f.dout.data(), f.os,
+                   {{dq.data(), f.qs}, {dk.data(), f.ks}, {dv.data(), f.vs}, c.bias ? db.data() : nullptr});
         std::vector<Wide> wq(f.q.size()), wk(f.k.size()), wv(f.v.size()), wb(f.bias.size());
         for (int64_t b = 0; b < c.B; ++b)
           for (int64_t h = 0; h < c.H; ++h)
@@ -200,8 +204,7 @@ TYPED_TEST(Attention, Backward) {
         }
         // only the values' gradient
         std::vector<T> dv2(f.v.size(), T(-77));
-        attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, f.pmask(), f.bt, f.out.data(),
-                              f.os, f.lse.data(), f.dout.data(), f.os, nullptr, {}, nullptr, {}, dv2.data(), f.vs);
+        f.backward(f.dout.data(), f.os, {.v = {dv2.data(), f.vs}});
         ASSERT_EQ(dv2, dv);
       }
 }
@@ -218,15 +221,16 @@ TYPED_TEST(Attention, SeveralTargetsGiveTheBitsOfCallsOfTheirOwn) {
     std::vector<T> douts = randoms<T>(L * int64_t(no), 9), dq(L * nq), dk(L * nk), dv(L * nv), db(L * nb);
     auto led = [](HeadStrides s, size_t n) { return s.l = int64_t(n), s; };
     f.d.targets = L;
-    attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, f.pmask(), f.bt, f.out.data(),
-                          f.os, f.lse.data(), douts.data(), led(f.os, no), dq.data(), led(f.qs, nq), dk.data(),
-                          led(f.ks, nk), dv.data(), led(f.vs, nv), c.bias ? db.data() : nullptr);
+    f.backward(douts.data(), led(f.os, no),
+               {{dq.data(), led(f.qs, nq)},
+                {dk.data(), led(f.ks, nk)},
+                {dv.data(), led(f.vs, nv)},
+                c.bias ? db.data() : nullptr});
     f.d.targets = 1;
     for (size_t l = 0; l < L; ++l) {
       std::vector<T> q1(nq), k1(nk), v1(nv), b1(nb);
-      attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, f.pmask(), f.bt, f.out.data(),
-                            f.os, f.lse.data(), douts.data() + l * no, f.os, q1.data(), f.qs, k1.data(), f.ks,
-                            v1.data(), f.vs, c.bias ? b1.data() : nullptr);
+      f.backward(douts.data() + l * no, f.os,
+                 {{q1.data(), f.qs}, {k1.data(), f.ks}, {v1.data(), f.vs}, c.bias ? b1.data() : nullptr});
       auto part = [l](const std::vector<T>& all, size_t n) {
         return std::vector<T>(all.begin() + long(l * n), all.begin() + long((l + 1) * n));
       };
@@ -246,8 +250,7 @@ TYPED_TEST(Attention, SameBitsForAnyThreadCount) {
     Fixture<T> f({1, 2, 2, 300, 300, 32, 32, true}, Layout::bhtd, 0);
     f.forward();
     std::vector<T> dq(f.q.size()), dk(f.k.size()), dv(f.v.size());
-    attention_backward<T>(f.d, f.q.data(), f.qs, f.k.data(), f.ks, f.v.data(), f.vs, nullptr, {}, f.out.data(), f.os,
-                          f.lse.data(), f.dout.data(), f.os, dq.data(), f.qs, dk.data(), f.ks, dv.data(), f.vs);
+    f.backward(f.dout.data(), f.os, {{dq.data(), f.qs}, {dk.data(), f.ks}, {dv.data(), f.vs}});
     dq.insert(dq.end(), dk.begin(), dk.end());
     outs.push_back(f.out), grads.push_back(dq);
   }

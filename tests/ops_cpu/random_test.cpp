@@ -1,17 +1,34 @@
 // Philox: the published known answers, element i a pure function of i, and the shape of the distributions.
-#include "ops/cpu/random.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "tensor/parallel.h"
+#include "autograd/op.h"
+#include "autograd/run_op.h"
 #include "ops/philox.h"
+#include "tensor/parallel.h"
 
-namespace whence::cpu {
+namespace whence {
 namespace {
+
+// n numbers of one stream, drawn by an op's kernel.
+template <class T> std::vector<T> draw(const char* op, int64_t n, uint64_t seed, uint64_t key, Attrs attrs = {}) {
+  attrs.set({"key", int64_t(key)});
+  const Tensor at = Tensor::from(std::vector<int64_t>{int64_t(seed)}, {});
+  const TensorType type{{n}, dtype_of<T>::value};
+  return run_op(op_named(op), {&at, 1}, {&type, 1}, attrs)[0].to_vector<T>();
+}
+template <class T> std::vector<T> uniform(int64_t n, uint64_t seed, uint64_t key) {
+  return draw<T>("uniform", n, seed, key, {{"low", 0.0}, {"high", 1.0}});
+}
+template <class T> std::vector<T> normal(int64_t n, uint64_t seed, uint64_t key) {
+  return draw<T>("normal", n, seed, key, {{"mean", 0.0}, {"stddev", 1.0}});
+}
+std::vector<uint8_t> bernoulli(int64_t n, double p, uint64_t seed, uint64_t key) {
+  return draw<uint8_t>("bernoulli", n, seed, key, {{"p", p}});
+}
 
 TEST(Philox, KnownAnswers) {  // Random123's kat_vectors for philox4x32-10
   auto zero = philox::words(0, 0, 0);
@@ -28,31 +45,29 @@ TEST(Philox, KnownAnswers) {  // Random123's kat_vectors for philox4x32-10
 
 TEST(Random, UniformIsTheDocumentedFunctionOfTheIndex) {
   const uint64_t seed = 0x123456789abcdefull, offset = 77;
-  std::vector<float> f(1000);
-  std::vector<double> d(1000);
-  random_uniform(f.data(), 1000, seed, offset, 5);
-  random_uniform(d.data(), 1000, seed, offset, 5);
+  std::vector<float> f = uniform<float>(1000, seed, offset);
+  std::vector<double> d = uniform<double>(1000, seed, offset);
   for (uint64_t i = 0; i < 1000; ++i) {
-    auto w = philox::words(seed, offset, (i + 5) / 4);
-    ASSERT_EQ(f[i], philox::uniform24(w.w[(i + 5) % 4]));
-    auto v = philox::words(seed, offset, (i + 5) / 2);
-    ASSERT_EQ(d[i], philox::uniform53(v.w[2 * ((i + 5) % 2)], v.w[2 * ((i + 5) % 2) + 1]));
+    auto w = philox::words(seed, offset, i / 4);
+    ASSERT_EQ(f[i], philox::uniform24(w.w[i % 4]));
+    auto v = philox::words(seed, offset, i / 2);
+    ASSERT_EQ(d[i], philox::uniform53(v.w[2 * (i % 2)], v.w[2 * (i % 2) + 1]));
   }
 }
 
 template <class T> void any_split_draws_the_same() {
   const int64_t n = 100003;
-  std::vector<T> whole(n), parts(n + 1, T(-77));
-  random_normal(whole.data(), n, 9, 3);
-  for (int64_t b = 0, step = 1; b < n; b += step, step = step * 3 + 1)
-    random_normal(parts.data() + b, std::min(step, n - b), 9, 3, b);
-  EXPECT_EQ(parts.back(), T(-77));
-  parts.pop_back();
-  EXPECT_EQ(whole, parts);
-  set_num_threads(1);
-  random_normal(parts.data(), n, 9, 3);
-  set_num_threads(0);
-  EXPECT_EQ(whole, parts);
+  const std::vector<T> whole = normal<T>(n, 9, 3);
+  for (int64_t part = 1; part < n; part = part * 3 + 1) {
+    std::vector<T> first = normal<T>(part, 9, 3);
+    EXPECT_TRUE(std::equal(first.begin(), first.end(), whole.begin())) << part;
+  }
+  cpu::set_num_threads(1);
+  EXPECT_EQ(whole, normal<T>(n, 9, 3));
+  cpu::set_num_threads(0);
+  cpu::detail::split_everything = true;
+  EXPECT_EQ(whole, normal<T>(n, 9, 3));
+  cpu::detail::split_everything = false;
 }
 TEST(Random, AnySplitDrawsTheSame) {
   any_split_draws_the_same<float>();
@@ -61,8 +76,7 @@ TEST(Random, AnySplitDrawsTheSame) {
 
 template <class T> void normal_moments() {
   const int64_t n = 1 << 20;
-  std::vector<T> x(n);
-  random_normal(x.data(), n, 1, 0);
+  const std::vector<T> x = normal<T>(n, 1, 0);
   double m1 = 0, m2 = 0, m3 = 0, m4 = 0, lag = 0;
   int64_t inside = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -88,10 +102,8 @@ TEST(Random, NormalMoments) {
 
 TEST(Random, UniformRangeAndBernoulli) {
   const int64_t n = 1 << 20;
-  std::vector<float> x(n);
-  std::vector<uint8_t> b(n), edge(100);
-  random_uniform(x.data(), n, 4, 0);
-  random_bernoulli(b.data(), n, 0.3, 4, 0);
+  const std::vector<float> x = uniform<float>(n, 4, 0);
+  const std::vector<uint8_t> b = bernoulli(n, 0.3, 4, 0);
   int64_t bins[16] = {}, ones = 0;
   for (int64_t i = 0; i < n; ++i) {
     ASSERT_GE(x[size_t(i)], 0.0f);
@@ -104,21 +116,16 @@ TEST(Random, UniformRangeAndBernoulli) {
   for (int64_t k : bins) chi += std::pow(double(k) - n / 16.0, 2) / (n / 16.0);
   EXPECT_LT(chi, 45);  // 15 degrees of freedom, p about 1e-4
   EXPECT_NEAR(double(ones) / n, 0.3, 3e-3);
-  random_bernoulli(edge.data(), 100, 0, 4, 0);
-  EXPECT_EQ(*std::max_element(edge.begin(), edge.end()), 0);
-  random_bernoulli(edge.data(), 100, 1, 4, 0);
-  EXPECT_EQ(*std::min_element(edge.begin(), edge.end()), 1);
+  EXPECT_EQ(bernoulli(100, 0, 4, 0), std::vector<uint8_t>(100, 0));
+  EXPECT_EQ(bernoulli(100, 1, 4, 0), std::vector<uint8_t>(100, 1));
 }
 
 TEST(Random, StreamsDiffer) {
-  float a[64], b[64], c[64];
-  random_uniform(a, 64, 1, 0);
-  random_uniform(b, 64, 2, 0);
-  random_uniform(c, 64, 1, 1);
+  const std::vector<float> a = uniform<float>(64, 1, 0), b = uniform<float>(64, 2, 0), c = uniform<float>(64, 1, 1);
   int same = 0;
-  for (int i = 0; i < 64; ++i) same += (a[i] == b[i]) + (a[i] == c[i]) + (b[i] == c[i]);
+  for (size_t i = 0; i < 64; ++i) same += (a[i] == b[i]) + (a[i] == c[i]) + (b[i] == c[i]);
   EXPECT_EQ(same, 0);
 }
 
 }  // namespace
-}  // namespace whence::cpu
+}  // namespace whence

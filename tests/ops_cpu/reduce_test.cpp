@@ -101,22 +101,6 @@ TYPED_TEST(Reduce, LogSumExp) {
            },
            4);
 }
-TYPED_TEST(Reduce, Prod) {
-  using T = TypeParam;
-  for (Shape s : {Shape{3, 19, 1}, Shape{2, 40, 1}, Shape{2, 9, 20}, Shape{2, 0, 3}}) {
-    auto x = randoms<T>(s.outer * s.n * s.inner, 0.5, 1.5);
-    std::vector<T> y(static_cast<size_t>(s.outer * s.inner));
-    reduce_prod(x.data(), y.data(), s.outer, s.n, s.inner);
-    for (int64_t o = 0; o < s.outer; ++o)
-      for (int64_t j = 0; j < s.inner; ++j) {
-        Wide w = 1;
-        for (int64_t r = 0; r < s.n; ++r) w *= x[static_cast<size_t>((o * s.n + r) * s.inner + j)];
-        EXPECT_NEAR(y[static_cast<size_t>(o * s.inner + j)] / static_cast<double>(w), 1,
-                    50 * std::numeric_limits<T>::epsilon());
-      }
-  }
-}
-
 TYPED_TEST(Reduce, ArgFindsTheFirstExtremeAndNan) {
   using T = TypeParam;
   for (Shape s : kShapes) {

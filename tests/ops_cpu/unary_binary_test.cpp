@@ -21,9 +21,9 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 using Wide = long double;
 
-template <class T> constexpr Elem elem_of();
-template <> constexpr Elem elem_of<float>() { return Elem::f32; }
-template <> constexpr Elem elem_of<double>() { return Elem::f64; }
+template <class T> constexpr DType dtype_for();
+template <> constexpr DType dtype_for<float>() { return f32; }
+template <> constexpr DType dtype_for<double>() { return f64; }
 
 struct UnaryCase {
   const char* name;
@@ -77,15 +77,6 @@ const std::vector<UnaryCase>& unary_cases() {
                                             : x; }, -9, 9, 0, 0, {-1, 2}},
       {"floor", [](Wide x) { return floorl(x); }, -9, 9, 0},
       {"round", [](Wide x) { return rintl(x); }, -9, 9, 0},
-      {"add_scalar", [](Wide x) { return x + 1.5L; }, -9, 9, 1, 1, {1.5}},
-      {"mul_scalar", [](Wide x) { return x * 1.5L; }, -9, 9, 1, 0, {1.5}},
-      {"rsub_scalar", [](Wide x) { return 1.5L - x; }, -9, 9, 1, 1, {1.5}},
-      {"rdiv_scalar", [](Wide x) { return 1.5L / x; }, 0.1, 9, 1, 0, {1.5}},
-      {"pow", [](Wide x) { return powl(x, 2); }, -9, 9, 1, 0, {2}},
-      {"pow", [](Wide x) { return powl(x, 3); }, -9, 9, 2, 0, {3}},
-      {"pow", [](Wide x) { return 1 / x; }, 0.1, 9, 1, 0, {-1}},
-      {"pow", [](Wide x) { return powl(x, 1.5L); }, 0.1, 9, 2, 0, {1.5}},
-      {"pow", [](Wide x) { return powl(x, 0.5L); }, 0.1, 9, 2, 0, {0.5}},
   };
   return cases;
 }
@@ -93,9 +84,8 @@ const std::vector<UnaryCase>& unary_cases() {
 template <class T> void check_unary() {
   constexpr double eps = std::numeric_limits<T>::epsilon();
   for (const UnaryCase& c : unary_cases()) {
-    UnaryLoop loop = find_unary(c.name, elem_of<T>());
+    UnaryLoop loop = find_unary(c.name, dtype_for<T>());
     ASSERT_TRUE(loop) << c.name;
-    ASSERT_EQ(param_count(c.name), static_cast<int>(c.params.size())) << c.name;
     std::mt19937_64 rng(7);
     for (int64_t n : {0, 1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 65, 100, 4099}) {
       std::vector<T> x(n + 2, T(1)), y(n + 2, T(-77)), z;
@@ -189,13 +179,12 @@ template <class T> void check_special() {
                                       {"sign", -kInf, -1},
                                       {"clamp", kInf, 2, {-1, 2}},
                                       {"clamp", -kInf, -1, {-1, 2}},
-                                      {"pow", 0, 1, {0}},
                                       {"sin", kInf, kNan},
                                       {"cos", 0, 1}};
   for (const Special& c : cases) {
     for (int64_t n : {1, 16, 35}) {
       std::vector<T> x(n, static_cast<T>(c.x)), y(n);
-      find_unary(c.name, elem_of<T>())(x.data(), y.data(), n, c.params.data());
+      find_unary(c.name, dtype_for<T>())(x.data(), y.data(), n, c.params.data());
       for (T v : y) {
         if (std::isnan(c.want)) EXPECT_TRUE(std::isnan(v)) << c.name << "(" << c.x << ") = " << v;
         else EXPECT_EQ(v, static_cast<T>(c.want)) << c.name << "(" << c.x << ")";
@@ -204,16 +193,16 @@ template <class T> void check_special() {
   }
   for (const UnaryCase& c : unary_cases()) {
     T x = static_cast<T>(kNan), y = 0;
-    find_unary(c.name, elem_of<T>())(&x, &y, 1, c.params.data());
+    find_unary(c.name, dtype_for<T>())(&x, &y, 1, c.params.data());
     EXPECT_TRUE(std::isnan(y)) << c.name << "(nan) = " << y;
   }
   // exp reaches into the subnormals, log comes back from there
   T x = sizeof(T) == 4 ? T(-95) : T(-720), y;
-  find_unary("exp", elem_of<T>())(&x, &y, 1, nullptr);
+  find_unary("exp", dtype_for<T>())(&x, &y, 1, nullptr);
   EXPECT_NEAR(y / std::exp(x), 1, 1e-3);
   EXPECT_GT(y, 0);
   T w;
-  find_unary("log", elem_of<T>())(&y, &w, 1, nullptr);
+  find_unary("log", dtype_for<T>())(&y, &w, 1, nullptr);
   EXPECT_NEAR(w, std::log(y), std::fabs(x) * std::numeric_limits<T>::epsilon());
 }
 TEST(Unary, SpecialValuesF32) { check_special<float>(); }
@@ -222,10 +211,10 @@ TEST(Unary, SpecialValuesF64) { check_special<double>(); }
 TEST(Unary, HugeAngles) {
   for (double v : {1e3, 1e5, 1e8, -3e9}) {
     double x = v, y;
-    find_unary("sin", Elem::f64)(&x, &y, 1, nullptr);
+    find_unary("sin", f64)(&x, &y, 1, nullptr);
     EXPECT_NEAR(y, std::sin(v), 1e-12);
     float xf = static_cast<float>(v), yf;
-    find_unary("cos", Elem::f32)(&xf, &yf, 1, nullptr);
+    find_unary("cos", f32)(&xf, &yf, 1, nullptr);
     EXPECT_NEAR(yf, std::cos(static_cast<double>(xf)), 1e-5);
   }
 }
@@ -254,28 +243,21 @@ const std::vector<BinaryCase>& binary_cases() {
       {"maximum", [](double a, double b) { return a > b ? a : b; }, -4, 4, 0},
       {"minimum", [](double a, double b) { return a < b ? a : b; }, -4, 4, 0},
       {"pow", [](double a, double b) { return std::pow(a, b); }, 0.1, 4, 1e-4},
-      {"d_exp", [](double y, double dy) { return y * dy; }, -4, 4, 1e-5},
       {"d_tanh", [](double y, double dy) { return dy * (1 - y * y); }, -1, 1, 1e-6},
       {"d_sigmoid", [](double y, double dy) { return dy * y * (1 - y); }, 0, 1, 1e-6},
-      {"d_sqrt", [](double y, double dy) { return dy * 0.5 / y; }, 0.1, 4, 1e-5},
-      {"d_log", [](double x, double dy) { return dy / x; }, 0.1, 4, 1e-5},
-      {"d_abs", [](double x, double dy) { return x < 0 ? -dy : dy; }, -4, 4, 0},
       {"d_relu", [](double x, double dy) { return x > 0 ? dy : 0; }, -4, 4, 0},
       {"d_leaky_relu", [](double x, double dy) { return x > 0 ? dy : 0.25 * dy; }, -4, 4, 1e-6, {0.25}},
       {"d_clamp", [](double x, double dy) { return x < -1 || x > 2 ? 0 : dy; }, -4, 4, 0, {-1, 2}},
       {"d_gelu", slope(gelu), -4, 4, 3e-6},
       {"d_gelu_tanh", slope(gelu_tanh), -4, 4, 3e-6},
       {"d_silu", slope([](Wide x) { return x * sig(x); }), -4, 4, 3e-6},
-      {"d_softplus", slope([](Wide x) { return softplus(2 * x) / 2; }), -4, 4, 3e-6, {2}},
-      {"d_log_sigmoid", slope([](Wide x) { return -softplus(-x); }), -4, 4, 3e-6},
-      {"d_erf", slope([](Wide x) { return erfl(x); }), -4, 4, 3e-6},
   };
   return cases;
 }
 
 template <class T> void check_binary() {
   for (const BinaryCase& c : binary_cases()) {
-    BinaryLoop loop = find_binary(c.name, elem_of<T>());
+    BinaryLoop loop = find_binary(c.name, dtype_for<T>());
     ASSERT_TRUE(loop) << c.name;
     std::mt19937_64 rng(11);
     std::uniform_real_distribution<double> u(c.lo, c.hi);
@@ -301,7 +283,7 @@ TEST(Binary, MatchesDefinitionF64) { check_binary<double>(); }
 TEST(Binary, MaximumKeepsNan) {
   float a[] = {float(kNan), 1, float(kNan)}, b[] = {1, float(kNan), float(kNan)}, y[3];
   for (const char* name : {"maximum", "minimum"}) {
-    find_binary(name, Elem::f32)(a, 1, b, 1, y, 3, nullptr);
+    find_binary(name, f32)(a, 1, b, 1, y, 3, nullptr);
     for (float v : y) EXPECT_TRUE(std::isnan(v)) << name;
   }
 }
@@ -310,9 +292,9 @@ TEST(Binary, PowOfAnElementIgnoresItsNeighbours) {
   float base[32], power[32], all[32], alone;
   for (int i = 0; i < 32; ++i) base[i] = 0.37f * float(i) + 0.1f, power[i] = 1.7f - 0.2f * float(i % 9);
   base[3] = -2, power[3] = 3, base[20] = 1e20f, power[25] = float(kNan);
-  find_binary("pow", Elem::f32)(base, 1, power, 1, all, 32, nullptr);
+  find_binary("pow", f32)(base, 1, power, 1, all, 32, nullptr);
   for (int i = 0; i < 32; ++i) {
-    find_binary("pow", Elem::f32)(base + i, 1, power + i, 1, &alone, 1, nullptr);
+    find_binary("pow", f32)(base + i, 1, power + i, 1, &alone, 1, nullptr);
     EXPECT_EQ(std::memcmp(&alone, all + i, 4), 0) << i;
     if (i != 25) {
       EXPECT_NEAR(all[i] / std::pow(double(base[i]), double(power[i])), 1, 1e-6) << i;
@@ -329,26 +311,26 @@ TEST(Binary, Comparisons) {
   for (auto& r : rows) {
     float a[] = {1, 2, 3, float(kNan)}, b[] = {2, 2, 2, 2};
     uint8_t y[4];
-    find_binary(r.name, Elem::f32)(a, 1, b, 1, y, 4, nullptr);
+    find_binary(r.name, f32)(a, 1, b, 1, y, 4, nullptr);
     EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{r.less, r.equal, r.more, r.nan})) << r.name;
     int64_t ai[] = {1, 2, 3}, two = 2;
-    find_binary(r.name, Elem::i64)(ai, 1, &two, 0, y, 3, nullptr);
+    find_binary(r.name, i64)(ai, 1, &two, 0, y, 3, nullptr);
     EXPECT_EQ((std::vector<int>{y[0], y[1], y[2]}), (std::vector<int>{r.less, r.equal, r.more})) << r.name;
   }
   uint8_t p[] = {0, 0, 1, 7}, q[] = {0, 1, 0, 2}, y[4];
-  find_binary("logical_and", Elem::b8)(p, 1, q, 1, y, 4, nullptr);
+  find_binary("logical_and", boolean)(p, 1, q, 1, y, 4, nullptr);
   EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{0, 0, 0, 1}));
-  find_binary("logical_or", Elem::u8)(p, 1, q, 1, y, 4, nullptr);
+  find_binary("logical_or", u8)(p, 1, q, 1, y, 4, nullptr);
   EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{0, 1, 1, 1}));
-  find_unary("logical_not", Elem::b8)(p, y, 4, nullptr);
+  find_unary("logical_not", boolean)(p, y, 4, nullptr);
   EXPECT_EQ((std::vector<int>{y[0], y[1], y[2], y[3]}), (std::vector<int>{1, 1, 0, 0}));
 }
 
 TEST(Binary, IntegersWrapAndNeverTrap) {
   int32_t a[] = {2147483647, -2147483647 - 1, 7, -7}, b[] = {1, -1, 0, 2}, y[4];
-  find_binary("add", Elem::i32)(a, 1, b, 1, y, 4, nullptr);
+  find_binary("add", i32)(a, 1, b, 1, y, 4, nullptr);
   EXPECT_EQ(y[0], -2147483647 - 1);
-  find_binary("div", Elem::i32)(a, 1, b, 1, y, 4, nullptr);
+  find_binary("div", i32)(a, 1, b, 1, y, 4, nullptr);
   EXPECT_EQ((std::vector<int32_t>{y[0], y[1], y[2], y[3]}), (std::vector<int32_t>{2147483647, -2147483647 - 1, 0, -3}));
 }
 
@@ -370,86 +352,10 @@ TEST(Where, AllStrides) {
   EXPECT_FALSE(find_where(3));
 }
 
-TEST(Cast, HalfTypesRoundTripEveryPattern) {
-  for (Elem half : {Elem::bf16, Elem::f16})
-    for (uint32_t p = 0; p < 65536; ++p) {
-      uint16_t h = static_cast<uint16_t>(p), back;
-      float f;
-      find_cast(half, Elem::f32)(&h, &f, 1, nullptr);
-      find_cast(Elem::f32, half)(&f, &back, 1, nullptr);
-      if (std::isnan(f)) {
-        float again;
-        find_cast(half, Elem::f32)(&back, &again, 1, nullptr);
-        ASSERT_TRUE(std::isnan(again)) << p;
-      } else {
-        ASSERT_EQ(h, back) << "pattern " << p << " of " << (half == Elem::f16 ? "f16" : "bf16");
-      }
-    }
-}
-
-// Between two neighbouring half values the cast must pick the nearer, and the even one on a tie.
-TEST(Cast, HalfRoundsToNearestEven) {
-  for (Elem half : {Elem::bf16, Elem::f16}) {
-    const uint32_t last = half == Elem::f16 ? 0x7bff : 0x7f7f;  // largest finite
-    for (uint32_t p = 0; p < last; ++p) {
-      uint16_t lo = static_cast<uint16_t>(p), hi = static_cast<uint16_t>(p + 1), got[3];
-      float fl, fh;
-      find_cast(half, Elem::f32)(&lo, &fl, 1, nullptr);
-      find_cast(half, Elem::f32)(&hi, &fh, 1, nullptr);
-      float mid = static_cast<float>((static_cast<double>(fl) + fh) / 2);
-      float x[] = {std::nextafterf(mid, -INFINITY), mid, std::nextafterf(mid, INFINITY)};
-      find_cast(Elem::f32, half)(x, got, 3, nullptr);
-      ASSERT_EQ(got[0], lo) << p;
-      ASSERT_EQ(got[1], p % 2 ? hi : lo) << p;
-      ASSERT_EQ(got[2], hi) << p;
-    }
-    float over[] = {3.4e38f, -3.4e38f, 65519.0f, 65520.0f};
-    uint16_t got[4];
-    find_cast(Elem::f32, half)(over, got, 4, nullptr);
-    if (half == Elem::f16) {
-      EXPECT_EQ(got[0], 0x7c00);
-      EXPECT_EQ(got[1], 0xfc00);
-      EXPECT_EQ(got[2], 0x7bff);
-      EXPECT_EQ(got[3], 0x7c00);
-    } else {
-      EXPECT_EQ(got[0], 0x7f80);
-    }
-  }
-}
-
-TEST(Cast, RealToIntegerSaturates) {
-  double x[] = {1.9, -1.9, 1e300, -1e300, kNan, 255.5, -0.5};
-  int64_t l[7];
-  uint8_t u[7], b[7];
-  find_cast(Elem::f64, Elem::i64)(x, l, 7, nullptr);
-  EXPECT_EQ(l[0], 1);
-  EXPECT_EQ(l[1], -1);
-  EXPECT_EQ(l[2], std::numeric_limits<int64_t>::max());
-  EXPECT_EQ(l[3], std::numeric_limits<int64_t>::min());
-  EXPECT_EQ(l[4], 0);
-  find_cast(Elem::f64, Elem::u8)(x, u, 7, nullptr);
-  EXPECT_EQ((std::vector<int>{u[0], u[1], u[2], u[5], u[6]}), (std::vector<int>{1, 0, 255, 255, 0}));
-  find_cast(Elem::f64, Elem::b8)(x, b, 7, nullptr);
-  EXPECT_EQ(b[6], 1);
-  for (Elem e : {Elem::f32, Elem::f64, Elem::bf16, Elem::f16, Elem::i32, Elem::i64, Elem::u8, Elem::b8})
-    for (Elem t : {Elem::f32, Elem::f64, Elem::bf16, Elem::f16, Elem::i32, Elem::i64, Elem::u8, Elem::b8}) {
-      alignas(8) unsigned char in[8], mid[8], out[8];
-      int32_t one = 1;
-      find_cast(Elem::i32, e)(&one, in, 1, nullptr);
-      find_cast(e, t)(in, mid, 1, nullptr);
-      find_cast(t, Elem::i32)(mid, out, 1, nullptr);
-      int32_t v;
-      std::memcpy(&v, out, 4);
-      EXPECT_EQ(v, 1);
-    }
-}
-
 TEST(Lookup, UnknownNames) {
-  EXPECT_FALSE(find_unary("nothing", Elem::f32));
-  EXPECT_FALSE(find_unary("exp", Elem::i32));
-  EXPECT_FALSE(find_binary("zzz", Elem::f32));
-  EXPECT_EQ(param_count("nothing"), -1);
-  EXPECT_EQ(param_count("clamp"), 2);
+  EXPECT_FALSE(find_unary("nothing", f32));
+  EXPECT_FALSE(find_unary("exp", i32));
+  EXPECT_FALSE(find_binary("zzz", f32));
 }
 
 }  // namespace

@@ -1,0 +1,131 @@
+// The CPU as a backend: kernels of the registry, scalar loops for elementwise ops, fused groups tile by tile.
+#include "autograd/plan/backend.h"
+
+#include <atomic>
+#include <chrono>
+
+#include "autograd/plan/passes.h"
+#include "ops/cpu/elementwise.h"
+#include "ops/cpu/stabilise.h"
+#include "ops/cpu/step_runner.h"
+#include "ops/cpu/tile.h"
+#include "tensor/parallel.h"
+
+namespace whence::cpu {
+namespace {
+
+using namespace planner;
+
+double microseconds() {
+  using namespace std::chrono;
+  return duration<double, std::micro>(steady_clock::now().time_since_epoch()).count();
+}
+
+// Two lanes at most: each has half the cores.
+class CpuExecutable : public Executable {
+ public:
+  explicit CpuExecutable(std::shared_ptr<const Program> program) : p_(program), runner_(std::move(program)) {}
+
+  void run(const RunCall& call) override {
+    zero_ = call.times ? microseconds() : 0;
+    const Id n = Id(p_->steps.size());
+    if (p_->lanes == 1) {
+      for (Id i = 0; i < n; ++i) run_step(i, call, *call.status);
+      return;
+    }
+    for (auto& done : done_) done.store(0, std::memory_order_relaxed);
+    second_taken_ = false;
+    Status second;
+    run_together(2, [&](int64_t lane) { run_lane(uint8_t(lane), call, lane == 0 ? *call.status : second); });
+    if (call.status->code == Status::fine) *call.status = second;
+  }
+
+ private:
+  // Lane 0 has begun when lane 1 does. Where lane 0 would wait for a lane 1 that no thread has begun, it takes that
+  // lane over: the steps of both in the program's order need no waiting.
+  void run_lane(uint8_t lane, const RunCall& call, Status& status) {
+    if (lane == 1 && second_taken_.exchange(true)) return;
+    for (Id i = 0; i < p_->steps.size(); ++i) {
+      const Step& s = p_->steps[i];
+      if (s.lane != lane) continue;
+      if (lane == 0 && s.n_waits && !second_taken_.exchange(true)) {
+        for (Id k = 0; k < p_->steps.size(); ++k)
+          if (k >= i || p_->steps[k].lane == 1) run_step(k, call, status);
+        return;
+      }
+      for (Id w = s.waits; w < s.waits + s.n_waits; ++w) wait_for(1 - lane, p_->waits[w]);
+      run_step(i, call, status);
+      done_[lane].store(i + 1, std::memory_order_release);
+      done_[lane].notify_one();
+    }
+  }
+
+  // Spins for a moment, then sleeps.
+  void wait_for(int lane, Id step) {
+    for (int spin = 0; spin < 2000; ++spin)
+      if (done_[lane].load(std::memory_order_acquire) > step) return;
+    for (Id now; (now = done_[lane].load(std::memory_order_acquire)) <= step;) done_[lane].wait(now);
+  }
+
+  void run_step(Id at, const RunCall& call, Status& status) {
+    if (!call.times) return runner_.run(at, call.base, status);
+    double start = microseconds();
+    runner_.run(at, call.base, status);
+    double took = microseconds() - start;
+    StepTime& t = (*call.times)[at];
+    t = {start - zero_, took, t.total + took, p_->steps[at].lane};
+  }
+
+  std::shared_ptr<const Program> p_;
+  StepRunner runner_;
+  std::atomic<Id> done_[2];  // by lane: one more than its latest step
+  std::atomic<bool> second_taken_;
+  double zero_ = 0;
+};
+
+class CpuBackend : public Backend {
+ public:
+  const Kernel* native(const OpDef& op, std::span<const TensorType> in,
+                       std::span<const TensorType> out) const override {
+    const Kernel* kernel = kernel_of(op, Device::Kind::cpu);
+    if (kernel && op.traits.elementwise && !in.empty() && !has_loop(op, in, out[0])) return nullptr;
+    return kernel;
+  }
+
+  bool fusable(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in,
+               const TensorType& out) const override {
+    if (int64_t row = row_length(op, attrs, in, out); row > 0 && row <= kMaxTile)
+      return find_row_loop(op.loop, in[0].dtype) != nullptr;
+    return op.traits.elementwise && has_loop(op, in, out);
+  }
+
+  int lanes() const override { return num_threads() > 1 ? 2 : 1; }
+  // A short step gains nothing from a second core.
+  double cost(double work, int lanes) const override { return work < kSplits ? work : work * lanes / num_threads(); }
+  double crossing() const override { return kCrossing; }
+  bool fixed_slots() const override { return false; }
+  std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) override {
+    return std::make_unique<CpuExecutable>(std::move(program));
+  }
+
+ private:
+  static constexpr double kSplits = 30, kCrossing = 3;  // us
+
+  // Halves are cast to f32 before the loop sees them.
+  static bool has_loop(const OpDef& op, std::span<const TensorType> in, const TensorType& out) {
+    const DType from = in[0].dtype;
+    if (op.loop == "copy" || op.loop == "cast") return true;
+    const DType wide = accumulate_dtype(from);
+    if (in.size() == 1) return find_unary(op.loop, wide) != nullptr;
+    if (in.size() == 2) return in[1].dtype == in[0].dtype && find_binary(op.loop, wide) != nullptr;
+    return in.size() == 3 && op.loop == "where" && find_where(int(whence::size_of(out.dtype))) != nullptr;
+  }
+};
+
+[[maybe_unused]] const bool registered = [] {
+  static CpuBackend backend;
+  return register_backend(Device::Kind::cpu, backend);
+}();
+
+}  // namespace
+}  // namespace whence::cpu

@@ -1,0 +1,15 @@
+// What scans share.
+#pragma once
+#include "ops/ops.h"
+
+namespace whence {
+
+/// x moved by one step along axis, away from (`later`) or towards the beginning; a zero enters.
+inline Var shifted(Var x, int axis, bool later) {
+  Ints pads(size_t(2 * x.rank()), 0);
+  pads[size_t(2 * axis)] = later ? 1 : -1;
+  pads[size_t(2 * axis + 1)] = later ? -1 : 1;
+  return pad(x, std::move(pads));
+}
+
+}  // namespace whence
