@@ -13,8 +13,8 @@ namespace whence::cpu {
 
 /// y[i] = op(x[i]); no threads, x may be y. `params`: the op's scalars (OpDef::loop_params).
 using UnaryLoop = void (*)(const void* x, void* y, int64_t n, const double* params);
-/// y[i] = op(a[i * sa], b[i * sb]), sa and sb being 0 (one scalar for all) or 1. Loops over whole rows (stabilise.h) take
-/// one parameter more, the length of a row, of which n is a multiple.
+/// y[i] = op(a[i * sa], b[i * sb]), sa and sb being 0 (one scalar for all) or 1. Loops over whole rows (stabilise.h)
+/// take one parameter more, the length of a row, of which n is a multiple.
 using BinaryLoop = void (*)(const void* a, int sa, const void* b, int sb, void* y, int64_t n, const double* params);
 /// y[i] = c[i * sc] ? a[i * sa] : b[i * sb], c being bytes.
 using WhereLoop = void (*)(const uint8_t* c, int sc, const void* a, int sa, const void* b, int sb, void* y, int64_t n);
