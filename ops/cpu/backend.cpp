@@ -6,10 +6,10 @@
 
 #include "autograd/plan/passes.h"
 #include "ops/cpu/elementwise.h"
-#include "ops/cpu/fork.h"
 #include "ops/cpu/stabilise.h"
 #include "ops/cpu/step_runner.h"
 #include "ops/cpu/tile.h"
+#include "tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {
@@ -34,18 +34,25 @@ class CpuExecutable : public Executable {
       return;
     }
     for (auto& done : done_) done.store(0, std::memory_order_relaxed);
+    second_taken_ = false;
     Status second;
-    bool together = run_forked([&] { run_lane(0, call, *call.status); }, [&] { run_lane(1, call, second); });
-    if (!together)  // the second thread serves another plan
-      for (Id i = 0; i < n; ++i) run_step(i, call, *call.status);
+    run_together(2, [&](int64_t lane) { run_lane(uint8_t(lane), call, lane == 0 ? *call.status : second); });
     if (call.status->code == Status::fine) *call.status = second;
   }
 
  private:
+  // Lane 0 has begun when lane 1 does. Where lane 0 would wait for a lane 1 that no thread has begun, it takes that
+  // lane over: the steps of both in the program's order need no waiting.
   void run_lane(uint8_t lane, const RunCall& call, Status& status) {
+    if (lane == 1 && second_taken_.exchange(true)) return;
     for (Id i = 0; i < p_->steps.size(); ++i) {
       const Step& s = p_->steps[i];
       if (s.lane != lane) continue;
+      if (lane == 0 && s.n_waits && !second_taken_.exchange(true)) {
+        for (Id k = 0; k < p_->steps.size(); ++k)
+          if (k >= i || p_->steps[k].lane == 1) run_step(k, call, status);
+        return;
+      }
       for (Id w = s.waits; w < s.waits + s.n_waits; ++w) wait_for(1 - lane, p_->waits[w]);
       run_step(i, call, status);
       done_[lane].store(i + 1, std::memory_order_release);
@@ -72,6 +79,7 @@ class CpuExecutable : public Executable {
   std::shared_ptr<const Program> p_;
   StepRunner runner_;
   std::atomic<Id> done_[2];  // by lane: one more than its latest step
+  std::atomic<bool> second_taken_;
   double zero_ = 0;
 };
 
@@ -91,9 +99,9 @@ class CpuBackend : public Backend {
     return op.traits.elementwise && has_loop(op, in, out);
   }
 
-  int lanes() const override { return cores() > 1 ? 2 : 1; }
+  int lanes() const override { return num_threads() > 1 ? 2 : 1; }
   // A short step gains nothing from a second core.
-  double cost(double work, int lanes) const override { return work < kSplits ? work : work * lanes / cores(); }
+  double cost(double work, int lanes) const override { return work < kSplits ? work : work * lanes / num_threads(); }
   double crossing() const override { return kCrossing; }
   bool fixed_slots() const override { return false; }
   std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) override {

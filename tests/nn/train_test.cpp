@@ -231,7 +231,6 @@ TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
   fs::path base = fs::temp_directory_path() / ("whence_resume_" + std::to_string(getpid()));
   std::string whole = base / "whole", broken = base / "broken";
   constexpr int64_t kSteps = 41;
-  // Both in children: this process must not start OpenMP threads before it forks.
   auto child = [&](const std::string& folder) {
     pid_t pid = fork();
     if (pid == 0) {
