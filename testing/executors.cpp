@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
 
 #include "autograd/plan.h"
 #include "tensor/parallel.h"
@@ -14,6 +13,11 @@
 namespace whence::suite {
 
 int64_t (*heap_allocations)() = nullptr;
+
+std::vector<Device>& devices() {
+  static std::vector<Device> list;
+  return list;
+}
 
 namespace {
 
@@ -156,8 +160,7 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
                   c = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 1);
         for (const KernelRun* r : {&a, &b, &c})
           if (!r->complaint.empty()) complain(r->complaint);
-        if (c.allocations)
-          complain(fmt::format("its third run takes from the heap, {} times", c.allocations));
+        if (c.allocations) complain(fmt::format("its third run takes from the heap, {} times", c.allocations));
         for (size_t k = 0; k < out.size(); ++k) {
           // What the buffers held before must not show through.
           if (!bitwise_equal(a.out[k], b.out[k]))
@@ -458,7 +461,8 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
   return failures;
 }
 
-// Every device computes what the CPU computes, bit by bit where it runs the CPU's kernels: results, gradients, relevance.
+// Every device computes what the CPU computes, bit by bit where it runs the CPU's kernels: results, gradients,
+// relevance.
 Failures check_devices(const OpDef& op, const Sample& sample) {
   Failures failures;
   if (op.traits.leaf) return failures;

@@ -44,7 +44,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
         bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
         if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
         p.blocks.push_back(
-            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .lane = lane_of_block(v, at)});
+            {.bytes = bytes(v), .first = first_[v], .last = std::max(at, last_[v]), .lane = lane_of_block(v, at)});
         p.block_where.push_back(node.where);
         p.stats.unplanned_bytes += bytes(v);
       }

@@ -34,7 +34,7 @@ class Storage {
   std::vector<Id> block_, base_;  // by root; kNone: in no block
   std::vector<char> stored_, donated_;
   std::vector<std::vector<Id>> clock_, lane_steps_;  // several lanes: lane_clocks, and the steps of each
-  std::vector<Id> work_;  // by step: block of its workspace
+  std::vector<Id> work_;                             // by step: block of its workspace
 };
 
 /// The neutral form of a fused group.

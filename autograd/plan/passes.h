@@ -77,7 +77,8 @@ Schedule schedule(const Lowered& low, const Program& program, const std::vector<
                   std::span<const Overwrite> overwrites);
 /// Spreads the schedule over the backend's lanes, when that pays.
 void find_lanes(const Lowered& low, const Program& program, Schedule& order);
-/// What is known to have run before each step of a schedule starts: by step and lane, one more than the last step's number.
+/// What is known to have run before each step of a schedule starts: by step and lane, one more than the last step's
+/// number.
 std::vector<std::vector<Id>> lane_clocks(const Schedule& order, std::vector<std::vector<Id>>* waits);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 

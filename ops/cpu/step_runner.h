@@ -1,4 +1,5 @@
-// One step of a program on host memory, by the CPU's kernels and tiles. What executes steps in which order: backend.cpp.
+// One step of a program on host memory, by the CPU's kernels and tiles. What executes steps in which order:
+// backend.cpp.
 #pragma once
 #include <memory>
 #include <vector>

@@ -115,10 +115,12 @@ TEST(TrainStep, NamesTheOpThatMadeTheGradientInfiniteAndUpdatesNothing) {
         Parameter& w = parameter("w", {2}, Init::zeros());
         Parameter& v = parameter("v", {3}, Init::ones());
       } m;
-      TrainStep step(m, AdamW{}, [&](Graph& g, const Batch& b) {
-        Var x = g.input("x", b["x"]);
-        return sum(sqrt(m.w.in(g) * x)) + sum(m.v.in(g));
-      }, {.clip_norm = clip, .ema_decay = ema});
+      TrainStep step(m, AdamW{},
+                     [&](Graph& g, const Batch& b) {
+                       Var x = g.input("x", b["x"]);
+                       return sum(sqrt(m.w.in(g)*x)) + sum(m.v.in(g));
+                     },
+                     {.clip_norm = clip, .ema_decay = ema});
       Batch good, bad;
       good.tensors["x"] = Tensor::zeros({2});
       bad.tensors["x"] = Tensor::full({2}, 1);
