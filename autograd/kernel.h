@@ -12,6 +12,7 @@
 namespace whence {
 
 struct OpDef;
+struct ScalarRow;
 
 struct TensorType {
   Shape shape{};
@@ -86,6 +87,8 @@ struct Kernel : KernelFacts {
 
 /// Adds the kernel of an op for a kind of device; for kernels that do not stand in the op's literal.
 bool register_kernel(Device::Kind kind, const char* op, const Kernel& kernel);
+/// Tells how a kind of device runs elementwise ops that have no kernel of their own (OpDef::scalar).
+bool register_scalar_kernel(Device::Kind kind, const Kernel* (*of)(const ScalarRow&));
 /// The op's kernel for that kind of device, nullptr when it has none.
 const Kernel* kernel_of(const OpDef& op, Device::Kind kind);
 

@@ -15,7 +15,7 @@ static constexpr uintptr_t kPretend = uintptr_t(1) << 40;
 
 const OpDef& copy_op() {
   static const OpDef op = [] {
-    OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true}};
+    OpDef d{.doc = "row-major copy", .operands = {"x"}};
     d.name = "copy";
     d.cpu = {[](const KernelCall& k) { copy(k.in[0], k.out[0]); }, {.floats = kAllFloats, .strided = true}};
     return d;
@@ -36,7 +36,7 @@ View Lowered::view(Id v) const {
 }
 
 int64_t row_length(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in, const TensorType& out) {
-  if (!op.row_loop || !op.row_loop(attrs)) return 0;
+  if (!op.scalar.whole_rows || !op.scalar.whole_rows(attrs)) return 0;
   const TensorType& second = in[1];
   if (out.shape.rank() == 0 || second.shape.rank() == 0 || out.dtype != second.dtype) return 0;
   if (second.shape[-1] != out.shape[-1]) return 0;

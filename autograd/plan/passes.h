@@ -82,7 +82,7 @@ void find_lanes(const Lowered& low, const Program& program, Schedule& order);
 std::vector<std::vector<Id>> lane_clocks(const Schedule& order, std::vector<std::vector<Id>>* waits);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
-/// Elements of a row when the op needs whole rows and no more (OpDef::row_loop), else 0.
+/// Elements of a row when the op needs whole rows and no more (ScalarRow::whole_rows), else 0.
 int64_t row_length(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in, const TensorType& out);
 /// The op of planned copies: contiguous output, any input.
 const OpDef& copy_op();

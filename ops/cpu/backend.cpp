@@ -6,7 +6,6 @@
 
 #include "autograd/plan/passes.h"
 #include "ops/cpu/elementwise.h"
-#include "ops/cpu/stabilise.h"
 #include "ops/cpu/step_runner.h"
 #include "ops/cpu/tile.h"
 #include "tensor/parallel.h"
@@ -88,15 +87,15 @@ class CpuBackend : public Backend {
   const Kernel* native(const OpDef& op, std::span<const TensorType> in,
                        std::span<const TensorType> out) const override {
     const Kernel* kernel = kernel_of(op, Device::Kind::cpu);
-    if (kernel && op.traits.elementwise && !in.empty() && !has_loop(op, in, out[0])) return nullptr;
+    if (!op.cpu && op.elementwise() && !has_loop(op, in, out[0])) return nullptr;
     return kernel;
   }
 
   bool fusable(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in,
                const TensorType& out) const override {
     if (int64_t row = row_length(op, attrs, in, out); row > 0 && row <= kMaxTile)
-      return find_row_loop(op.loop, in[0].dtype) != nullptr;
-    return op.traits.elementwise && has_loop(op, in, out);
+      return bool(find_loop(op.scalar, in[0].dtype, out.dtype));
+    return op.elementwise() && has_loop(op, in, out);
   }
 
   int lanes() const override { return num_threads() > 1 ? 2 : 1; }
@@ -111,14 +110,13 @@ class CpuBackend : public Backend {
  private:
   static constexpr double kSplits = 30, kCrossing = 3;  // us
 
-  // Halves are cast to f32 before the loop sees them.
   static bool has_loop(const OpDef& op, std::span<const TensorType> in, const TensorType& out) {
-    const DType from = in[0].dtype;
-    if (op.loop == "copy" || op.loop == "cast") return true;
-    const DType wide = accumulate_dtype(from);
-    if (in.size() == 1) return find_unary(op.loop, wide) != nullptr;
-    if (in.size() == 2) return in[1].dtype == in[0].dtype && find_binary(op.loop, wide) != nullptr;
-    return in.size() == 3 && op.loop == "where" && find_where(int(whence::size_of(out.dtype))) != nullptr;
+    if (int(in.size()) != op.scalar.arity()) return false;
+    if (op.scalar.domain == ScalarRow::any) return bool(find_loop(op.scalar, in[0].dtype, out.dtype));
+    for (const TensorType& t : in)
+      if (t.dtype != in[0].dtype) return false;
+    // Halves are cast to f32 before the loop sees them.
+    return bool(find_loop(op.scalar, accumulate_dtype(in[0].dtype), accumulate_dtype(out.dtype)));
   }
 };
 
