@@ -43,7 +43,7 @@ struct KernelCall {
   std::span<const View> in;
   std::span<const View> out;
   const Attrs& attrs;
-  std::byte* workspace = nullptr;  ///< KernelFacts::workspace bytes, 256-byte aligned
+  std::byte* workspace = nullptr;  ///< KernelFacts::workspace bytes; 256-byte aligned in a plan, else 64-byte aligned
   const void* prepared = nullptr;  ///< what KernelFacts::prepare returned
   Status* status = nullptr;        ///< never null in a run
   Queue* queue = nullptr;          ///< where the work is put in order; nullptr on the CPU
