@@ -169,14 +169,15 @@ void attention_case(State& s, Way way) {
   HeadStrides st{H * T * D, T * D, D};
   auto q = randoms(B * H * T * D), k = q, v = q, o = q, dq = q, dk = q, dv = q;
   std::vector<float> lse(size_t(B * H * T)), p(way == Way::unfused ? size_t(B * H * T * T) : 0);
-  attention<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data());
+  const AttentionInputs<float> in{.dims = d, .q = {q.data(), st}, .k = {k.data(), st}, .v = {v.data(), st}};
+  attention<float>(in, {o.data(), st}, lse.data());
   const double flops = (way == Way::backward ? 10.0 : 4.0) * double(B * H * T * T * D) / (d.causal ? 2 : 1);
   timed(s, double(B * H * T * T), 0, flops, 1, [&] {
     if (way == Way::tiled) {
-      attention<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data());
+      attention<float>(in, {o.data(), st}, lse.data());
     } else if (way == Way::backward) {
-      attention_backward<float>(d, q.data(), st, k.data(), st, v.data(), st, nullptr, {}, o.data(), st, lse.data(),
-                                o.data(), st, dq.data(), st, dk.data(), st, dv.data(), st);
+      attention_backward<float>(in, {o.data(), st}, lse.data(), {o.data(), st},
+                                {.q = {dq.data(), st}, .k = {dk.data(), st}, .v = {dv.data(), st}});
     } else {
       gemm_batched<float>(B * H, false, true, T, T, D, 0.125f, q.data(), D, {T * D}, k.data(), D, {T * D}, 0, p.data(),
                           T, {T * T});
