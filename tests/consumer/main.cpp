@@ -55,6 +55,9 @@ int main(int argc, char** argv) {
   expect(find_op("consumer_doubled") != nullptr, "an op of the user's own");
   for (const std::string& defect : registry_defects()) expect(false, defect.c_str());
 
+  cpu::set_num_threads(1);
+  expect(cpu::num_threads() == 1, "the number of threads is set");
+
   Graph g;
   Var x = g.input("x", {3}, f64);
   Var doubled = g.record(op_named("consumer_doubled"), std::vector<Var>{x});

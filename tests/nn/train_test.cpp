@@ -140,6 +140,27 @@ TEST(TrainStep, NamesTheOpThatMadeTheGradientInfiniteAndUpdatesNothing) {
     }
 }
 
+TEST(TrainStep, ABatchThatAKernelRefusesChangesNothing) {
+  struct Table : Module {
+    Embedding words{*this, "words", 5, 3};
+    Parameter& other = parameter("other", {2}, Init::ones());
+  } m;
+  m.init(1);
+  TrainStep step(m, SGD{.lr = 0.5}, [&](Graph& g, const Batch& b) {
+    return sum(square(m.words(g.input("ids", b["ids"], {.carries = false})))) + sum(square(m.other.in(g)));
+  });
+  Batch good, bad;
+  good.tensors["ids"] = Tensor::from<int32_t>({1, 4});
+  bad.tensors["ids"] = Tensor::from<int32_t>({1, 5});
+  float(step(good));
+  Tensor before = m.flat().contiguous_copy();
+  EXPECT_THROW(step(bad), ValueError);
+  EXPECT_TRUE(bitwise_equal(before, m.flat()));
+  EXPECT_EQ(step.steps(), 1);
+  float(step(good));
+  EXPECT_FALSE(bitwise_equal(before, m.flat()));
+}
+
 TEST(TrainStep, KeepsABoundedNumberOfSignatures) {
   struct Plain : Module {
     Linear a{*this, "a", 4, 1};
@@ -231,7 +252,6 @@ TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
   fs::path base = fs::temp_directory_path() / ("whence_resume_" + std::to_string(getpid()));
   std::string whole = base / "whole", broken = base / "broken";
   constexpr int64_t kSteps = 41;
-  // Both in children: this process must not start OpenMP threads before it forks.
   auto child = [&](const std::string& folder) {
     pid_t pid = fork();
     if (pid == 0) {
