@@ -15,26 +15,27 @@
 namespace whence {
 
 class Graph;
-using ValueId = uint32_t;
-using NodeId = uint32_t;
-inline constexpr uint32_t kNone = 0xffffffffu;
+using ValueId = uint32_t;                       ///< number of a value in its graph, in the order of recording
+using NodeId = uint32_t;                        ///< number of a node likewise; a node's results are consecutive values
+inline constexpr uint32_t kNone = 0xffffffffu;  ///< no value, no node, no entry
 
-/// A value in a graph. Cheap to copy; valid while its graph lives.
+/// A value in a graph. Cheap to copy; valid while its graph lives. All but defined() and == want a defined Var.
 class Var {
  public:
-  Var() = default;
+  Var() = default;  ///< undefined
   Var(Graph* graph, ValueId id) : graph_(graph), id_(id) {}
   bool defined() const { return graph_ != nullptr; }
   Graph& graph() const { return *graph_; }
   ValueId id() const { return id_; }
-  const Shape& shape() const;
+  const Shape& shape() const;  ///< the reference stays valid while the graph lives
   DType dtype() const;
   int rank() const { return shape().rank(); }
+  /// The extent along an axis, a negative one counting from the end. \throws ShapeError for an axis outside
   int64_t size(int axis) const { return shape()[normalize_axis(axis, rank())]; }
-  int64_t numel() const { return shape().numel(); }
+  int64_t numel() const { return shape().numel(); }  ///< of []: 1
   /// Immediate graphs only: the computed value. \throws ValueError in a recorded graph.
   const Tensor& value() const;
-  bool operator==(const Var&) const = default;
+  bool operator==(const Var&) const = default;  ///< the same value of the same graph; equal() compares elements
 
  private:
   Graph* graph_ = nullptr;
@@ -57,14 +58,15 @@ struct Arg {
   int rank() const { return var.rank(); }
 };
 
+/// One application of an op.
 struct Node {
   const OpDef* op = nullptr;
   uint32_t in_begin = 0, in_count = 0;  ///< range in the graph's edge list
-  ValueId out_begin = 0;
+  ValueId out_begin = 0;                ///< its first result
   uint32_t out_count = 0;
   uint32_t attrs = kNone;  ///< index in the attribute table, kNone when empty
-  uint32_t scope = 0;
-  uint32_t location = 0;
+  uint32_t scope = 0;      ///< see Graph::scope_name
+  uint32_t location = 0;   ///< see Graph::location
   NodeId origin = kNone;   ///< for nodes made by a sweep or an inlined body: the node they serve
   uint8_t pass = 0;        ///< 0 forward, 1 gradient, 2 relevance
   bool recompute = false;  ///< inside a checkpoint: later sweeps compute it again instead of keeping it
@@ -88,9 +90,15 @@ struct GraphOptions {
   Precision precision{};
 };
 
+/// Records ops. One thread at a time may record on it, and none may read it meanwhile; different graphs are
+/// independent. A plan does not need its graph any more once it is compiled, but for extend.
 class Graph {
  public:
-  enum class Mode { record, immediate };
+  enum class Mode {
+    record,     ///< structure only: compile and run it
+    immediate,  ///< each op is computed on the CPU when it is recorded; its data errors are thrown by that call
+  };
+  /// \throws Error that lists every defect of the registered ops, for the first graph of a program
   explicit Graph(Mode mode = Mode::record);
   /// Graph g({.precision = mixed(bf16)});
   explicit Graph(const GraphOptions& options) : Graph() { precision_ = options.precision; }
@@ -99,10 +107,12 @@ class Graph {
   Graph& operator=(const Graph&) = delete;
 
   // ---- leaves
-  /// A value fed at each run, by name. \throws ValueError when the name is taken by another shape or dtype.
+  /// A value fed at each run, by name. The same name, shape and dtype give the same Var. \throws ValueError when the
+  /// name is taken by another shape or dtype, and in an immediate graph
   Var input(const std::string& name, const Shape& shape, DType dtype = f32, InputOptions options = {},
             std::source_location where = std::source_location::current());
-  /// Immediate graphs: an input with its value.
+  /// The same, of value's shape and dtype. An immediate graph takes the value; a recorded one does not keep it.
+  /// \throws ValueError when the name is taken by another shape or dtype
   Var input(const std::string& name, Tensor value, InputOptions options = {},
             std::source_location where = std::source_location::current());
   /// A number that changes from run to run (a learning rate), shape []. Given with RunOptions::scalars; all scalars of
@@ -113,18 +123,23 @@ class Graph {
   /// The state's value when a run begins, read from where it lives. The same memory gives the same Var. Carries no
   /// relevance. \throws ValueError for an undefined tensor
   Var state(const State& state) { return parameter(state.name(), state.tensor()); }
-  /// The same for a tensor that no State holds.
+  /// The same for a tensor that no State holds. \throws ValueError for an undefined tensor
   Var parameter(const std::string& name, const Tensor& value);
   /// `next` is the state's value when a run ends: every plan compiled from this graph from now on writes it there. A
-  /// later assign of the same state replaces this one. \throws ShapeError, DTypeError, ValueError for a strided state
+  /// later assign of the same state replaces this one. \throws ShapeError, DTypeError; ValueError for a strided state,
+  /// for a value of another graph, and in an immediate graph
   void assign(const State& state, Var next);
   /// Every assigned value so far becomes where(condition, next, old): `condition` is boolean, shape [].
   void guard_assigns(Var condition);
+  /// A fixed tensor: it carries no relevance. Up to 64 elements are copied by compile; a larger one is read where it
+  /// lies, so leave it as it is.
   Var constant(Tensor value);
   Var constant(double value, DType dtype);  ///< shape []
 
   // ---- recording (ops call this; users call ops)
   /// Appends a node; shapes and dtypes are checked here. Returns its first result; result k is at id + k.
+  /// \throws what the op's infer throws, with op, line and scope, and nothing is appended then; ValueError for an
+  /// operand that is undefined or of another graph
   Var record(const OpDef& op, std::span<const Var> in, Attrs attrs = {},
              std::source_location where = std::source_location::current());
 
@@ -132,21 +147,24 @@ class Graph {
   /// (checkpoint.h).
   void mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep);
 
-  // ---- structure
+  // ---- structure; numbers are not checked. References to nodes and spans last until the next node is recorded.
   size_t node_count() const { return nodes_.size(); }
   size_t value_count() const { return types_.size(); }
   const Node& node(NodeId n) const { return nodes_[n]; }
-  const Node& producer(ValueId v) const { return nodes_[producer_[v]]; }
+  const Node& producer(ValueId v) const { return nodes_[producer_[v]]; }  ///< the node whose result v is
   NodeId producer_id(ValueId v) const { return producer_[v]; }
+  /// Operands in order.
   std::span<const ValueId> inputs(const Node& n) const { return {edges_.data() + n.in_begin, n.in_count}; }
   const TensorType& type(ValueId v) const { return types_[v]; }
   const Attrs& attrs(const Node& n) const { return n.attrs == kNone ? kNoAttrs : attrs_[n.attrs]; }
   Var var(ValueId v) { return {this, v}; }
   /// What assign() was told: the state's value and the next one.
   std::span<const std::pair<ValueId, ValueId>> assigns() const { return assigns_; }
+  /// Inputs and scalars, in the order of recording; none in an immediate graph.
   std::span<const std::pair<std::string, ValueId>> named_inputs() const { return named_inputs_; }
-  const std::string& scope_name(const Node& n) const { return scopes_[n.scope]; }
+  const std::string& scope_name(const Node& n) const { return scopes_[n.scope]; }  ///< "encoder/block3"; "" outside
   const std::string& current_scope() const { return scopes_[scope_]; }
+  /// The user's line.
   std::source_location location(const Node& n) const { return locations_[n.location]; }
   /// "matmul recorded at model.cpp:42 in block3/attn", with the origin for nodes made by a sweep.
   std::string describe(NodeId n) const;
@@ -154,6 +172,7 @@ class Graph {
   std::string dot(std::span<const Var> roots = {}) const;
 
   bool immediate() const { return mode_ == Mode::immediate; }
+  /// The computed value; the reference stays valid while the graph lives. \throws ValueError in a recorded graph
   const Tensor& value(ValueId v) const;
 
  private:

@@ -1,5 +1,6 @@
 // A kernel: the code that computes one op on one kind of device, and what the planner must know of that code.
 #pragma once
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 namespace whence {
 
 struct OpDef;
+struct ScalarRow;
 
 struct TensorType {
   Shape shape{};
@@ -26,11 +28,12 @@ struct TensorType {
 struct Status {
   enum Code : int32_t { fine, out_of_range };
   Code code = fine;
-  uint32_t step = 0;     ///< of the program; filled by the executor
+  uint32_t step = 0;     ///< of the program
   int32_t operand = 0;   ///< the operand that holds the value
   int64_t position = 0;  ///< flat row-major index in it
   int64_t value = 0;
-  int64_t limit = 0;  ///< values lie in [0, limit)
+  int64_t limit = 0;     ///< values lie in [0, limit)
+  int32_t reports = 0;   ///< the first one is told above
   /// "[gather] index 7 at position 2 is outside [0, 5)"
   std::string message(const OpDef& op, const Attrs& attrs) const;
 };
@@ -42,15 +45,19 @@ struct KernelCall {
   std::span<const View> in;
   std::span<const View> out;
   const Attrs& attrs;
-  std::byte* workspace = nullptr;  ///< KernelFacts::workspace bytes, 256-byte aligned
+  std::byte* workspace = nullptr;  ///< KernelFacts::workspace bytes; 256-byte aligned in a plan, else 64-byte aligned
   const void* prepared = nullptr;  ///< what KernelFacts::prepare returned
   Status* status = nullptr;        ///< never null in a run
   Queue* queue = nullptr;          ///< where the work is put in order; nullptr on the CPU
+  uint32_t step = 0;               ///< number of the program's step
 
   /// Reports that in[operand] holds `value` at `position`, outside [0, limit). The first report of a run stays.
   void out_of_range(int operand, int64_t position, int64_t value, int64_t limit) const {
-    if (status->code == Status::fine) *status = {Status::out_of_range, 0, operand, position, value, limit};
+    if (std::atomic_ref(status->reports).fetch_add(1) > 0) return;
+    *status = {Status::out_of_range, step, operand, position, value, limit, 1};
   }
+  /// No kernel of this run has reported anything so far.
+  bool fine_so_far() const { return std::atomic_ref(status->reports).load() == 0; }
 };
 
 using KernelFn = void (*)(const KernelCall&);
@@ -86,6 +93,8 @@ struct Kernel : KernelFacts {
 
 /// Adds the kernel of an op for a kind of device; for kernels that do not stand in the op's literal.
 bool register_kernel(Device::Kind kind, const char* op, const Kernel& kernel);
+/// Tells how a kind of device runs elementwise ops that have no kernel of their own (OpDef::scalar).
+bool register_scalar_kernel(Device::Kind kind, const Kernel* (*of)(const ScalarRow&));
 /// The op's kernel for that kind of device, nullptr when it has none.
 const Kernel* kernel_of(const OpDef& op, Device::Kind kind);
 

@@ -8,6 +8,7 @@
 
 #include "autograd/kernel.h"
 #include "autograd/rules.h"
+#include "autograd/scalar_row.h"
 
 namespace whence {
 
@@ -68,7 +69,6 @@ struct ErrorSample {
 };
 
 struct Traits {
-  bool elementwise = false;    ///< output i depends on input i only: fusable, may run in place
   bool compute_bound = false;  ///< a product, costly per byte: rematerialisation keeps its result, and a precision
                                ///< policy (GraphOptions) casts its operands
   bool mixed_floats = false;   ///< f32 operands beside halves as they come (norms): the policy promotes nothing
@@ -94,7 +94,8 @@ struct OpDef {
   std::vector<std::string> operands{};  ///< names; a last name ending in "..." repeats
   InferFn infer = nullptr;
   ViewFn view = nullptr;  ///< layout ops: the result aliases input 0 when possible; otherwise cpu copies
-  Kernel cpu{};           ///< absent for leaves and for fused ops that only have a body; see also REGISTER_KERNEL
+  Kernel cpu{};           ///< absent for leaves, elementwise ops and fused ops that only have a body; see also
+                          ///< REGISTER_KERNEL
   std::vector<std::pair<Device::Kind, Kernel>> other_kernels{};  ///< filled by REGISTER_KERNEL
   SweepFn vjp = nullptr;
   SweepFn relevance = nullptr;       ///< primitives: the one rule
@@ -103,18 +104,17 @@ struct OpDef {
   SweepFn absorbed = nullptr;        ///< closed form of what the rule absorbs, via SweepCtx::absorb; default nothing
   /// Other formulas of the rule, by Rule::variant; lrp::linear_rule brings its own.
   std::vector<std::string> variants{};
-  /// Elementwise ops: name of the scalar loop (default: the op's name) and the attributes that are its parameters.
-  std::string loop{};
-  std::vector<const char*> loop_params{};
-  /// Two operands, a result of the first one's shape, and rows of the last axis that need only themselves: true when a
-  /// fused group may run the op, a tile being whole rows. nullptr: never.
-  bool (*row_loop)(const Attrs&) = nullptr;
+  /// Elementwise ops: their function, a row of ops/scalar_table.h or one of WHENCE_SCALAR's. Such an op fuses, runs in
+  /// place, takes any strides, and needs no kernel of its own.
+  ScalarRow scalar{};
   std::vector<Sample> (*samples)() = nullptr;
   std::vector<ErrorSample> (*errors)() = nullptr;
   Traits traits{};
   std::string file{};  ///< filled by REGISTER_OP
 
   bool fused() const { return body != nullptr; }
+  /// Result i depends on the elements i of the (broadcast) operands only.
+  bool elementwise() const { return scalar && !scalar.whole_rows; }
   std::string operand_name(int i) const;
 };
 

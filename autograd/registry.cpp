@@ -18,6 +18,7 @@ struct Registry {
     Kernel kernel;
   };
   std::vector<Waiting> waiting;  // kernels whose op is not there yet: static initialisers run in any order
+  const Kernel* (*scalar_kernel[Device::kKinds])(const ScalarRow&) = {};
   std::vector<std::string> defects;
   size_t validated = 0;
   std::mutex mutex;
@@ -36,16 +37,27 @@ std::string OpDef::operand_name(int i) const {
   return "operand " + std::to_string(i);
 }
 
-const Kernel* kernel_of(const OpDef& op, Device::Kind kind) {
+static const Kernel* own_kernel(const OpDef& op, Device::Kind kind) {
   if (kind == Device::Kind::cpu) return op.cpu ? &op.cpu : nullptr;
   for (const auto& [have, kernel] : op.other_kernels)
     if (have == kind) return &kernel;
   return nullptr;
 }
 
+const Kernel* kernel_of(const OpDef& op, Device::Kind kind) {
+  if (const Kernel* own = own_kernel(op, kind)) return own;
+  auto of = registry().scalar_kernel[size_t(kind)];
+  return op.elementwise() && of ? of(op.scalar) : nullptr;
+}
+
+bool register_scalar_kernel(Device::Kind kind, const Kernel* (*of)(const ScalarRow&)) {
+  registry().scalar_kernel[size_t(kind)] = of;
+  return true;
+}
+
 // Adds a kernel to a literal; true when there is one already.
 static bool attach(OpDef& op, Device::Kind kind, const Kernel& kernel) {
-  if (kernel_of(op, kind)) return true;
+  if (own_kernel(op, kind)) return true;
   if (kind == Device::Kind::cpu) op.cpu = kernel;
   else op.other_kernels.emplace_back(kind, kernel);
   return false;
@@ -59,7 +71,6 @@ const OpDef& register_op(const char* name, const char* file, OpDef def) {
   if (size_t at = path.rfind('/'); at != path.npos)
     if (size_t before = path.rfind('/', at - 1); before != path.npos) path.remove_prefix(before + 1);
   def.file = path;
-  if (def.loop.empty()) def.loop = name;
   if (def.relevance == lrp::linear_rule) def.variants = lrp::linear_variants();
   if (r.by_name.contains(def.name)) r.defects.push_back(def.name + " (" + def.file + ") is registered twice");
   r.ops.push_back(std::move(def));
@@ -118,7 +129,7 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
   if (t.leaf) return;
   if (op.operands.empty() && (op.vjp || op.relevance || op.body))
     defect("operands are not named");  // sources (random, arange) have none
-  if (!op.cpu && !op.view && !op.body) defect("no cpu kernel, view or body");
+  if (!op.cpu && !op.view && !op.body && !op.elementwise()) defect("no cpu kernel, view or body");
   if (op.body && op.relevance) defect("a fused op has a body and no relevance rule of its own");
   if (!op.body && op.fast_relevance) defect("fast_relevance belongs to fused ops");
   if (!op.relevance && !op.variants.empty()) defect("variants belong to a relevance rule");
@@ -128,7 +139,9 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
   if (!op.relevance && !op.body && !stops && !t.backward && !t.blocks_relevance)
     defect("no relevance rule and no body");
   if (!op.samples) defect("no samples");
-  if (t.elementwise && op.loop.empty()) defect("an elementwise op needs a scalar loop");
+  if (op.scalar && op.scalar.arity() != int(op.operands.size()))
+    defect("its scalar row takes " + std::to_string(op.scalar.arity()) + " operand(s), it takes " +
+           std::to_string(op.operands.size()));
 }
 
 std::vector<std::string> registry_defects() {

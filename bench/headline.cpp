@@ -3,12 +3,11 @@
 //
 //   bench_headline [--json FILE] [--rounds N] [NAME ...]
 #include <fmt/format.h>
-#include <omp.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -21,12 +20,14 @@
 #include <string>
 #include <vector>
 
+#include "bert_step.h"
 #include "lrp/presets.h"
-#include "models/bert.h"
-#include "nn/train.h"
+#include "peer.h"
+#include "tensor/parallel.h"
 #include "whence/whence.h"
 
 using namespace whence;
+using namespace bench;
 using Clock = std::chrono::steady_clock;
 
 namespace {
@@ -49,60 +50,6 @@ double time_of(const std::function<void()>& f, double seconds, int least) {
   return median(times);
 }
 
-// ---- the peer, a coprocess that answers one line per request ------------------------------------------------------
-
-class Peer {
- public:
-  Peer() {
-    const char* python = getenv("WHENCE_PYTHON");
-    std::string command = python ? python : "python3";
-    if (system((command + " -c 'import torch' >/dev/null 2>&1").c_str()) != 0) {
-      fmt::print("no PyTorch for {}: the peer column stays empty (pip install torch, or WHENCE_PYTHON=...)\n", command);
-      return;
-    }
-    int to[2], from[2];
-    if (pipe(to) || pipe(from)) return;
-    setenv("WHENCE_THREADS", std::to_string(omp_get_max_threads()).c_str(), 1);
-    child_ = fork();
-    if (child_ == 0) {
-      dup2(to[0], 0);
-      dup2(from[1], 1);
-      for (int fd : {to[0], to[1], from[0], from[1]}) close(fd);
-      execlp(command.c_str(), command.c_str(), WHENCE_BENCH_DIR "/peer_torch.py", nullptr);
-      _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    out_ = fdopen(to[1], "w");
-    in_ = fdopen(from[0], "r");
-    if (auto v = ask("version")) version_ = v->at("version");
-  }
-  ~Peer() {
-    if (out_) fclose(out_);
-    if (in_) fclose(in_);
-    if (child_ > 0) waitpid(child_, nullptr, 0);
-  }
-  const std::string& version() const { return version_; }
-  std::optional<nlohmann::json> ask(const std::string& request) {
-    if (!out_) return {};
-    fprintf(out_, "%s\n", request.c_str());
-    fflush(out_);
-    std::string line;
-    for (int c; (c = fgetc(in_)) != EOF && c != '\n';) line += char(c);
-    if (line.empty()) return {};
-    return nlohmann::json::parse(line);
-  }
-  std::optional<double> seconds(const std::string& request) {
-    auto a = ask(request);
-    return a ? std::optional<double>(a->at("seconds").get<double>()) : std::nullopt;
-  }
-
- private:
-  pid_t child_ = -1;
-  FILE *out_ = nullptr, *in_ = nullptr;
-  std::string version_;
-};
-
 // ---- floors -------------------------------------------------------------------------------------------------------
 
 // Multiply-adds on registers only, all threads: FLOP/s that no matrix product can exceed.
@@ -111,20 +58,19 @@ double fma_peak() {
   double best = 0;
   for (int attempt = 0; attempt < 5; ++attempt) {
     constexpr int kLanes = 16, kChains = 12, kSteps = 2000000;
-    float sink = 0;
+    std::atomic<float> sink = 0;
     double s = seconds_of([&] {
-#pragma omp parallel reduction(+ : sink)
-      {
+      cpu::parallel_for(cpu::num_threads(), 1, [&](int64_t, int64_t) {
         V acc[kChains], a, b;
         for (int l = 0; l < kLanes; ++l) a[l] = 1.0f + 1e-7f * float(l), b[l] = 1e-9f;
         for (auto& v : acc) v = a;
         for (int i = 0; i < kSteps; ++i)
           for (auto& v : acc) v = v * a + b;
         for (auto& v : acc) sink += v[0];
-      }
+      });
     });
     if (std::isnan(sink)) fmt::print(" ");
-    best = std::max(best, 2.0 * kLanes * kChains * kSteps * omp_get_max_threads() / s);
+    best = std::max(best, 2.0 * kLanes * kChains * kSteps * cpu::num_threads() / s);
   }
   return best;
 }
@@ -140,13 +86,6 @@ Tensor noise(const Shape& s, float scale = 1) {
   }
   return t;
 }
-Tensor ints(const Shape& s, int low, int high) {
-  Tensor t = Tensor::empty(s, i32);
-  for (int64_t i = 0; i < t.numel(); ++i)
-    t.data<int32_t>()[i] = low + int32_t((i * 2654435761u) % uint32_t(high - low));
-  return t;
-}
-
 struct Tiny {
   Graph g;
   Plan plan;
@@ -174,40 +113,6 @@ struct LinearGelu {
     feeds = {{"x", noise({rows, in})}, {"d", noise({rows, out})}};
   }
   void operator()() { plan.run(feeds); }
-};
-
-struct Bert : nn::Module {
-  models::BertConfig config;
-  models::BertModel encoder;
-  nn::Linear head;
-  Bert(int64_t tokens, int64_t width, int64_t layers)
-      : config{.vocab_size = 258,
-               .hidden_size = width,
-               .layers = layers,
-               .heads = 4,
-               .intermediate_size = 4 * width,
-               .max_positions = tokens,
-               .dropout = 0,
-               .padding_idx = -1},
-        encoder(*this, "encoder", config),
-        head(*this, "head", width, 256) {}
-};
-
-struct BertStep {
-  Bert model;
-  nn::TrainStep step;
-  Batch batch;
-  BertStep(int64_t B, int64_t T, int64_t width, int64_t layers, size_t memory_budget = 0)
-      : model(T, width, layers),
-        step(model, nn::AdamW{.lr = 1e-4},
-             [this](Graph& g, const Batch& x) {
-               return cross_entropy(model.head(model.encoder(g.input("ids", x["ids"]))),
-                                    g.input("labels", x["labels"]));
-             },
-             {.compile = {.memory_budget = memory_budget}}) {
-    batch.tensors = {{"ids", ints({B, T}, 2, 258)}, {"labels", ints({B, T}, 0, 256)}};
-  }
-  void operator()() { step(batch); }
 };
 
 // Forward alone, with the gradient of the data, with relevance of the data.
@@ -275,10 +180,11 @@ int main(int argc, char** argv) {
   auto wanted = [&](const std::string& name) {
     return only.empty() || std::any_of(only.begin(), only.end(), [&](auto& o) { return name.find(o) != name.npos; });
   };
-  Peer peer;
+  std::unique_ptr<Peer> peer = torch_peer();
+  const std::string version = peer ? peer->ask("version").at("version") : "";
   double peak = fma_peak();
-  fmt::print("threads {}, multiply-add peak {:.0f} GFLOP/s, peer {}\n\n", omp_get_max_threads(), peak * 1e-9,
-             peer.version().empty() ? "none" : "PyTorch " + peer.version());
+  fmt::print("threads {}, multiply-add peak {:.0f} GFLOP/s, peer {}\n\n", cpu::num_threads(), peak * 1e-9,
+             peer ? "PyTorch " + version : "none");
 
   std::vector<Row> rows;
   // Ours and the peer take turns; the median of the rounds counts.
@@ -286,8 +192,7 @@ int main(int argc, char** argv) {
     std::vector<double> mine, theirs;
     for (int r = 0; r < rounds; ++r) {
       mine.push_back(ours() * scale);
-      if (!request.empty())
-        if (auto s = peer.seconds(request)) theirs.push_back(*s * scale);
+      if (peer) theirs.push_back(peer->ask(request).at("seconds").get<double>() * scale);
     }
     row.ours = median(mine);
     if (!theirs.empty()) row.peer = median(theirs);
@@ -352,10 +257,7 @@ int main(int argc, char** argv) {
   }
   if (wanted("peak memory")) {
     std::optional<double> theirs;
-    if (!peer.version().empty()) {
-      Peer fresh;
-      if (auto a = fresh.ask("bert_memory " + args)) theirs = a->at("bytes").get<double>() / 1048576;
-    }
+    if (peer) theirs = torch_peer()->ask("bert_memory " + args).at("bytes").get<double>() / 1048576;
     for (size_t budget : {size_t(0), kBudget}) {
       double mine = std::atof(bytes_peak_child(argv[0], fmt::format("{} {}", args, budget)).c_str());
       rows.push_back({budget ? "the same, memory_budget 270 MiB" : "peak memory of the training step", "MiB",
@@ -365,9 +267,9 @@ int main(int argc, char** argv) {
 
   fmt::print("\n{:<44} {:>10} {:>10}      {:>7} {:>9}  {:>6} {:>6}\n{}\n", "", "ours", "peer", "ratio", "of floor",
              "gate", "goal", std::string(106, '-'));
-  nlohmann::json out{{"threads", omp_get_max_threads()},
+  nlohmann::json out{{"threads", cpu::num_threads()},
                      {"peak_gflops", peak * 1e-9},
-                     {"peer", peer.version()},
+                     {"peer", version},
                      {"rows", nlohmann::json::array()}};
   for (const Row& r : rows) {
     fmt::print("{:<44} {:>10.3f} {:>10} {:<4} {:>7} {:>9}  {:>6} {:>6}\n", r.name, r.ours,

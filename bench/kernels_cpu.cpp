@@ -199,7 +199,7 @@ int main(int argc, char** argv) {
   for (const char* n : {"exp", "log", "log1p", "tanh", "erf", "sigmoid", "gelu", "gelu_tanh", "silu", "softplus",
                         "relu", "sqrt", "square", "sin"})
     add(std::string("unary/") + n, unary, std::string(n));
-  for (const char* n : {"add", "mul", "div", "maximum", "pow", "d_gelu", "d_gelu_tanh", "d_silu", "d_tanh", "lt"})
+  for (const char* n : {"add", "mul", "div", "maximum", "pow", "d_gelu", "d_gelu_tanh", "d_silu", "d_tanh", "less"})
     add(std::string("binary/") + n, binary, std::string(n));
   add("tiny/add", tiny_add)->Arg(1)->Arg(16)->Arg(64);
   add("softmax", softmax_rows)->Args({21120, 165})->Args({256, 4096})->Args({64, 50304});

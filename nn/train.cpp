@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "ops/ops.h"
 
@@ -50,7 +49,8 @@ TrainStep::TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainO
 }
 TrainStep::~TrainStep() = default;
 
-// The whole step on one graph. Whatever is assigned keeps its old value when loss or gradient norm are not finite.
+// The whole step on one graph. Whatever is assigned keeps its old value when loss or gradient norm are not finite, or when
+// the batch holds what a kernel refuses.
 TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
   auto found = std::find_if(traced_.begin(), traced_.end(), [&](auto& t) { return t->fits(batch, updates); });
   if (found != traced_.end()) {
@@ -72,14 +72,13 @@ TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
     if (!updates) g.assign(sum, total);
   }
   Var norm = sqrt(sum_squares(total));
-  const double infinity = std::numeric_limits<double>::infinity();
   if (updates) {
     Var used = total;
     if (options_.clip_norm > 0) used = total * cast(minimum(options_.clip_norm / (norm + 1e-6), 1.0), total.dtype());
     optimizer_.record(g, used);
     if (ema_) ema_->record(g);
   }
-  g.guard_assigns(logical_and(less(abs(loss), infinity), less(norm, infinity)));
+  g.guard_assigns(all_sound({loss, norm}));  // all that reads data comes before these two
   fresh->plan = compile({loss, norm, gradients}, options_.compile);
   for (auto& [name, id] : g.named_inputs())
     if (!g.attrs(g.producer(id)).flag("scalar")) fresh->names.push_back(name);

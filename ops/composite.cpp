@@ -1,9 +1,11 @@
-// Composites, and the two elementwise primitives that no composite gives exactly: atan and hardsigmoid.
+// Composites, and the two elementwise primitives that no composite gives exactly: atan and hardsigmoid. Their loops are
+// plain ones, for want of an arctangent in registers.
 #include "ops/composite.h"
 
 #include <cmath>
 
 #include "autograd/sweep.h"
+#include "ops/scalar_row.h"
 
 namespace whence {
 namespace {
@@ -20,6 +22,9 @@ std::vector<ErrorSample> not_float() { return {{{{{2}, i32}}, {}, "x must be flo
 
 constexpr Traits kUnary{.batched_sweep = true};
 
+WHENCE_SCALAR(atan, (x), (), atan(x));
+WHENCE_SCALAR(hardsigmoid, (x), (), select(x <= T(-3), T(0), select(x >= T(3), T(1), x*(T(1) / T(6)) + T(0.5))));
+
 }  // namespace
 
 REGISTER_OP(atan) = {
@@ -28,6 +33,7 @@ REGISTER_OP(atan) = {
     .infer = infer_real,
     .vjp = [](SweepCtx& sweep) { sweep.give(0, sweep.d() / (square(sweep.in()) + 1.0)); },
     .relevance = lrp::identity,
+    .scalar = atan_row,
     .samples = [] { return samples(-3, 3); },
     .errors = not_float,
     .traits = kUnary,
@@ -44,6 +50,7 @@ REGISTER_OP(hardsigmoid) = {
           sweep.give(0, where(inside, sweep.d() * (1.0 / 6.0), 0.0));
         },
     .relevance = lrp::identity,
+    .scalar = hardsigmoid_row,
     .samples = [] { return samples(-2.9, 2.9); },
     .errors = not_float,
     .traits = kUnary,

@@ -1,12 +1,12 @@
-// Elementwise ops: rows of tables. The scalar functions are in ops/scalar.h, the loops in ops/cpu/unary_binary.cpp.
+// Elementwise ops: literals around the rows of ops/scalar_table.h.
 #include "autograd/sweep.h"
-#include "ops/cpu/elementwise.h"
 #include "ops/ops.h"
+#include "ops/scalar_table.h"
 
 namespace whence {
 namespace {
 
-// ---- inference and kernels shared by all rows -------------------------------------------------------------------
+// ---- inference shared by all rows -------------------------------------------------------------------
 
 void infer_unary(InferCtx& c) {
   c.need_float(0);
@@ -64,12 +64,9 @@ void infer_where(InferCtx& c) {
 }
 void infer_cast(InferCtx& c) { c.out(c.shape(0), c.attrs.dtype("dtype")); }
 
-constexpr Kernel kLoop{cpu::elementwise, {.strided = true, .in_place = 0}};
-constexpr Kernel kLoopOfAny{cpu::elementwise, {.floats = kAllFloats, .strided = true}};
-
-constexpr Traits kElementwise{.elementwise = true, .batched_sweep = true};
-constexpr Traits kPredicate{.elementwise = true, .nondifferentiable = true};
-constexpr Traits kBackward{.elementwise = true, .batched_sweep = true, .backward = true};
+constexpr Traits kElementwise{.batched_sweep = true};
+constexpr Traits kPredicate{.nondifferentiable = true};
+constexpr Traits kBackward{.batched_sweep = true, .backward = true};
 
 // ---- samples ------------------------------------------------------------------------------------------------------
 
@@ -95,7 +92,6 @@ std::vector<ErrorSample> no_errors() { return {}; }
       .doc = DOC,                                    \
       .operands = {"x"},                             \
       .infer = infer_unary,                          \
-      .cpu = kLoop,                                  \
       .vjp =                                         \
           [](SweepCtx& c) {                          \
             Var x = c.in(), y = c.out(), dy = c.d(); \
@@ -104,6 +100,7 @@ std::vector<ErrorSample> no_errors() { return {}; }
             c.give(0, VJP);                          \
           },                                         \
       .relevance = lrp::identity,                    \
+      .scalar = NAME##_row,                          \
       .samples = SAMPLES,                            \
       .errors = unary_errors,                        \
       .traits = kElementwise,                        \
@@ -115,58 +112,56 @@ std::vector<ErrorSample> no_errors() { return {}; }
 
 static Var zeros_like(Var x) { return x.graph().constant(0.0, x.dtype()); }
 
-#define DERIVATIVE(NAME, FIRST, LOOP_PARAMS, SAMPLES, BODY)                         \
+#define DERIVATIVE(NAME, FIRST, SAMPLES, BODY)                                      \
   REGISTER_OP(NAME) = {                                                             \
       .doc = "Derivative of " #NAME " (without d_) times dy, in one pass.",         \
       .operands = {FIRST, "dy"},                                                    \
       .infer = infer_binary_float,                                                  \
-      .cpu = kLoop,                                                                 \
       .body = [](std::span<const Var> in, const Attrs& attrs) -> std::vector<Var> { \
         Var x = in[0], dy = in[1];                                                  \
         (void)attrs;                                                                \
         return {BODY};                                                              \
       },                                                                            \
-      .loop_params = LOOP_PARAMS,                                                   \
+      .scalar = NAME##_row,                                                         \
       .samples = SAMPLES,                                                           \
       .errors = binary_errors,                                                      \
       .traits = kBackward,                                                          \
   }
 
-using Names = std::vector<const char*>;
 static std::vector<Sample> with(std::vector<Sample> samples, const Attrs& attrs) {
   for (Sample& s : samples) s.attrs = attrs;
   return samples;
 }
 
-DERIVATIVE(d_tanh, "y", Names{}, (binary_samples<-9, 9>), dy*(1.0 - x * x));
-DERIVATIVE(d_sigmoid, "y", Names{}, (binary_samples<1, 9>), dy* x*(1.0 - x));
-DERIVATIVE(d_relu, "x", Names{}, (binary_samples<-20, 20, 2>), where(greater(x, 0.0), dy, zeros_like(dy)));
+DERIVATIVE(d_tanh, "y", (binary_samples<-9, 9>), dy*(1.0 - x * x));
+DERIVATIVE(d_sigmoid, "y", (binary_samples<1, 9>), dy* x*(1.0 - x));
+DERIVATIVE(d_relu, "x", (binary_samples<-20, 20, 2>), where(greater(x, 0.0), dy, zeros_like(dy)));
 DERIVATIVE(
-    d_leaky_relu, "x", Names{"slope"},
+    d_leaky_relu, "x",
     [] {
       return with(binary_samples<-20, 20, 2>(), {{"slope", 0.1}});
     },
     where(greater(x, 0.0), dy, dy* attrs.real("slope")));
 DERIVATIVE(
-    d_clamp, "x", (Names{"low", "high"}),
+    d_clamp, "x",
     [] {
       return with(binary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}});
     },
     where(logical_and(greater_equal(x, attrs.real("low")), less_equal(x, attrs.real("high"))), dy, zeros_like(dy)));
 // Phi(x) + x phi(x)
-DERIVATIVE(d_gelu, "x", Names{}, binary_samples<>,
+DERIVATIVE(d_gelu, "x", binary_samples<>,
            dy*(0.5 * (1.0 + erf(x * 0.70710678118654752440)) + x * 0.39894228040143267794 * exp(x * x * -0.5)));
 static Var d_gelu_tanh_body(Var x, Var dy) {
   const double c = 0.79788456080286535588, a = 0.044715;  // sqrt(2 / pi)
   Var t = tanh((x + x * x * x * a) * c);
   return dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (c * (1.0 + 3.0 * a * x * x)));
 }
-DERIVATIVE(d_gelu_tanh, "x", Names{}, binary_samples<>, d_gelu_tanh_body(x, dy));
+DERIVATIVE(d_gelu_tanh, "x", binary_samples<>, d_gelu_tanh_body(x, dy));
 static Var d_silu_body(Var x, Var dy) {
   Var s = sigmoid(x);
   return dy * s * (1.0 + x * (1.0 - s));
 }
-DERIVATIVE(d_silu, "x", Names{}, binary_samples<>, d_silu_body(x, dy));
+DERIVATIVE(d_silu, "x", binary_samples<>, d_silu_body(x, dy));
 
 static Var d1(const OpDef& op, Var x, Var dy, Attrs attrs = {}) { return record(op, {x, dy}, std::move(attrs)); }
 
@@ -190,40 +185,39 @@ UNARY(gelu_tanh, "x Phi(x), tanh approximation", (unary_samples<-20, 20>), d1(d_
 UNARY(silu, "x sigmoid(x)", (unary_samples<-20, 20>), d1(d_silu_op, x, dy));
 UNARY(log_sigmoid, "log sigmoid(x)", (unary_samples<-20, 20>), dy* sigmoid(-x));
 
-#define UNARY_WITH(NAME, DOC, INFER, PARAMS, SAMPLES, ERRORS, TRAITS, VJP) \
-  REGISTER_OP(NAME) = {                                                    \
-      .doc = DOC,                                                          \
-      .operands = {"x"},                                                   \
-      .infer = INFER,                                                      \
-      .cpu = kLoop,                                                        \
-      .vjp = VJP,                                                          \
-      .relevance = lrp::identity,                                          \
-      .loop_params = PARAMS,                                               \
-      .samples = SAMPLES,                                                  \
-      .errors = ERRORS,                                                    \
-      .traits = TRAITS,                                                    \
+#define UNARY_WITH(NAME, DOC, INFER, SAMPLES, ERRORS, TRAITS, VJP) \
+  REGISTER_OP(NAME) = {                                            \
+      .doc = DOC,                                                  \
+      .operands = {"x"},                                           \
+      .infer = INFER,                                              \
+      .vjp = VJP,                                                  \
+      .relevance = lrp::identity,                                  \
+      .scalar = NAME##_row,                                        \
+      .samples = SAMPLES,                                          \
+      .errors = ERRORS,                                            \
+      .traits = TRAITS,                                            \
   }
 
-UNARY_WITH(neg, "-x", infer_unary_signed, Names{}, (unary_samples<-20, 20>), no_errors, kElementwise,
+UNARY_WITH(neg, "-x", infer_unary_signed, (unary_samples<-20, 20>), no_errors, kElementwise,
            [](SweepCtx& c) { c.give(0, -c.d()); });
-UNARY_WITH(abs, "|x|", infer_unary_signed, Names{}, (unary_samples<-20, 20, 2>), no_errors, kElementwise,
+UNARY_WITH(abs, "|x|", infer_unary_signed, (unary_samples<-20, 20, 2>), no_errors, kElementwise,
            [](SweepCtx& c) { c.give(0, c.d() * sign(c.in())); });
-UNARY_WITH(square, "x^2", infer_unary_signed, Names{}, (unary_samples<-20, 20>), no_errors, kElementwise,
+UNARY_WITH(square, "x^2", infer_unary_signed, (unary_samples<-20, 20>), no_errors, kElementwise,
            [](SweepCtx& c) { c.give(0, c.d() * (c.in() * 2.0)); });
 UNARY_WITH(
-    leaky_relu, "x for x > 0, else slope x", infer_unary, Names{"slope"},
+    leaky_relu, "x for x > 0, else slope x", infer_unary,
     [] {
       return with(unary_samples<-20, 20, 2>(), {{"slope", 0.1}});
     },
     unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_leaky_relu_op, c.in(), c.d(), c.attrs)); });
 UNARY_WITH(
-    clamp, "x held to [low, high]", infer_unary, (Names{"low", "high"}),
+    clamp, "x held to [low, high]", infer_unary,
     [] {
       return with(unary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}});
     },
     unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
 UNARY_WITH(
-    softplus, "log(1 + e^(beta x)) / beta", infer_unary, Names{"beta"},
+    softplus, "log(1 + e^(beta x)) / beta", infer_unary,
     [] {
       return with(unary_samples<-20, 20>(), {{"beta", 1.0}});
     },
@@ -234,7 +228,7 @@ UNARY_WITH(
       .doc = DOC,                        \
       .operands = {"x"},                 \
       .infer = infer_unary,              \
-      .cpu = kLoop,                      \
+      .scalar = NAME##_row,              \
       .samples = unary_samples<-20, 20>, \
       .errors = unary_errors,            \
       .traits = kPredicate,              \
@@ -247,15 +241,15 @@ REGISTER_OP(cast) = {
     .doc = "x as another dtype (rounds to nearest even)",
     .operands = {"x"},
     .infer = infer_cast,
-    .cpu = kLoopOfAny,
     .vjp = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
     .relevance = [](SweepCtx& c) { c.give(0, is_float(c.in().dtype()) ? cast(c.d(), c.in().dtype()) : c.d()); },
+    .scalar = cast_row,
     .samples =
         [] {
           return with(unary_samples<-20, 20>(), {{"dtype", f64}});
         },
     .errors = no_errors,
-    .traits = {.elementwise = true, .batched_sweep = true},
+    .traits = {.batched_sweep = true},
 };
 
 // ---- binary -------------------------------------------------------------------------------------------------------
@@ -362,11 +356,11 @@ using Variants = std::vector<std::string>;
       .doc = DOC,                                                             \
       .operands = {"a", "b"},                                                 \
       .infer = INFER,                                                         \
-      .cpu = kLoop,                                                           \
       .vjp = VJP,                                                             \
       .relevance = RELEVANCE,                                                 \
       .absorbed = ABSORBED,                                                   \
       .variants = VARIANTS,                                                   \
+      .scalar = NAME##_row,                                                   \
       .samples = SAMPLES,                                                     \
       .errors = binary_errors,                                                \
       .traits = kElementwise,                                                 \
@@ -422,7 +416,6 @@ REGISTER_OP(where) = {
     .doc = "condition ? a : b; the selected operand takes gradient and relevance",
     .operands = {"condition", "a", "b"},
     .infer = infer_where,
-    .cpu = kLoopOfAny,
     .vjp =
         [](SweepCtx& c) {
           Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
@@ -436,6 +429,7 @@ REGISTER_OP(where) = {
           if (!c.carries(1)) c.absorb("constant", where(c.in(0), d, zero));
           if (!c.carries(2)) c.absorb("constant", where(c.in(0), zero, d));
         },
+    .scalar = where_row,
     .samples =
         [] {
           auto bits = [](Shape s) { return SampleInput{.shape = s, .dtype = boolean, .low = 0, .high = 2}; };
@@ -447,28 +441,27 @@ REGISTER_OP(where) = {
         [] {
           return std::vector<ErrorSample>{{{{{2}, f32}, {{2}, f32}, {{2}, f32}}, {}, "condition must be bool"}};
         },
-    .traits = {.elementwise = true, .batched_sweep = true, .sinks = 1},
+    .traits = {.batched_sweep = true, .sinks = 1},
 };
 
 // ---- predicates ---------------------------------------------------------------------------------------------------
 
-#define COMPARE(NAME, LOOP, DOC)   \
+#define COMPARE(NAME, DOC)         \
   REGISTER_OP(NAME) = {            \
       .doc = DOC,                  \
       .operands = {"a", "b"},      \
       .infer = infer_compare,      \
-      .cpu = kLoop,                \
-      .loop = LOOP,                \
+      .scalar = NAME##_row,        \
       .samples = binary_samples<>, \
       .errors = binary_errors,     \
       .traits = kPredicate,        \
   }
-COMPARE(less, "lt", "a < b, boolean");
-COMPARE(less_equal, "le", "a <= b, boolean");
-COMPARE(greater, "gt", "a > b, boolean");
-COMPARE(greater_equal, "ge", "a >= b, boolean");
-COMPARE(equal, "eq", "a == b, boolean");
-COMPARE(not_equal, "ne", "a != b, boolean");
+COMPARE(less, "a < b, boolean");
+COMPARE(less_equal, "a <= b, boolean");
+COMPARE(greater, "a > b, boolean");
+COMPARE(greater_equal, "a >= b, boolean");
+COMPARE(equal, "a == b, boolean");
+COMPARE(not_equal, "a != b, boolean");
 
 static std::vector<Sample> logical_samples(int n) {
   SampleInput bits{.shape = {3, 5}, .dtype = boolean, .low = 0, .high = 2};
@@ -479,7 +472,7 @@ static std::vector<Sample> logical_samples(int n) {
       .doc = DOC,                                                                                                    \
       .operands = {__VA_ARGS__},                                                                                     \
       .infer = infer_logical,                                                                                        \
-      .cpu = kLoop,                                                                                                  \
+      .scalar = NAME##_row,                                                                                          \
       .samples = [] { return logical_samples(N); },                                                                  \
       .errors =                                                                                                      \
           [] {                                                                                                       \
@@ -500,9 +493,10 @@ UNARY_FUNCTION(abs)
 UNARY_FUNCTION(sign)
 UNARY_FUNCTION(exp)
 UNARY_FUNCTION(expm1)
-UNARY_FUNCTION(log) UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal)
-    UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid)
-        UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu)
+UNARY_FUNCTION(log)
+UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square)
+    UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf)
+        UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu)
             UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
 
                 Var leaky_relu(Arg x, double slope) {
@@ -520,7 +514,8 @@ BINARY_FUNCTION(sub)
 BINARY_FUNCTION(mul)
 BINARY_FUNCTION(div)
 BINARY_FUNCTION(maximum)
-BINARY_FUNCTION(minimum) BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater)
+BINARY_FUNCTION(minimum)
+BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater)
     BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and)
         BINARY_FUNCTION(logical_or)
 

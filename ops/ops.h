@@ -260,6 +260,9 @@ Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
 /// All values row by row, one behind the other: [n0 + n1 + ..], of one dtype. A plan computes them inside the result,
 /// so that gradients become one arena without copies. \throws DTypeError
 Var pack(const std::vector<Var>& values, std::source_location where = std::source_location::current());
+/// bool []: every element of `values` (floats, any shapes) is finite, and no kernel of this run has refused its data so far
+/// (an index out of range): what a step's assignments are guarded by. Ends here. ValueError: no values.
+Var all_sound(const std::vector<Var>& values, std::source_location where = std::source_location::current());
 /// sum of x^2, f64 []; x floating point of any shape.
 Var sum_squares(Arg x);
 /// x with x[.., at .. at + m, ..] = update along axis, m being update's extent there; `at` is i64 []. Assigned to the

@@ -86,6 +86,15 @@ Attrs stab_attrs(Stab mode, double eps, double share) {
   return {{"share", share}, {"eps", eps}, {"stab", int64_t(mode)}};
 }
 
+// Relative: eps times max(1, rms of z's row) takes the place of eps.
+constexpr ScalarRow kStabilisedRow{
+    .name = "stabilised_div",
+    .operands = {"R", "z"},
+    .params = {"share", "eps"},
+    .text = "stabilised_div(R, z, share, eps)",
+    .whole_rows = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
+};
+
 }  // namespace
 
 REGISTER_OP(stabilised_div) = {
@@ -93,8 +102,7 @@ REGISTER_OP(stabilised_div) = {
     .operands = {"R", "z"},
     .infer = infer_stabilised,
     .body = stabilised_body,
-    .loop_params = {"share", "eps"},
-    .row_loop = [](const Attrs& a) { return Stab(a.integer("stab")) == Stab::relative; },
+    .scalar = kStabilisedRow,
     .samples =
         [] {
           SampleInput r{.shape = {3, 5}}, z{.shape = {3, 5}, .gap = 0.3}, one{.shape = {}, .low = 0.5};

@@ -169,6 +169,29 @@ REGISTER_OP(sum_squares) = {
     .traits = {.batched_sweep = true},
 };
 
+REGISTER_OP(all_sound) = {
+    .doc = "bool []: every element of every operand is finite, and no kernel of the run has refused its data so far",
+    .operands = {"x..."},
+    .infer =
+        [](InferCtx& c) {
+          for (int i = 0; i < c.n(); ++i) c.need_float(i);
+          c.out({}, boolean);
+        },
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3, 5}}, {.shape = {}}}, {}, "two"}, {{{.shape = {0}}}, {}, "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2}, i32}}, {}, "x0 must be floating point"}};
+        },
+    .traits = {.nondifferentiable = true},
+};
+
+Var all_sound(const std::vector<Var>& values, std::source_location where) {
+  if (values.empty()) throw ValueError("all_sound needs at least one value");
+  return values[0].graph().record(all_sound_op, values, {}, where);
+}
 Var sum_squares(Arg x) { return record(sum_squares_op, {x}); }
 
 Var pack(const std::vector<Var>& values, std::source_location where) {

@@ -21,6 +21,7 @@ case "$preset" in
     export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}" ;;
   tsan)
     export TSAN_OPTIONS="${TSAN_OPTIONS:-suppressions=$PWD/scripts/tsan.supp second_deadlock_stack=1}"
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-3}"  # odd and more than one: work never divides evenly
     # The thread sanitizer wants a fixed memory layout, which newer kernels randomise too widely.
     if setarch "$(uname -m)" -R true 2>/dev/null; then run=(setarch "$(uname -m)" -R); fi ;;
 esac

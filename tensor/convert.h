@@ -60,8 +60,8 @@ template <class D, class S> D convert(S x) {
 }
 
 /// y[i] = convert(x[i]) for i < n, without threads; bytes of a boolean other than 0 and 1 are true. The last argument
-/// is not read: the function has the signature of the scalar loops (autograd/loops.h), so that a cast joins a fused
-/// group.
+/// is not read: the function has the signature of the scalar loops (autograd/scalar_row.h), so that a cast joins a
+/// fused group.
 using ConvertRun = void (*)(const void* x, void* y, int64_t n, const double*);
 /// The run for a pair of dtypes; x may be y where their elements have one size.
 ConvertRun convert_run(DType from, DType to);

@@ -1,4 +1,5 @@
-// Element types. f32 and f64 compute; bf16 and f16 store (kernels convert); integers index; boolean masks.
+// Element types. f32 and f64 compute; bf16 and f16 store (the planner casts around kernels); integers index; boolean
+// masks.
 #pragma once
 #include <bit>
 #include <cstddef>
@@ -34,7 +35,8 @@ constexpr size_t size_of(DType t) {
   return 0;
 }
 
-constexpr bool is_float(DType t) { return t <= DType::f16; }
+constexpr bool is_float(DType t) { return t <= DType::f16; }  ///< f32, f64, bf16, f16
+/// i32, i64, u8; not boolean.
 constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64 || t == DType::u8; }
 
 /// The dtype of sums, statistics and losses over t: f32 for the halves, else t.

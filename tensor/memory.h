@@ -25,13 +25,14 @@ class Queue {
 class MemorySpace {
  public:
   virtual ~MemorySpace() = default;
-  virtual void* allocate(size_t bytes, Device) = 0;  ///< at least 256-byte aligned. \throws std::bad_alloc
+  /// At least 64-byte aligned, not initialised; 0 bytes have an address too. \throws std::bad_alloc
+  virtual void* allocate(size_t bytes, Device) = 0;
   virtual void free(void*, size_t bytes, Device) noexcept = 0;
   /// Copies bytes between places of this space, or between one and the host. Without a queue: done on return.
   virtual void copy(void* dst, Device to, const void* src, Device from, size_t bytes, Queue* queue) = 0;
   /// dst = src for any strides and dtypes, both on one device of this space. Done on return.
   virtual void copy(const View& src, const View& dst, Device) = 0;
-  virtual std::unique_ptr<Queue> queue(Device) = 0;
+  virtual std::unique_ptr<Queue> queue(Device) = 0;  ///< a new one; nullptr: work runs when it is given
 };
 void register_memory(Device::Kind, MemorySpace&);
 /// \throws DeviceError when this build has no such device

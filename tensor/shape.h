@@ -12,15 +12,16 @@ class Shape {
  public:
   static constexpr int kMaxRank = 8;
 
-  Shape() = default;
+  Shape() = default;  ///< [], a scalar's
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
   /// \throws ShapeError beyond eight dimensions.
   explicit Shape(std::span<const int64_t> dims);
-  static Shape filled(int rank, int64_t value);
+  static Shape filled(int rank, int64_t value);  ///< \throws ShapeError beyond eight dimensions
 
   int rank() const { return rank_; }
-  int64_t operator[](int i) const { return d_[i < 0 ? i + rank_ : i]; }  ///< negative counts from the end
+  int64_t operator[](int i) const { return d_[i < 0 ? i + rank_ : i]; }  ///< negative counts from the end; unchecked
   int64_t& operator[](int i) { return d_[i < 0 ? i + rank_ : i]; }
+  /// The product of the extents: 1 for [].
   int64_t numel() const {
     int64_t n = 1;
     for (int i = 0; i < rank_; ++i) n *= d_[i];
@@ -30,11 +31,11 @@ class Shape {
   const int64_t* end() const { return d_.data() + rank_; }
   int64_t* begin() { return d_.data(); }
   int64_t* end() { return d_.data() + rank_; }
-  bool empty() const { return rank_ == 0; }
-  int64_t back() const { return (*this)[-1]; }
-  void push_back(int64_t v);
-  void insert(int at, int64_t v);
-  void erase(int at);
+  bool empty() const { return rank_ == 0; }     ///< no axes; not: no elements
+  int64_t back() const { return (*this)[-1]; }  ///< of a shape with axes
+  void push_back(int64_t v);                    ///< \throws ShapeError beyond eight dimensions
+  void insert(int at, int64_t v);               ///< before axis `at`, 0 to rank. \throws likewise
+  void erase(int at);                           ///< axis `at`, 0 to rank - 1
   bool operator==(const Shape& o) const {
     if (rank_ != o.rank_) return false;
     for (int i = 0; i < rank_; ++i)
@@ -52,6 +53,7 @@ class Shape {
 Shape contiguous_strides(const Shape& shape);
 /// NumPy broadcasting of two shapes. \throws ShapeError naming both.
 Shape broadcast_shapes(const Shape& a, const Shape& b);
+/// True when broadcast_shapes(from, to) is to.
 bool broadcastable_to(const Shape& from, const Shape& to);
 /// Maps axis in [-rank, rank) to [0, rank). \throws ShapeError.
 int normalize_axis(int64_t axis, int rank);

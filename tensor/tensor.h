@@ -9,21 +9,24 @@
 
 namespace whence {
 
+/// A handle: copies share the buffer, and const speaks of the layout, not of the elements. What has no \throws for an
+/// undefined tensor wants a defined one.
 class Tensor {
  public:
   Tensor() = default;  ///< undefined: defined() is false
   /// Not initialised. \throws ShapeError for a negative extent or one whose bytes overflow, std::bad_alloc, DeviceError
   static Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
+  /// On the CPU, as full and scalar. \throws as empty
   static Tensor zeros(const Shape& shape, DType dtype = f32);
-  static Tensor full(const Shape& shape, double value, DType dtype = f32);
-  static Tensor scalar(double value, DType dtype = f32) { return full({}, value, dtype); }
+  static Tensor full(const Shape& shape, double value, DType dtype = f32);  ///< value is converted (tensor/convert.h)
+  static Tensor scalar(double value, DType dtype = f32) { return full({}, value, dtype); }  ///< shape []
   /// Copies values in row-major order. \throws ShapeError when the count differs from the shape.
   template <class T> static Tensor from(const std::vector<T>& values, const Shape& shape);
   template <class T> static Tensor from(const std::vector<T>& values) { return from(values, {int64_t(values.size())}); }
-  /// A window on an existing buffer, offset in bytes.
+  /// A row-major window on an existing buffer, offset in bytes. \throws ShapeError when it reaches beyond the buffer
   static Tensor wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype);
 
-  /// A strided window on base's own memory: what a view op made of base.view().
+  /// A strided window on base's own memory: what a view op made of base.view(). Bounds are not checked.
   static Tensor window(const Tensor& base, const View& seen);
 
   bool defined() const { return buffer_ != nullptr; }
@@ -33,10 +36,11 @@ class Tensor {
   Device device() const { return buffer_ ? buffer_->device() : Device{}; }
   int64_t numel() const { return shape_.numel(); }
   int rank() const { return shape_.rank(); }
-  int64_t size(int axis) const { return shape_[normalize_axis(axis, rank())]; }
+  int64_t size(int axis) const { return shape_[normalize_axis(axis, rank())]; }  ///< \throws ShapeError
   size_t nbytes() const { return size_t(numel()) * size_of(dtype_); }
   bool contiguous() const { return view().contiguous(); }
   View view() const { return {raw(), dtype_, shape_, strides_}; }
+  /// The first element's address, on whatever device; nullptr when undefined.
   void* raw() const { return buffer_ ? buffer_->data() + offset_ : nullptr; }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
 
@@ -46,24 +50,28 @@ class Tensor {
     check_readable(dtype_of<T>::value);
     return static_cast<T*>(raw());
   }
-  /// One element of a one-element tensor, or of a flat row-major index, converted to double.
+  /// One element of a one-element tensor, or of a flat row-major index, converted to double. On a device: one copy.
+  /// \throws ShapeError for an index outside, ValueError when undefined
   double item(int64_t flat = 0) const;
   /// All elements in row-major order, converted.
   template <class T> std::vector<T> to_vector() const;
 
   // Views: share memory, cost nothing.
-  Tensor transposed(int a = -2, int b = -1) const;
-  Tensor permuted(const Shape& axes) const;
+  Tensor transposed(int a = -2, int b = -1) const;  ///< axes a and b exchanged. \throws ShapeError
+  Tensor permuted(const Shape& axes) const;         ///< axis i is axes[i] of this. \throws ShapeError: no permutation
+  /// [begin, end) in steps along an axis; negatives count from the end, an end beyond is the end. \throws ShapeError
   Tensor slice(int axis, int64_t begin, int64_t end, int64_t step = 1) const;
-  Tensor broadcast_to(const Shape& shape) const;
-  Tensor reshaped(const Shape& shape) const;  ///< copies when the layout needs it; one extent may be -1
+  Tensor broadcast_to(const Shape& shape) const;  ///< NumPy's rules, stride 0 where repeated. \throws ShapeError
+  /// The same elements in row-major order; copies when the layout needs it; one extent may be -1. \throws ShapeError
+  Tensor reshaped(const Shape& shape) const;
 
-  Tensor contiguous_copy() const;
+  Tensor contiguous_copy() const;  ///< row-major, on the same device. \throws ValueError when undefined
   Tensor contiguous_tensor() const { return contiguous() ? *this : contiguous_copy(); }
-  Tensor to(DType dtype) const;
-  Tensor to(Device device) const;           ///< itself when it is there already; else a contiguous copy
-  void copy_from(const Tensor& src) const;  ///< same shape, any dtype and device
-  void fill(double value) const;
+  Tensor to(DType dtype) const;    ///< itself when it has the dtype, else a contiguous copy (tensor/convert.h)
+  Tensor to(Device device) const;  ///< itself when it is there already, else a contiguous copy. \throws DeviceError
+  /// Writes src's elements, of any dtype, layout and device, into this memory. \throws ShapeError when shapes differ
+  void copy_from(const Tensor& src) const;
+  void fill(double value) const;                    ///< all elements, converted
   std::string str(int64_t max_per_axis = 6) const;  ///< printed as NumPy would
 
  private:
@@ -75,7 +83,8 @@ class Tensor {
   DType dtype_ = f32;
 };
 
-/// max |a - b|, infinity when either holds a NaN the other has not. Shapes must be equal.
+/// max |a - b| in f64, infinity when either holds a NaN the other has not; 0 over nothing.
+/// \throws ShapeError when shapes differ
 double max_abs_diff(const Tensor& a, const Tensor& b);
 /// Same shape, dtype and bits.
 bool bitwise_equal(const Tensor& a, const Tensor& b);

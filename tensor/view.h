@@ -6,11 +6,12 @@
 namespace whence {
 
 struct View {
-  void* data = nullptr;
+  void* data = nullptr;  ///< the first element; of a device's memory only that device may follow it
   DType dtype = f32;
   Shape shape;
   Shape strides;  ///< in elements; 0 repeats
 
+  /// The first element; T is not checked against dtype.
   template <class T> T* as() const { return static_cast<T*>(data); }
   int64_t numel() const { return shape.numel(); }
   /// Row-major without gaps (extents of one may have any stride).

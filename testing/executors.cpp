@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
 
 #include "autograd/plan.h"
 #include "tensor/parallel.h"
@@ -14,6 +13,11 @@
 namespace whence::suite {
 
 int64_t (*heap_allocations)() = nullptr;
+
+std::vector<Device>& devices() {
+  static std::vector<Device> list;
+  return list;
+}
 
 namespace {
 
@@ -156,8 +160,7 @@ Failures check_kernel(const OpDef& op, const Sample& sample) {
                   c = run_guarded(*kernel, op, sample.attrs, shown, out, 0xa5, 1);
         for (const KernelRun* r : {&a, &b, &c})
           if (!r->complaint.empty()) complain(r->complaint);
-        if (c.allocations)
-          complain(fmt::format("its third run takes from the heap, {} times", c.allocations));
+        if (c.allocations) complain(fmt::format("its third run takes from the heap, {} times", c.allocations));
         for (size_t k = 0; k < out.size(); ++k) {
           // What the buffers held before must not show through.
           if (!bitwise_equal(a.out[k], b.out[k]))
@@ -265,7 +268,7 @@ Failures check_precision(const OpDef& op, const Sample& sample) {
     // each of its steps.
     double allowed = 4 * 0x1p-24 * double(4 + length);
     for (size_t k = 0; k < want.size(); ++k) {
-      double storage = got[k].dtype() == dtype && half ? (op.cpu ? 2 : 64) * unit(dtype) : 0;
+      double storage = got[k].dtype() == dtype && half ? (kernel_of(op, Device::Kind::cpu) ? 2 : 64) * unit(dtype) : 0;
       if (std::string d = differ(got[k], want[k], allowed + storage); !d.empty())
         add(failures, fmt::format("{} {} against f64: result {}: {}", title(op, sample), name_of(dtype), k, d));
       // What goes with a first result of halves is a statistic of it.
@@ -458,7 +461,8 @@ Failures check_executors(const OpDef& op, const Sample& sample) {
   return failures;
 }
 
-// Every device computes what the CPU computes, bit by bit where it runs the CPU's kernels: results, gradients, relevance.
+// Every device computes what the CPU computes, bit by bit where it runs the CPU's kernels: results, gradients,
+// relevance.
 Failures check_devices(const OpDef& op, const Sample& sample) {
   Failures failures;
   if (op.traits.leaf) return failures;
@@ -554,7 +558,7 @@ Failures check_batch(const OpDef& op, const Sample& sample) {
   static const std::vector<std::string> rowwise{"linear",   "softmax",   "log_softmax", "layer_norm",
                                                 "rms_norm", "attention", "matmul"};
   bool listed = std::count(rowwise.begin(), rowwise.end(), op.name) > 0;
-  if (!has_relevance(op) || (!op.traits.elementwise && !listed)) return failures;
+  if (!has_relevance(op) || (!op.elementwise() && !listed)) return failures;
   std::vector<Tensor> x = draw(op, sample);
   std::vector<TensorType> out = inferred(op, sample.attrs, x);
   if (out.size() != 1 || out[0].shape.rank() < 2 || !is_float(out[0].dtype)) return failures;
@@ -566,7 +570,7 @@ Failures check_batch(const OpDef& op, const Sample& sample) {
     bool same = x[i].rank() == y.rank() && x[i].shape()[0] == y[0];
     batched[i] =
         i == 0 ? same
-               : same && (op.traits.elementwise || op.name == "attention" || (op.name == "matmul" && y.rank() > 2));
+               : same && (op.elementwise() || op.name == "attention" || (op.name == "matmul" && y.rank() > 2));
     if (op.name == "attention" && x[i].rank() == 2 && x[i].shape()[0] == y[0]) batched[i] = 1;
   }
   if (!batched[0]) return failures;

@@ -224,7 +224,7 @@ std::vector<OpCheck> op_checks(std::string_view pattern) {
       {"oracle", check_oracle,
        [](const OpDef& op) { return (has_relevance(op) && !op.fused()) || op.traits.blocks_relevance; }},
       {"fused", check_fused, [](const OpDef& op) { return op.fused(); }},
-      {"kernel", check_kernel, [](const OpDef& op) { return bool(op.cpu); }},
+      {"kernel", check_kernel, [](const OpDef& op) { return kernel_of(op, Device::Kind::cpu) != nullptr; }},
       {"precision", check_precision, [](const OpDef& op) { return !op.traits.random; }},
       {"executors", check_executors, [](const OpDef&) { return true; }},
       {"devices", check_devices, [](const OpDef& op) { return !op.traits.leaf && !devices().empty(); }},

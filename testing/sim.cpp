@@ -54,7 +54,8 @@ class SimMemory : public MemorySpace {
 
   void free(void* p, size_t bytes, Device) noexcept override {
     std::lock_guard lock(mutex_);
-    free_.emplace(size_t(static_cast<std::byte*>(p) - begin_), pages(bytes));  // never joined: programs repeat themselves
+    free_.emplace(size_t(static_cast<std::byte*>(p) - begin_),
+                  pages(bytes));  // never joined: programs repeat themselves
   }
 
   void copy(void* dst, Device, const void* src, Device, size_t bytes, Queue*) override {
@@ -191,11 +192,13 @@ class SimExecutable : public Executable {
 
 class SimBackend : public Backend {
  public:
-  const Kernel* native(const OpDef& op, std::span<const TensorType> in, std::span<const TensorType> out) const override {
+  const Kernel* native(const OpDef& op, std::span<const TensorType> in,
+                       std::span<const TensorType> out) const override {
     if (!all_of(in) || !all_of(out)) return nullptr;
     return host().native(op, in, out);
   }
-  bool fusable(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in, const TensorType& out) const override {
+  bool fusable(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in,
+               const TensorType& out) const override {
     return all_of(in) && has(out) && host().fusable(op, attrs, in, out);
   }
   int lanes() const override { return kQueues; }
@@ -206,9 +209,7 @@ class SimBackend : public Backend {
 
  private:
   static Backend& host() { return backend_of({}); }
-  static bool has(const TensorType& t) {
-    return t.dtype == f64 ? t.shape.numel() <= 1 : t.dtype != f16;
-  }
+  static bool has(const TensorType& t) { return t.dtype == f64 ? t.shape.numel() <= 1 : t.dtype != f16; }
   static bool all_of(std::span<const TensorType> types) { return std::all_of(types.begin(), types.end(), has); }
 };
 

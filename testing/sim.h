@@ -1,6 +1,6 @@
 // A device made of host memory, to test every seam that a real device needs: memory that can only be touched inside a
-// launch, three queues whose work runs as late and as crossed as their order allows, f32 and bf16 (f64 for single numbers).
-// The kernels are the CPU's. Who reads device memory from the host dies with the name of the device.
+// launch, three queues whose work runs as late and as crossed as their order allows, f32 and bf16 (f64 for single
+// numbers). The kernels are the CPU's. Who reads device memory from the host dies with the name of the device.
 #pragma once
 #include "tensor/device.h"
 

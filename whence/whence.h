@@ -12,5 +12,7 @@
 #include "ops/ctc.h"
 #include "ops/ops.h"
 #include "ops/resize.h"
+#include "ops/scalar_row.h"
+#include "tensor/parallel.h"
 #include "tensor/tensor.h"
 #include "whence/version.h"

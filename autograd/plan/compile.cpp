@@ -204,6 +204,8 @@ Plan Plan::extend(std::initializer_list<OutputGroup> groups, CompileOptions opti
   return Plan(state);
 }
 
+uint64_t Plan::hash() const { return state_->program->hash; }
+
 const PlanStats& Plan::stats() const { return state_->stats; }
 
 }  // namespace whence

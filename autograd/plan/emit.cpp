@@ -23,6 +23,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   const size_t n = low.ir.producer.size();
   first_.assign(n, kNone);
   last_.assign(n, 0);
+  after_others_.assign(n, 0);
   block_.assign(n, kNone);
   base_.assign(n, kNone);
   stored_.assign(n, 0);
@@ -44,7 +45,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
         bool keep = p.options.keep && node.where != kNone && p.wheres[node.where].pass == 0;
         if (keep) last_[v] = Id(order.units.size());  // past the end: neither reused nor overwritten
         p.blocks.push_back(
-            {.bytes = bytes(v), .first = at, .last = std::max(at, last_[v]), .lane = lane_of_block(v, at)});
+            {.bytes = bytes(v), .first = first_[v], .last = std::max(at, last_[v]), .lane = lane_of_block(v, at)});
         p.block_where.push_back(node.where);
         p.stats.unplanned_bytes += bytes(v);
       }
@@ -103,17 +104,22 @@ void Storage::place() {
 }
 
 bool Storage::dies(Id root, Id at) const {
-  return last_[root] == at && block_[root] != kNone && p_.blocks[block_[root]].lane == order_.lane_of(at);
+  return last_[root] == at && after_others_[root] <= at && block_[root] != kNone &&
+         p_.blocks[block_[root]].lane == order_.lane_of(at);
 }
 
-// The last step of the writer's lane during which a reader may still be at work: the reader itself on that lane; on
-// another, the step before the first one that is known to come after the reader.
-Id Storage::busy_until(Id root, Id reader) const {
-  const size_t own = order_.lane_of(first_[root]), other = order_.lane_of(reader);
-  if (own == other) return reader;
-  const std::vector<Id>& steps = lane_steps_[own];
+// Marks a reader. One on another lane is at work until the first step of the writer's lane that is known to come later.
+void Storage::read(Id root, Id reader) {
+  const size_t other = order_.lane_of(reader);
+  if (order_.lanes == 1 || first_[root] == kNone || order_.lane_of(first_[root]) == other) {
+    last_[root] = std::max(last_[root], reader);
+    return;
+  }
+  const std::vector<Id>& steps = lane_steps_[order_.lane_of(first_[root])];
   auto after = std::partition_point(steps.begin(), steps.end(), [&](Id at) { return clock_[at][other] <= reader; });
-  return after == steps.end() ? Id(order_.units.size()) : *after - 1;
+  const Id free_from = after == steps.end() ? Id(order_.units.size()) + 1 : *after;
+  after_others_[root] = std::max(after_others_[root], free_from);
+  last_[root] = std::max(last_[root], free_from - 1);
 }
 
 void Storage::find_lifetimes() {
@@ -137,7 +143,7 @@ void Storage::find_lifetimes() {
       }
       for (Id v : ir.in(n)) {
         Id root = low_.place[v].root;
-        last_[root] = std::max(last_[root], order_.lanes == 1 || first_[root] == kNone ? at : busy_until(root, at));
+        read(root, at);
         if (unit[ir.producer[root]] != at) stored_[root] = 1;
       }
     }

@@ -22,7 +22,7 @@ class Storage {
   void reuse_in_kernel(const INode& n, Id position);
   void place();
   uint8_t lane_of_block(Id root, Id position) const;
-  Id busy_until(Id root, Id reader) const;
+  void read(Id root, Id reader);
   bool dies(Id root, Id position) const;
   void give(Id donor, Id root);
   size_t bytes(Id root) const { return size_t(low_.ir.types[root].shape.numel()) * size_of(low_.ir.types[root].dtype); }
@@ -31,10 +31,11 @@ class Storage {
   const Lowered& low_;
   const Schedule& order_;
   std::vector<Id> first_, last_;  // by root: steps
+  std::vector<Id> after_others_;  // by root: the first step that comes after all readers on other lanes
   std::vector<Id> block_, base_;  // by root; kNone: in no block
   std::vector<char> stored_, donated_;
   std::vector<std::vector<Id>> clock_, lane_steps_;  // several lanes: lane_clocks, and the steps of each
-  std::vector<Id> work_;  // by step: block of its workspace
+  std::vector<Id> work_;                             // by step: block of its workspace
 };
 
 /// The neutral form of a fused group.

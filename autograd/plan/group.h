@@ -39,7 +39,7 @@ struct GroupInstr {
   const Attrs* attrs = nullptr;
   std::array<uint32_t, 3> in{};
   uint32_t n_in = 0, out = 0;
-  int64_t row = 0;  ///< the op needs whole rows of this length (OpDef::row_loop)
+  int64_t row = 0;  ///< the op needs whole rows of this length (ScalarRow::whole_rows)
 };
 
 struct FusedGroup {

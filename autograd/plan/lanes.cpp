@@ -1,5 +1,5 @@
-// Steps that do not need each other may run at the same time, on lanes. A list scheduler gives every step to the lane where
-// it ends first, by a rough estimate of its time; the lanes are taken when the whole then ends clearly earlier.
+// Steps that do not need each other may run at the same time, on lanes. A list scheduler gives every step to the lane
+// where it ends first, by a rough estimate of its time; the lanes are taken when the whole then ends clearly earlier.
 #include <algorithm>
 
 #include "autograd/plan/backend.h"

@@ -9,11 +9,13 @@
 
 namespace whence::planner {
 
-static std::byte* const kPretend = reinterpret_cast<std::byte*>(uintptr_t(1) << 40);
+// Where every root pretends to lie while views are laid out. An integer: a difference of pointers into no object means
+// nothing, and GCC 12 made use of that at -O1 and -O2.
+static constexpr uintptr_t kPretend = uintptr_t(1) << 40;
 
 const OpDef& copy_op() {
   static const OpDef op = [] {
-    OpDef d{.doc = "row-major copy", .operands = {"x"}, .loop = "copy", .traits = {.elementwise = true}};
+    OpDef d{.doc = "row-major copy", .operands = {"x"}};
     d.name = "copy";
     d.cpu = {[](const KernelCall& k) { copy(k.in[0], k.out[0]); }, {.floats = kAllFloats, .strided = true}};
     return d;
@@ -29,11 +31,12 @@ bool is_pack(const OpDef* op) {
 View Lowered::view(Id v) const {
   const TensorType& t = ir.types[v];
   const Layout* l = whole(v) ? nullptr : &layouts[place[v].layout];
-  return {kPretend + (l ? l->offset : 0), t.dtype, t.shape, l ? l->strides : contiguous_strides(t.shape)};
+  return {reinterpret_cast<void*>(kPretend + uintptr_t(l ? l->offset : 0)), t.dtype, t.shape,
+          l ? l->strides : contiguous_strides(t.shape)};
 }
 
 int64_t row_length(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in, const TensorType& out) {
-  if (!op.row_loop || !op.row_loop(attrs)) return 0;
+  if (!op.scalar.whole_rows || !op.scalar.whole_rows(attrs)) return 0;
   const TensorType& second = in[1];
   if (out.shape.rank() == 0 || second.shape.rank() == 0 || out.dtype != second.dtype) return 0;
   if (second.shape[-1] != out.shape[-1]) return 0;
@@ -137,7 +140,7 @@ class Lowering {
       if (!n.op->view(low_.view(in[0]), *n.attrs, alias)) return false;
     }
     Id v = new_value(low_.place[in[0]].root, from_.types[n.out]);
-    set_layout(v, low_.place[in[0]].root, {static_cast<std::byte*>(alias.data) - kPretend, alias.strides});
+    set_layout(v, low_.place[in[0]].root, {int64_t(reinterpret_cast<uintptr_t>(alias.data) - kPretend), alias.strides});
     ++low_.views;
     map(n, v);
     return true;

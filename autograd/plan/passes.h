@@ -77,11 +77,12 @@ Schedule schedule(const Lowered& low, const Program& program, const std::vector<
                   std::span<const Overwrite> overwrites);
 /// Spreads the schedule over the backend's lanes, when that pays.
 void find_lanes(const Lowered& low, const Program& program, Schedule& order);
-/// What is known to have run before each step of a schedule starts: by step and lane, one more than the last step's number.
+/// What is known to have run before each step of a schedule starts: by step and lane, one more than the last step's
+/// number.
 std::vector<std::vector<Id>> lane_clocks(const Schedule& order, std::vector<std::vector<Id>>* waits);
 void emit(Program& program, const Lowered& low, const Schedule& order);
 
-/// Elements of a row when the op needs whole rows and no more (OpDef::row_loop), else 0.
+/// Elements of a row when the op needs whole rows and no more (ScalarRow::whole_rows), else 0.
 int64_t row_length(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in, const TensorType& out);
 /// The op of planned copies: contiguous output, any input.
 const OpDef& copy_op();

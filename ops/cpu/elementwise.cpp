@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/cpu/stabilise.h"
 #include "tensor/convert.h"
 #include "tensor/parallel.h"
 #include "tensor/run.h"
@@ -52,24 +53,14 @@ void gather_run(size_t size, const void* x, int64_t step, void* y, int64_t n) {
   });
 }
 
-}  // namespace
-
 void elementwise(const KernelCall& call) {
   const OpDef& op = call.op;
   const View& out = call.out[0];
   size_t arity = call.in.size();
-  std::array<double, 4> params{};
-  for (size_t i = 0; i < op.loop_params.size(); ++i) params[i] = call.attrs.real(op.loop_params[i]);
-
-  UnaryLoop unary = nullptr;
-  BinaryLoop binary = nullptr;
-  WhereLoop where = nullptr;
-  if (op.loop == "cast") unary = convert_run(call.in[0].dtype, out.dtype);
-  else if (arity == 1) unary = find_unary(op.loop, call.in[0].dtype);
-  else if (arity == 2) binary = find_binary(op.loop, call.in[0].dtype);
-  else where = find_where(int(size_of(out.dtype)));
-  if (!unary && !binary && !where)
-    throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
+  std::array<double, ScalarRow::kMaxParams> params{};
+  for (int i = 0; i < op.scalar.n_params(); ++i) params[size_t(i)] = call.attrs.real(op.scalar.params[i]);
+  const ScalarLoop loop = find_loop(op.scalar, call.in[0].dtype, out.dtype);
+  if (!loop) throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
   if (out.numel() == 0) return;
 
   Space s = collapse(out, call.in);
@@ -97,20 +88,40 @@ void elementwise(const KernelCall& call) {
         p[k] = static_cast<const std::byte*>(call.in[k].data) + (at + from * stride) * int64_t(size);
         step[k] = stride == 0 ? 0 : 1;
         bool gather = stride != 0 && stride != 1;
-        if (gather || (unary && stride == 0)) {
+        if (gather || (loop.unary && stride == 0)) {
           gather_run(size, p[k], stride, scratch[k], n);
           p[k] = scratch[k];
           step[k] = 1;
         }
       }
       void* y = static_cast<std::byte*>(out.data) + (row * inner + from) * int64_t(out_size);
-      if (unary) unary(p[0], y, n, params.data());
-      else if (binary) binary(p[0], step[0], p[1], step[1], y, n, params.data());
-      else where(static_cast<const uint8_t*>(p[0]), step[0], p[1], step[1], p[2], step[2], y, n);
+      if (loop.unary) loop.unary(p[0], y, n, params.data());
+      else if (loop.binary) loop.binary(p[0], step[0], p[1], step[1], y, n, params.data());
+      else loop.where(static_cast<const uint8_t*>(p[0]), step[0], p[1], step[1], p[2], step[2], y, n);
     }
   };
   int64_t jobs = rows * pieces;
   parallel_for(jobs, std::max<int64_t>(1, kGrain / std::max<int64_t>(piece, 1)), body);
+}
+
+constexpr Kernel kComputes{elementwise, {.strided = true, .in_place = 0}};
+constexpr Kernel kMoves{elementwise, {.floats = kAllFloats, .strided = true}};
+
+[[maybe_unused]] const bool registered = register_scalar_kernel(
+    Device::Kind::cpu, [](const ScalarRow& row) { return row.domain == ScalarRow::any ? &kMoves : &kComputes; });
+
+}  // namespace
+
+ScalarLoop find_loop(const ScalarRow& row, DType from, DType to) {
+  if (row.domain == ScalarRow::any)
+    return row.arity() == 1 ? ScalarLoop{.unary = convert_run(from, to)}
+                            : ScalarLoop{.where = find_where(int(size_of(to)))};
+  const bool arithmetic = row.domain == ScalarRow::real || row.domain == ScalarRow::number;
+  if (to != (arithmetic ? from : boolean)) return {};
+  if (row.whole_rows) return {.binary = find_row_loop(row.name, from)};
+  if (row.unary_f32) return {.unary = from == f32 ? row.unary_f32 : from == f64 ? row.unary_f64 : nullptr};
+  if (row.binary_f32) return {.binary = from == f32 ? row.binary_f32 : from == f64 ? row.binary_f64 : nullptr};
+  return {find_unary(row.name, from), find_binary(row.name, from)};
 }
 
 }  // namespace whence::cpu

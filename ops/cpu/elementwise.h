@@ -1,11 +1,20 @@
-// Elementwise kernels over broadcast, strided views: the scalar loops of unary_binary.h applied row by row.
+// Elementwise kernels over broadcast, strided views: the loops of scalar rows applied run by run.
 #pragma once
 #include "autograd/op.h"
 #include "ops/cpu/unary_binary.h"
 
 namespace whence::cpu {
 
-/// The kernel of every elementwise op: picks the loop named by the op for the operand's dtype.
-void elementwise(const KernelCall& call);
+/// What runs a scalar row: one of these.
+struct ScalarLoop {
+  UnaryLoop unary = nullptr;
+  BinaryLoop binary = nullptr;
+  WhereLoop where = nullptr;
+  explicit operator bool() const { return unary || binary || where; }
+};
+
+/// The loop of a row for operands of `from` (where: of any, a condition of bytes before) and a result of `to`; empty
+/// when the CPU has none. Halves are for casts and `where` only: the planner casts the others to f32.
+ScalarLoop find_loop(const ScalarRow& row, DType from, DType to);
 
 }  // namespace whence::cpu

@@ -1,9 +1,11 @@
 // Kernels of ops/state.cpp.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "autograd/op.h"
 #include "ops/cpu/reduce.h"
+#include "ops/floats.h"
 
 namespace whence::cpu {
 namespace {
@@ -51,8 +53,19 @@ void sum_squares_of(const KernelCall& call) {
       x.dtype == f64 ? sum_squares(x.as<const double>(), x.numel()) : sum_squares(x.as<const float>(), x.numel());
 }
 
+void all_sound(const KernelCall& call) {
+  bool sound = call.fine_so_far();
+  for (const View& x : call.in)
+    over_floats(x.dtype, [&](auto zero) {
+      const auto* p = x.as<decltype(zero)>();
+      sound = sound && std::all_of(p, p + x.numel(), [](auto v) { return std::isfinite(v); });
+    });
+  *call.out[0].as<bool>() = sound;
+}
+
 }  // namespace
 
+REGISTER_KERNEL(cpu, all_sound) = {all_sound};
 REGISTER_KERNEL(cpu, sum_squares) = {sum_squares_of};
 REGISTER_KERNEL(cpu, pack) = {pack, {.floats = kAllFloats}};
 REGISTER_KERNEL(cpu, update_slice) = {update_slice, {.floats = kAllFloats, .strided = true, .in_place = 0}};

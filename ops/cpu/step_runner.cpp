@@ -23,15 +23,14 @@ void StepRunner::run(Id at, std::byte* const* base, Status& status) {
   View* v = views_.data() + s.views;
   const Ref* r = p_->view_refs.data() + s.views;
   for (Id k = 0; k < s.n_in + s.n_out; ++k) v[k].data = base[r[k].base] + r[k].offset;
-  const bool before = status.code != Status::fine;
   s.kernel->run({.op = *s.op,
                  .in = {v, s.n_in},
                  .out = {v + s.n_in, s.n_out},
                  .attrs = *s.attrs,
                  .workspace = s.workspace < 0 ? nullptr : base[0] + s.workspace,
                  .prepared = prepared_[at].get(),
-                 .status = &status});
-  if (!before && status.code != Status::fine) status.step = at;
+                 .status = &status,
+                 .step = at});
 }
 
 }  // namespace whence::cpu

@@ -1,4 +1,5 @@
-// One step of a program on host memory, by the CPU's kernels and tiles. What executes steps in which order: backend.cpp.
+// One step of a program on host memory, by the CPU's kernels and tiles. What executes steps in which order:
+// backend.cpp.
 #pragma once
 #include <memory>
 #include <vector>
@@ -11,7 +12,7 @@ namespace whence::cpu {
 class StepRunner {
  public:
   explicit StepRunner(std::shared_ptr<const planner::Program> program);
-  /// Steps that do not touch each other's values may run at the same time. \p status is told the step of a complaint.
+  /// Steps that do not touch each other's values may run at the same time.
   void run(planner::Id step, std::byte* const* base, Status& status);
 
  private:

@@ -57,7 +57,7 @@ struct TileProgram {
 
 /// Chooses tiles, registers and loops for a fused group.
 TileProgram make_tile(const FusedGroup& group);
-/// Longest row that a tile can hold (OpDef::row_loop), in elements.
+/// Longest row that a tile can hold (ScalarRow::whole_rows), in elements.
 inline constexpr int64_t kMaxTile = 2048;
 
 }  // namespace whence::cpu

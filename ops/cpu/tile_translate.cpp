@@ -3,9 +3,7 @@
 #include <numeric>
 
 #include "ops/cpu/elementwise.h"
-#include "ops/cpu/stabilise.h"
 #include "ops/cpu/tile.h"
-#include "tensor/convert.h"
 
 namespace whence::cpu {
 
@@ -92,29 +90,31 @@ class Translator {
     const DType from = group_.operands[i.in[0]].dtype, to = group_.operands[i.out].dtype;
     uint32_t k[3] = {};
     for (uint32_t j = 0; j < i.n_in; ++j) k[j] = source(i.in[j], i.n_in > 1);
+    const ScalarRow& row = i.op->scalar;
+    const ScalarLoop loop = find_loop(row, from, to);
     TileInstr t;
-    if (i.n_in == 1) {
+    if (loop.unary) {
       t.kind = TileInstr::unary;
-      t.unary_loop = i.op->loop == "cast" ? convert_run(from, to) : find_unary(i.op->loop, from);
+      t.unary_loop = loop.unary;
       t.a = t.b = t.c = k[0];
       cost_ += 3;
-    } else if (i.n_in == 2) {
+    } else if (loop.binary) {
       t.kind = TileInstr::binary;
-      t.binary_loop = i.row ? find_row_loop(i.op->loop, from) : find_binary(i.op->loop, from);
+      t.binary_loop = loop.binary;
       t.a = t.c = k[0];
       t.b = k[1];
       if (i.row) rows_ = std::lcm(rows_, i.row);
       cost_ += i.row ? 4 : 1;
     } else {
       t.kind = TileInstr::where;
-      t.where_loop = find_where(int(whence::size_of(group_.operands[i.out].dtype)));
+      t.where_loop = loop.where;
       t.c = k[0];
       t.a = k[1];
       t.b = k[2];
       cost_ += 1;
     }
     t.params = uint32_t(t_.params.size());
-    for (const char* name : i.op->loop_params) t_.params.push_back(i.attrs->real(name));
+    for (int p = 0; p < row.n_params(); ++p) t_.params.push_back(i.attrs->real(row.params[p]));
     if (i.row) t_.params.push_back(double(i.row));
     t.dst = target(i.out);
     t_.code.push_back(t);

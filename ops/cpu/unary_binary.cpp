@@ -1,28 +1,22 @@
 #include "ops/cpu/unary_binary.h"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <iterator>
-#include <limits>
+#include <array>
+#include <map>
 
 #include "ops/cpu/math.h"
-#include "ops/scalar.h"
+#include "ops/scalar_table.h"
 
 namespace whence::cpu {
 namespace {
 
 // ---- real loops ---------------------------------------------------------------------------------------------------
-// An op is a stateless struct with `template<class V> V operator()(V x [, V b], const V* p)`; V is Vec<T>. Parameters
-// are broadcast to registers once per call.
-
-constexpr int kMaxParams = 2;
+// Op is a functor of the scalar table, called with registers. Parameters are broadcast to registers once per call.
 
 template <class T, class Op> void unary_loop(const void* xv, void* yv, int64_t n, const double* params) {
   using V = Vec<T>;
   auto x = static_cast<const T*>(xv);
   auto y = static_cast<T*>(yv);
-  V p[kMaxParams];
+  V p[Op::params + 1];
   for (int i = 0; i < Op::params; ++i) p[i] = V(static_cast<T>(params[i]));
   Op op;
   int64_t i = 0;
@@ -57,7 +51,7 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
   auto a = static_cast<const T*>(av);
   auto b = static_cast<const T*>(bv);
   auto y = static_cast<T*>(yv);
-  Vec<T> p[kMaxParams];
+  Vec<T> p[Op::params + 1];
   for (int i = 0; i < Op::params; ++i) p[i] = Vec<T>(static_cast<T>(params[i]));
   if (sa && sb) return binary_run<T, Op, 1, 1>(a, b, y, n, p);
   if (sa) return binary_run<T, Op, 1, 0>(a, b, y, n, p);
@@ -65,315 +59,80 @@ void binary_loop(const void* av, int sa, const void* bv, int sb, void* yv, int64
   binary_run<T, Op, 0, 0>(a, b, y, n, p);
 }
 
-#define WHENCE_UNARY(NAME, COUNT, EXPR)                      \
-  struct U_##NAME {                                          \
-    static constexpr int params = COUNT;                     \
-    template <class V> V operator()(V x, const V* p) const { \
-      using namespace whence::scalar;                        \
-      (void)p;                                               \
-      return EXPR;                                           \
-    }                                                        \
-  };
-#define WHENCE_BINARY(NAME, COUNT, EXPR)                          \
-  struct B_##NAME {                                               \
-    static constexpr int params = COUNT;                          \
-    template <class V> V operator()(V a, V b, const V* p) const { \
-      using namespace whence::scalar;                             \
-      (void)p;                                                    \
-      return EXPR;                                                \
-    }                                                             \
-  };
-
-// V::load and friends aside, whence::cpu and whence::scalar overloads meet here only through their argument types.
-#define WHENCE_UNARY_OPS(X)                     \
-  X(abs, 0, whence::cpu::abs(x))                \
-  X(clamp, 2, scalar::clamp(x, p[0], p[1]))     \
-  X(cos, 0, whence::cpu::cos(x))                \
-  X(erf, 0, whence::cpu::erf(x))                \
-  X(exp, 0, whence::cpu::exp(x))                \
-  X(expm1, 0, whence::cpu::expm1(x))            \
-  X(floor, 0, whence::cpu::floor(x))            \
-  X(gelu, 0, scalar::gelu(x))                   \
-  X(gelu_tanh, 0, scalar::gelu_tanh(x))         \
-  X(leaky_relu, 1, scalar::leaky_relu(x, p[0])) \
-  X(log, 0, whence::cpu::log(x))                \
-  X(log1p, 0, whence::cpu::log1p(x))            \
-  X(log_sigmoid, 0, scalar::log_sigmoid(x))     \
-  X(neg, 0, scalar::neg(x))                     \
-  X(reciprocal, 0, scalar::reciprocal(x))       \
-  X(relu, 0, scalar::relu(x))                   \
-  X(round, 0, whence::cpu::rint(x))             \
-  X(rsqrt, 0, scalar::rsqrt(x))                 \
-  X(sigmoid, 0, scalar::sigmoid(x))             \
-  X(sign, 0, scalar::sign(x))                   \
-  X(silu, 0, scalar::silu(x))                   \
-  X(sin, 0, whence::cpu::sin(x))                \
-  X(softplus, 1, scalar::softplus(x, p[0]))     \
-  X(sqrt, 0, whence::cpu::sqrt(x))              \
-  X(square, 0, scalar::square(x))               \
-  X(tanh, 0, whence::cpu::tanh(x))
-
-#define WHENCE_BINARY_OPS(X)                           \
-  X(add, 0, scalar::add(a, b))                         \
-  X(d_clamp, 2, scalar::d_clamp(a, b, p[0], p[1]))     \
-  X(d_gelu, 0, scalar::d_gelu(a, b))                   \
-  X(d_gelu_tanh, 0, scalar::d_gelu_tanh(a, b))         \
-  X(d_leaky_relu, 1, scalar::d_leaky_relu(a, b, p[0])) \
-  X(d_relu, 0, scalar::d_relu(a, b))                   \
-  X(d_sigmoid, 0, scalar::d_sigmoid(a, b))             \
-  X(d_silu, 0, scalar::d_silu(a, b))                   \
-  X(d_tanh, 0, scalar::d_tanh(a, b))                   \
-  X(div, 0, scalar::div(a, b))                         \
-  X(maximum, 0, scalar::maximum(a, b))                 \
-  X(minimum, 0, scalar::minimum(a, b))                 \
-  X(mul, 0, scalar::mul(a, b))                         \
-  X(pow, 0, whence::cpu::pow(a, b))                    \
-  X(sub, 0, scalar::sub(a, b))
-
-WHENCE_UNARY_OPS(WHENCE_UNARY)
-WHENCE_BINARY_OPS(WHENCE_BINARY)
-
-// ---- integer, logical and comparison loops: plain C++, which compilers vectorise ----------------------------------
-
-template <class A, class R, class F> void plain_unary(const void* xv, void* yv, int64_t n, F f) {
-  auto x = static_cast<const A*>(xv);
-  auto y = static_cast<R*>(yv);
-  for (int64_t i = 0; i < n; ++i) y[i] = f(x[i]);
-}
-
-template <class A, class R, class F>
-void plain_binary(const void* av, int sa, const void* bv, int sb, void* yv, int64_t n, F f) {
-  if (n <= 0) return;
-  auto a = static_cast<const A*>(av);
-  auto b = static_cast<const A*>(bv);
-  auto y = static_cast<R*>(yv);
-  if (sa && sb) {
-    for (int64_t i = 0; i < n; ++i) y[i] = f(a[i], b[i]);
-  } else if (sa) {
-    const A s = *b;
-    for (int64_t i = 0; i < n; ++i) y[i] = f(a[i], s);
-  } else if (sb) {
-    const A s = *a;
-    for (int64_t i = 0; i < n; ++i) y[i] = f(s, b[i]);
-  } else {
-    std::fill(y, y + n, f(*a, *b));
-  }
-}
-
-template <class A, class R, class F>
-void plain_binary_loop(const void* a, int sa, const void* b, int sb, void* y, int64_t n, const double*) {
-  plain_binary<A, R>(a, sa, b, sb, y, n, F{});
-}
-
-// Integer arithmetic wraps round, so it goes through the unsigned type.
-template <class I> using Wrap = std::make_unsigned_t<I>;
-struct IAdd {
-  template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) + Wrap<I>(b)); }
-};
-struct ISub {
-  template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) - Wrap<I>(b)); }
-};
-struct IMul {
-  template <class I> I operator()(I a, I b) const { return static_cast<I>(Wrap<I>(a) * Wrap<I>(b)); }
-};
-struct IMax {
-  template <class I> I operator()(I a, I b) const { return a > b ? a : b; }
-};
-struct IMin {
-  template <class I> I operator()(I a, I b) const { return a < b ? a : b; }
-};
-struct IDiv {  // towards zero; x / 0 is 0 and the one overflow wraps, because a kernel does not trap
-  template <class I> I operator()(I a, I b) const {
-    return b == 0 ? I(0) : b == I(-1) ? static_cast<I>(Wrap<I>(0) - Wrap<I>(a)) : static_cast<I>(a / b);
-  }
-};
-struct Lt {
-  template <class A> uint8_t operator()(A a, A b) const { return a < b; }
-};
-struct Le {
-  template <class A> uint8_t operator()(A a, A b) const { return a <= b; }
-};
-struct Gt {
-  template <class A> uint8_t operator()(A a, A b) const { return a > b; }
-};
-struct Ge {
-  template <class A> uint8_t operator()(A a, A b) const { return a >= b; }
-};
-struct Eq {
-  template <class A> uint8_t operator()(A a, A b) const { return a == b; }
-};
-struct Ne {
-  template <class A> uint8_t operator()(A a, A b) const { return a != b; }
-};
-struct And {
-  uint8_t operator()(uint8_t a, uint8_t b) const { return (a != 0) & (b != 0); }
-};
-struct Or {
-  uint8_t operator()(uint8_t a, uint8_t b) const { return (a | b) != 0; }
-};
-template <class I> void int_neg(const void* x, void* y, int64_t n, const double*) {
-  plain_unary<I, I>(x, y, n, [](I v) { return ISub{}(I(0), v); });
-}
-template <class I> void int_abs(const void* x, void* y, int64_t n, const double*) {
-  plain_unary<I, I>(x, y, n, [](I v) { return v < 0 ? ISub{}(I(0), v) : v; });
-}
-template <class I> void int_square(const void* x, void* y, int64_t n, const double*) {
-  plain_unary<I, I>(x, y, n, [](I v) { return IMul{}(v, v); });
-}
-void logical_not(const void* x, void* y, int64_t n, const double*) {
-  plain_unary<uint8_t, uint8_t>(x, y, n, [](uint8_t v) { return static_cast<uint8_t>(v == 0); });
-}
-
+// T: any type of that size.
 template <class T>
 void where_loop(const uint8_t* c, int sc, const void* av, int sa, const void* bv, int sb, void* yv, int64_t n) {
   auto a = static_cast<const T*>(av);
   auto b = static_cast<const T*>(bv);
   auto y = static_cast<T*>(yv);
+  auto choose = [](uint8_t c, T a, T b) {
+    return scalar::where_functor{}(c != 0, a, b, static_cast<const T*>(nullptr));
+  };
   if (sc && sa && sb) {
-    for (int64_t i = 0; i < n; ++i) {
-      T l = a[i], r = b[i];
-      y[i] = c[i] ? l : r;
-    }
+    for (int64_t i = 0; i < n; ++i) y[i] = choose(c[i], a[i], b[i]);
   } else if (sc && sa && n > 0) {
     const T r = *b;
-    for (int64_t i = 0; i < n; ++i) {
-      T l = a[i];
-      y[i] = c[i] ? l : r;
-    }
+    for (int64_t i = 0; i < n; ++i) y[i] = choose(c[i], a[i], r);
   } else if (sc && sb && n > 0) {
     const T l = *a;
-    for (int64_t i = 0; i < n; ++i) {
-      T r = b[i];
-      y[i] = c[i] ? l : r;
-    }
+    for (int64_t i = 0; i < n; ++i) y[i] = choose(c[i], l, b[i]);
   } else {
-    for (int64_t i = 0; i < n; ++i) y[i] = c[i * sc] ? a[i * sa] : b[i * sb];
+    for (int64_t i = 0; i < n; ++i) y[i] = choose(c[i * sc], a[i * sa], b[i * sb]);
   }
 }
 
-// ---- tables, sorted by name ---------------------------------------------------------------------------------------
+// ---- the table ----------------------------------------------------------------------------------------------------
 
-struct UnaryRow {
-  std::string_view name;
-  UnaryLoop f32, f64, i32, i64, bytes;
-};
-struct BinaryRow {
-  std::string_view name;
-  BinaryLoop f32, f64, i32, i64, bytes;
+struct Loops {  // by dtype: f32, f64, i32, i64, bytes
+  std::array<UnaryLoop, 5> unary{};
+  std::array<BinaryLoop, 5> binary{};
 };
 
-template <class Op> constexpr UnaryRow real(std::string_view name) {
-  return {name, unary_loop<float, Op>, unary_loop<double, Op>, nullptr, nullptr, nullptr};
-}
-template <class Op> constexpr BinaryRow real2(std::string_view name) {
-  return {name, binary_loop<float, Op>, binary_loop<double, Op>, nullptr, nullptr, nullptr};
-}
-template <class F> constexpr BinaryRow compare(std::string_view name) {
-  return {name,
-          plain_binary_loop<float, uint8_t, F>,
-          plain_binary_loop<double, uint8_t, F>,
-          plain_binary_loop<int32_t, uint8_t, F>,
-          plain_binary_loop<int64_t, uint8_t, F>,
-          plain_binary_loop<uint8_t, uint8_t, F>};
-}
-template <class F> constexpr BinaryRow logical(std::string_view name) {
-  return {name, nullptr, nullptr, nullptr, nullptr, plain_binary_loop<uint8_t, uint8_t, F>};
-}
-template <class F, class Row> constexpr Row with_int(Row r) {
-  r.i32 = plain_binary_loop<int32_t, int32_t, F>;
-  r.i64 = plain_binary_loop<int64_t, int64_t, F>;
-  return r;
-}
-constexpr UnaryRow with_int(UnaryRow r, UnaryLoop i32, UnaryLoop i64) {
-  r.i32 = i32;
-  r.i64 = i64;
-  return r;
+template <class F, ScalarRow::Domain D> Loops loops_of() {
+  Loops l;
+  auto registers = [&]<class T>(size_t at, T) {
+    if constexpr (F::arity == 1) l.unary[at] = unary_loop<T, F>;
+    else l.binary[at] = binary_loop<T, F>;
+  };
+  auto plain = [&]<class A, class R>(size_t at, A, R) {  // loops that compilers vectorise
+    if constexpr (F::arity == 1) l.unary[at] = scalar::plain_unary<A, R, F>;
+    else l.binary[at] = scalar::plain_binary<A, R, F>;
+  };
+  if constexpr (D == ScalarRow::real || D == ScalarRow::number) registers(0, float{}), registers(1, double{});
+  if constexpr (D == ScalarRow::number) plain(2, int32_t{}, int32_t{}), plain(3, int64_t{}, int64_t{});
+  if constexpr (D == ScalarRow::comparison) {
+    plain(0, float{}, uint8_t{}), plain(1, double{}, uint8_t{});
+    plain(2, int32_t{}, uint8_t{}), plain(3, int64_t{}, uint8_t{});
+  }
+  if constexpr (D == ScalarRow::comparison || D == ScalarRow::logical) plain(4, uint8_t{}, uint8_t{});
+  return l;
 }
 
-const UnaryRow* unary_table(size_t& count) {
-#define WHENCE_ROW(NAME, COUNT, EXPR) real<U_##NAME>(#NAME),
-  static const auto table = [] {
-    struct {
-      UnaryRow row[64];
-      size_t count;
-    } t{{WHENCE_UNARY_OPS(WHENCE_ROW)}, 0};
-    while (!t.row[t.count].name.empty()) ++t.count;
-    for (size_t i = 0; i < t.count; ++i) {
-      UnaryRow& r = t.row[i];
-      if (r.name == "neg") r = with_int(r, int_neg<int32_t>, int_neg<int64_t>);
-      if (r.name == "abs") r = with_int(r, int_abs<int32_t>, int_abs<int64_t>);
-      if (r.name == "square") r = with_int(r, int_square<int32_t>, int_square<int64_t>);
-    }
-    t.row[t.count++] = {"logical_not", nullptr, nullptr, nullptr, nullptr, logical_not};
-    std::sort(t.row, t.row + t.count, [](const UnaryRow& a, const UnaryRow& b) { return a.name < b.name; });
-    return t;
-  }();
-#undef WHENCE_ROW
-  count = table.count;
-  return table.row;
+const Loops& find(std::string_view name) {
+#define WHENCE_LOOPS(NAME, DOMAIN, ...) {#NAME, loops_of<scalar::NAME##_functor, ScalarRow::DOMAIN>()},
+  static const std::map<std::string_view, Loops> table{WHENCE_SCALAR_TABLE(WHENCE_LOOPS)};
+#undef WHENCE_LOOPS
+  static const Loops none;
+  auto at = table.find(name);
+  return at == table.end() ? none : at->second;
 }
 
-const BinaryRow* binary_table(size_t& count) {
-#define WHENCE_ROW(NAME, COUNT, EXPR) real2<B_##NAME>(#NAME),
-  static const auto table = [] {
-    struct {
-      BinaryRow row[64];
-      size_t count;
-    } t{{WHENCE_BINARY_OPS(WHENCE_ROW)}, 0};
-    while (!t.row[t.count].name.empty()) ++t.count;
-    for (size_t i = 0; i < t.count; ++i) {
-      BinaryRow& r = t.row[i];
-      if (r.name == "add") r = with_int<IAdd>(r);
-      if (r.name == "sub") r = with_int<ISub>(r);
-      if (r.name == "mul") r = with_int<IMul>(r);
-      if (r.name == "div") r = with_int<IDiv>(r);
-      if (r.name == "maximum") r = with_int<IMax>(r);
-      if (r.name == "minimum") r = with_int<IMin>(r);
-    }
-    for (const BinaryRow& r :
-         {compare<Lt>("lt"), compare<Le>("le"), compare<Gt>("gt"), compare<Ge>("ge"), compare<Eq>("eq"),
-          compare<Ne>("ne"), logical<And>("logical_and"), logical<Or>("logical_or")})
-      t.row[t.count++] = r;
-    std::sort(t.row, t.row + t.count, [](const BinaryRow& a, const BinaryRow& b) { return a.name < b.name; });
-    return t;
-  }();
-#undef WHENCE_ROW
-  count = table.count;
-  return table.row;
-}
-
-template <class Row> const Row* find_row(const Row* rows, size_t count, std::string_view name) {
-  const Row* r =
-      std::lower_bound(rows, rows + count, name, [](const Row& a, std::string_view n) { return a.name < n; });
-  return r != rows + count && r->name == name ? r : nullptr;
-}
-
-template <class Row> auto loop_of(const Row* r, DType dtype) -> decltype(r->f32) {
-  if (!r) return nullptr;
+template <class Loop> Loop by_dtype(const std::array<Loop, 5>& loops, DType dtype) {
   switch (dtype) {
-    case DType::f32: return r->f32;
-    case DType::f64: return r->f64;
-    case DType::i32: return r->i32;
-    case DType::i64: return r->i64;
+    case DType::f32: return loops[0];
+    case DType::f64: return loops[1];
+    case DType::i32: return loops[2];
+    case DType::i64: return loops[3];
     case DType::u8:
-    case DType::boolean: return r->bytes;
+    case DType::boolean: return loops[4];
     default: return nullptr;
   }
 }
 
 }  // namespace
 
-UnaryLoop find_unary(std::string_view name, DType dtype) {
-  size_t n;
-  auto rows = unary_table(n);
-  return loop_of(find_row(rows, n, name), dtype);
-}
-
-BinaryLoop find_binary(std::string_view name, DType dtype) {
-  size_t n;
-  auto rows = binary_table(n);
-  return loop_of(find_row(rows, n, name), dtype);
-}
+UnaryLoop find_unary(std::string_view name, DType dtype) { return by_dtype(find(name).unary, dtype); }
+BinaryLoop find_binary(std::string_view name, DType dtype) { return by_dtype(find(name).binary, dtype); }
 
 WhereLoop find_where(int element_size) {
   switch (element_size) {

@@ -8,7 +8,7 @@
 #include "autograd/function.h"
 #include "autograd/plan/run.h"
 #include "autograd/sweep.h"
-#include "ops/cpu/fork.h"
+#include "tensor/parallel.h"
 #include "planner_test_ops.h"
 
 using namespace whence;
@@ -289,7 +289,7 @@ TEST(Lanes, IndependentSweepsRunAtTheSameTimeWithTheSameBits) {
     Results want = sequential.run(r.feeds());
     for (int i = 0; i < 5; ++i) expect_same_bits(p.run(r.feeds()), want);
   }
-  EXPECT_TRUE(forked || cpu::cores() < 2);
+  EXPECT_TRUE(forked || cpu::num_threads() < 2);
 }
 
 TEST(Function, TracesOncePerSignature) {

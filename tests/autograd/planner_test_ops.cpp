@@ -158,7 +158,7 @@ Tensor random_tensor(const Shape& shape, uint64_t seed, DType dtype) {
   return Tensor::from(values, shape).to(dtype);
 }
 
-RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n, Device device) {
+RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n, Device device, DType wide) {
   std::mt19937_64 r(seed);
   auto below = [&](size_t k) { return size_t(r() % k); };
   std::vector<Var> full, row, column, scalar;  // [n, n], [1, n], [n, 1], []
@@ -198,7 +198,7 @@ RandomGraph::RandomGraph(uint64_t seed, int nodes, int64_t n, Device device) {
       case 13: row.push_back(rows(x, 0, 1)); break;
       case 14: full.push_back(x + noise(g, {n, n}, int64_t(below(3)))); break;
       case 15: full.push_back(twice(x)); break;
-      case 16: full.push_back(cast(cast(x, f64) * 0.5, f32)); break;
+      case 16: full.push_back(cast(cast(x, wide) * 0.5, f32)); break;
       case 17: column.push_back(swap_axes(pick(row))); break;
       case 18: full.push_back(sigmoid(x) * relu(y)); break;
       case 19: full.push_back(x + spread(flatten(swap_axes(x)), {1, n * n}).graph().constant(0.5, f32)); break;

@@ -31,7 +31,8 @@ struct RandomGraph {
   std::vector<Var> outputs;
   std::vector<std::pair<std::string, Tensor>> fed;
   std::vector<Tensor> parameters;
-  RandomGraph(uint64_t seed, int nodes, int64_t n, Device device = {});  ///< device: where parameters lie
+  /// device: where parameters lie; wide: another float dtype that some values pass through
+  RandomGraph(uint64_t seed, int nodes, int64_t n, Device device = {}, DType wide = f64);
   Feeds feeds() const { return {fed.begin(), fed.end()}; }
 };
 

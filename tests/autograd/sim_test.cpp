@@ -45,7 +45,7 @@ TEST(Sim, RandomGraphsEqualTheCpuBitByBit) {
   long waits = sim::counts().waits;
   for (uint64_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(seed);
-    RandomGraph r(seed, 60, 6), far(seed, 60, 6, sim::device());
+    RandomGraph r(seed, 60, 6, {}, bf16), far(seed, 60, 6, sim::device(), bf16);
     Plan host = compile(r.outputs, {.concurrent = false});
     Results want = host.run(r.feeds(), {.seed = 5});
     for (CompileOptions o : {CompileOptions{}, {.fuse = false}, {.reuse_memory = false}, {.concurrent = false}}) {

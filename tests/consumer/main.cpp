@@ -26,6 +26,18 @@ REGISTER_OP(consumer_doubled) = {
     .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },
 };
 
+// y = x / (1 + |x|) by its scalar function: it fuses with the library's elementwise ops.
+WHENCE_SCALAR(consumer_softsign, (x), (), x / (T(1) + abs(x)));
+REGISTER_OP(consumer_softsign) = {
+    .doc = "x / (1 + |x|)",
+    .operands = {"x"},
+    .infer = [](InferCtx& c) { c.out(c.shape(0), c.dtype(0)); },
+    .vjp = [](SweepCtx& c) { c.give(0, c.d() / square(abs(c.in()) + 1.0)); },
+    .relevance = lrp::identity,
+    .scalar = consumer_softsign_row,
+    .samples = [] { return std::vector<Sample>{{.in = {{.shape = {3}}}}}; },
+};
+
 static int failures = 0;
 static void expect(bool ok, const char* what) {
   if (ok) return;
@@ -43,6 +55,9 @@ int main(int argc, char** argv) {
   expect(find_op("consumer_doubled") != nullptr, "an op of the user's own");
   for (const std::string& defect : registry_defects()) expect(false, defect.c_str());
 
+  cpu::set_num_threads(1);
+  expect(cpu::num_threads() == 1, "the number of threads is set");
+
   Graph g;
   Var x = g.input("x", {3}, f64);
   Var doubled = g.record(op_named("consumer_doubled"), std::vector<Var>{x});
@@ -57,6 +72,11 @@ int main(int argc, char** argv) {
     expect(near(r[dx].item(int64_t(i)), 2 * t + 2 * v * (1 - t * t)), "gradient");
   }
   expect(near(r[y].item(), want), "value");
+
+  Var s = record(op_named("consumer_softsign"), {x * 2.0}) + 1.0;
+  Plan plan = compile({s});
+  expect(plan.stats().steps == 1 && plan.stats().fused_nodes == 3, "the user's elementwise op fuses");
+  expect(near(plan.run({{"x", Tensor::from(values)}})[s].item(1), 0.5), "value of the fused op");
 
   try {
     add(x, g.input("z", {2}, f64));

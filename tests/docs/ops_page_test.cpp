@@ -44,7 +44,7 @@ std::string traits_of(const OpDef& op) {
     if (has) s += (s.empty() ? "" : ", ") + std::string(name);
   };
   const Traits& t = op.traits;
-  add(t.elementwise, "elementwise");
+  add(op.elementwise(), "elementwise");
   add(op.view != nullptr, "view");
   add(t.compute_bound, "compute bound");
   add(t.random, "random");

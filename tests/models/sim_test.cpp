@@ -46,7 +46,9 @@ struct Training {
     step = std::make_unique<nn::TrainStep>(
         model, nn::AdamW{.lr = 5e-3},
         [this](Graph& g, const Batch& b) {
-          Var hidden = model.bert(g.input("ids", b["ids"]), {.training = true});
+          BertInputs training;
+          training.training = true;
+          Var hidden = model.bert(g.input("ids", b["ids"]), training);
           return cross_entropy(model.logits(hidden), g.input("label", b["label"], {.carries = false}));
         },
         o);

@@ -115,10 +115,12 @@ TEST(TrainStep, NamesTheOpThatMadeTheGradientInfiniteAndUpdatesNothing) {
         Parameter& w = parameter("w", {2}, Init::zeros());
         Parameter& v = parameter("v", {3}, Init::ones());
       } m;
-      TrainStep step(m, AdamW{}, [&](Graph& g, const Batch& b) {
-        Var x = g.input("x", b["x"]);
-        return sum(sqrt(m.w.in(g) * x)) + sum(m.v.in(g));
-      }, {.clip_norm = clip, .ema_decay = ema});
+      TrainStep step(m, AdamW{},
+                     [&](Graph& g, const Batch& b) {
+                       Var x = g.input("x", b["x"]);
+                       return sum(sqrt(m.w.in(g)*x)) + sum(m.v.in(g));
+                     },
+                     {.clip_norm = clip, .ema_decay = ema});
       Batch good, bad;
       good.tensors["x"] = Tensor::zeros({2});
       bad.tensors["x"] = Tensor::full({2}, 1);
@@ -136,6 +138,27 @@ TEST(TrainStep, NamesTheOpThatMadeTheGradientInfiniteAndUpdatesNothing) {
       EXPECT_EQ(step.steps(), 0);
       EXPECT_EQ(step.batches(), 0);
     }
+}
+
+TEST(TrainStep, ABatchThatAKernelRefusesChangesNothing) {
+  struct Table : Module {
+    Embedding words{*this, "words", 5, 3};
+    Parameter& other = parameter("other", {2}, Init::ones());
+  } m;
+  m.init(1);
+  TrainStep step(m, SGD{.lr = 0.5}, [&](Graph& g, const Batch& b) {
+    return sum(square(m.words(g.input("ids", b["ids"], {.carries = false})))) + sum(square(m.other.in(g)));
+  });
+  Batch good, bad;
+  good.tensors["ids"] = Tensor::from<int32_t>({1, 4});
+  bad.tensors["ids"] = Tensor::from<int32_t>({1, 5});
+  float(step(good));
+  Tensor before = m.flat().contiguous_copy();
+  EXPECT_THROW(step(bad), ValueError);
+  EXPECT_TRUE(bitwise_equal(before, m.flat()));
+  EXPECT_EQ(step.steps(), 1);
+  float(step(good));
+  EXPECT_FALSE(bitwise_equal(before, m.flat()));
 }
 
 TEST(TrainStep, KeepsABoundedNumberOfSignatures) {
@@ -229,7 +252,6 @@ TEST(TrainStep, KilledAtRandomMomentsItResumesBitwise) {
   fs::path base = fs::temp_directory_path() / ("whence_resume_" + std::to_string(getpid()));
   std::string whole = base / "whole", broken = base / "broken";
   constexpr int64_t kSteps = 41;
-  // Both in children: this process must not start OpenMP threads before it forks.
   auto child = [&](const std::string& folder) {
     pid_t pid = fork();
     if (pid == 0) {

@@ -65,6 +65,7 @@ TEST(Allocation, AnyRequestMayFailAndThePlanStaysUsable) {
   int64_t failed = 0;
   for (int64_t n = 0;; ++n) {
     ASSERT_LT(n, 100000);
+    clear_plan_cache();
     Graph g;
     Var x = g.input("x", {4, 8}), wv = g.state(w), y = matmul(tanh(x), wv), loss = sum(y * y);
     g.assign(w, wv - 0.5 * grad(loss, wv));
@@ -75,8 +76,7 @@ TEST(Allocation, AnyRequestMayFailAndThePlanStaysUsable) {
       p = compile({loss}, {.fuse = n % 2 == 0});
       p.run({{"x", xs}});
       done = true;
-    } catch (const std::bad_alloc&) {
-    }
+    } catch (const std::bad_alloc&) {}
     fail_heap_after(-1);
     failed += !done;
     // Nothing is half done: the state has its next value or the old one.

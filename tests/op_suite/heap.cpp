@@ -1,6 +1,6 @@
-// Counts what each thread takes from the heap, for the suite's check that kernels take nothing, and makes the n-th request
-// fail. malloc and its siblings are the way of everything, operator new and std::aligned_alloc included; sanitizers have
-// their own.
+// Counts what each thread takes from the heap, for the suite's check that kernels take nothing, and makes the n-th
+// request fail. malloc and its siblings are the way of everything, operator new and std::aligned_alloc included;
+// sanitizers have their own.
 #include "heap.h"
 
 #include "testing/op_suite.h"
@@ -32,18 +32,10 @@ bool heap_can_fail() { return true; }
 void fail_heap_after(int64_t n) { fail_at = n < 0 ? -1 : allocations + n; }
 
 extern "C" {
-void* malloc(size_t n) {
-  return fails() ? nullptr : __libc_malloc(n);
-}
-void* calloc(size_t n, size_t size) {
-  return fails() ? nullptr : __libc_calloc(n, size);
-}
-void* realloc(void* p, size_t n) {
-  return fails() ? nullptr : __libc_realloc(p, n);
-}
-void* memalign(size_t alignment, size_t n) {
-  return fails() ? nullptr : __libc_memalign(alignment, n);
-}
+void* malloc(size_t n) { return fails() ? nullptr : __libc_malloc(n); }
+void* calloc(size_t n, size_t size) { return fails() ? nullptr : __libc_calloc(n, size); }
+void* realloc(void* p, size_t n) { return fails() ? nullptr : __libc_realloc(p, n); }
+void* memalign(size_t alignment, size_t n) { return fails() ? nullptr : __libc_memalign(alignment, n); }
 void* aligned_alloc(size_t alignment, size_t n) { return memalign(alignment, n); }
 int posix_memalign(void** p, size_t alignment, size_t n) {
   *p = memalign(alignment, n);

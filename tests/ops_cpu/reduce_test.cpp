@@ -213,21 +213,5 @@ TYPED_TEST(Reduce, SameBitsForAnyThreadCount) {
   }
 }
 
-TEST(Parallel, CoversTheRangeOnce) {
-  for (int64_t n : {0, 1, 5, 1000, 100000}) {
-    std::vector<int> hit(static_cast<size_t>(n));
-    parallel_for(n, 3, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) ++hit[static_cast<size_t>(i)];
-    });
-    parallel_chunks(n, 7, [&](int64_t b, int64_t e) {
-      EXPECT_EQ(b % 7, 0);
-      for (int64_t i = b; i < e; ++i) ++hit[static_cast<size_t>(i)];
-      EXPECT_EQ(num_threads() >= 1, true);
-    });
-    for (int h : hit) ASSERT_EQ(h, 2);
-  }
-  EXPECT_THROW(parallel_for(100, 1, [](int64_t, int64_t) { throw std::runtime_error("x"); }), std::runtime_error);
-}
-
 }  // namespace
 }  // namespace whence::cpu

@@ -306,8 +306,8 @@ TEST(Binary, Comparisons) {
   struct {
     const char* name;
     int less, equal, more, nan;
-  } rows[] = {{"lt", 1, 0, 0, 0}, {"le", 1, 1, 0, 0}, {"gt", 0, 0, 1, 0},
-              {"ge", 0, 1, 1, 0}, {"eq", 0, 1, 0, 0}, {"ne", 1, 0, 1, 1}};
+  } rows[] = {{"less", 1, 0, 0, 0},          {"less_equal", 1, 1, 0, 0}, {"greater", 0, 0, 1, 0},
+              {"greater_equal", 0, 1, 1, 0}, {"equal", 0, 1, 0, 0},      {"not_equal", 1, 0, 1, 1}};
   for (auto& r : rows) {
     float a[] = {1, 2, 3, float(kNan)}, b[] = {2, 2, 2, 2};
     uint8_t y[4];

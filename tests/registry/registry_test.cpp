@@ -53,6 +53,14 @@ TEST(Registry, ListsAllDefectsOfABrokenLiteralWithOpAndFile) {
                .vjp = rule,
                .relevance = rule,
                .samples = [] { return std::vector<Sample>(); }});
+  register_op("broken_row", "ops/row.cpp",
+              {.doc = "a row of another arity",
+               .operands = {"a", "b"},
+               .infer = [](InferCtx&) {},
+               .vjp = rule,
+               .relevance = rule,
+               .scalar = {.name = "broken_row", .operands = {"x"}, .text = "x"},
+               .samples = [] { return std::vector<Sample>(); }});
   std::vector<std::string> defects = registry_defects();
   auto names = [&](const char* op, const char* file, const char* what) {
     EXPECT_THAT(defects, Contains(AllOf(HasSubstr(op), HasSubstr(file), HasSubstr(what))));
@@ -68,7 +76,8 @@ TEST(Registry, ListsAllDefectsOfABrokenLiteralWithOpAndFile) {
   names("broken_rule", "ops/rule.cpp", "no relevance rule");
   names("broken_rule", "ops/rule.cpp", "fast_relevance belongs to fused ops");
   names("matmul", "ops/again.cpp", "registered twice");
-  EXPECT_EQ(all_ops().size(), before + 3);
+  names("broken_row", "ops/row.cpp", "its scalar row takes 1 operand(s), it takes 2");
+  EXPECT_EQ(all_ops().size(), before + 4);
 
   // The first graph after that refuses, with the whole list.
   try {
