@@ -59,6 +59,7 @@ class Results {
 /// What the planner did; counts for the report and for tests.
 struct PlanStats {
   size_t steps = 0, fused_groups = 0, fused_nodes = 0, merged = 0, dead = 0, views = 0, in_place = 0, recomputed = 0;
+  size_t rewrites = 0;         ///< patterns of ops that gave way to a better form
   size_t arena_bytes = 0;      ///< intermediates after reuse
   size_t unplanned_bytes = 0;  ///< the same values without reuse
   size_t output_bytes = 0;

@@ -1,5 +1,8 @@
 // C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b.
+#include <deque>
+
 #include "autograd/sweep.h"
+#include "ops/fused.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -151,6 +154,62 @@ REGISTER_OP(linear) = {
         [] {
           return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"},
                                           {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}};
+        },
+    .traits = {.compute_bound = true, .batched_sweep = true},
+};
+
+// What a plan makes of t + product (autograd/plan/rewrite.cpp).
+static void infer_sum_with(InferCtx& c, const OpDef& product) {
+  std::deque<TensorType> results;
+  InferCtx inner(c.op, c.in.subspan(1), c.attrs, results);
+  product.infer(inner);
+  c.need_shape(0, results[0].shape);
+  if (c.dtype(0) != results[0].dtype) c.dtype_error("t must be " + std::string(name_of(results[0].dtype)));
+  c.out(results[0].shape, results[0].dtype);
+}
+static std::vector<Var> sum_with(const OpDef& product, std::span<const Var> in, const Attrs& attrs) {
+  return {in[0] + in[0].graph().record(product, in.subspan(1), attrs)};
+}
+
+REGISTER_OP(matmul_add) = {
+    .doc = "t + A . B, B a matrix",
+    .operands = {"t", "a", "b"},
+    .infer = [](InferCtx& c) { infer_sum_with(c, matmul_op); },
+    .vjp = vjp_through_body,
+    .body = [](std::span<const Var> in, const Attrs& attrs) { return sum_with(matmul_op, in, attrs); },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {{{.shape = {3, 5}}, {.shape = {3, 4}}, {.shape = {4, 5}}}, {}, "matrix"},
+              {{{.shape = {2, 3, 5}}, {.shape = {2, 3, 4}}, {.shape = {4, 5}}}, {}, "shared right"},
+              {{{.shape = {3, 3}}, {.shape = {3, 401}}, {.shape = {401, 3}}}, {}, "long"},
+              {{{.shape = {2, 3}}, {.shape = {2, 0}}, {.shape = {0, 3}}}, {}, "empty inner"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{3, 4}, f32}, {{3, 4}, f32}, {{4, 5}, f32}}, {}, "t must have shape [3, 5]"},
+              {{{{3, 5}, f64}, {{3, 4}, f32}, {{4, 5}, f32}}, {}, "t must be f32"}};
+        },
+    .traits = {.compute_bound = true, .batched_sweep = true},
+};
+
+REGISTER_OP(linear_add) = {
+    .doc = "t + x W^T + b",
+    .operands = {"t", "x", "weight", "bias"},
+    .infer = [](InferCtx& c) { infer_sum_with(c, linear_op); },
+    .vjp = vjp_through_body,
+    .body = [](std::span<const Var> in, const Attrs& attrs) { return sum_with(linear_op, in, attrs); },
+    .samples =
+        [] {
+          return std::vector<Sample>{
+              {{{.shape = {3, 4}}, {.shape = {3, 5}}, {.shape = {4, 5}}, {.shape = {4}}}, {}, "bias"},
+              {{{.shape = {2, 3, 4}}, {.shape = {2, 3, 5}}, {.shape = {4, 5}}}, {}, "batch"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{
+              {{{{3, 5}, f32}, {{3, 5}, f32}, {{4, 5}, f32}}, {}, "t must have shape [3, 4]"}};
         },
     .traits = {.compute_bound = true, .batched_sweep = true},
 };

@@ -6,6 +6,8 @@
 
 namespace whence::planner {
 
+struct Rule;  // rewrite.h
+
 /// One run: where things lie, and what comes back.
 struct RunCall {
   std::byte* const* base = nullptr;  ///< by base number: arena, leaves, outputs
@@ -30,8 +32,8 @@ class Backend {
   /// True when fused groups may run the op.
   virtual bool fusable(const OpDef& op, const Attrs& attrs, std::span<const TensorType> in,
                        const TensorType& out) const = 0;
-  /// The backend's own rewrites, after the neutral ones (rewrite.cpp).
-  virtual void rewrite(Program&, Ir&) const {}
+  /// The backend's own rewrites, after the neutral ones.
+  virtual std::span<const Rule> rules() const { return {}; }
   /// Lanes that may run at the same time; 1: none.
   virtual int lanes() const { return 1; }
   /// Microseconds of a step that takes `work` on one core, when `lanes` lanes share the device; and of a crossing.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "autograd/plan/rewrite.h"
 #include "autograd/plan/run.h"
 
 namespace whence {
@@ -30,6 +31,8 @@ std::shared_ptr<Program> build(const Snapshot& s, const Options& o, size_t hash)
   store(s, *p);
   std::vector<Id> key_value;
   Ir ir = merge(*p, o.merge, &key_value);
+  ir = rewrite(*p, ir, neutral_rules(), &key_value);
+  ir = rewrite(*p, ir, p->backend->rules(), &key_value);
   ir = cast_foreign(*p, ir, &key_value);
   fit_budget(*p, ir, key_value);
   return p;
@@ -104,7 +107,7 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
   p.kept.clear();
   p.waits.clear();
   p.lanes = 1;
-  p.stats = {.merged = p.stats.merged, .dead = p.stats.dead};
+  p.stats = {.merged = p.stats.merged, .dead = p.stats.dead, .rewrites = p.stats.rewrites};
   p.key_value = std::move(key_value);
 
   make_output_slots(p, ir);

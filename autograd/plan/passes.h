@@ -1,7 +1,7 @@
 // The planner:
 //
-//   graph -> snapshot -> merge -> cast -> recompute -> lower (views, copies, outputs) -> fuse -> schedule -> emit
-//   (memory, groups)
+//   graph -> snapshot -> merge -> rewrite -> cast -> recompute -> lower (views, copies, outputs) -> fuse -> schedule
+//   -> emit (memory, groups)
 //
 // Every pass is linear or n log n in the nodes and free of recursion.
 #pragma once

@@ -117,9 +117,10 @@ std::string Plan::report() const {
   const Program& p = *state_->program;
   const PlanStats& s = state_->stats;
   std::lock_guard lock(state_->mutex);
-  std::string text =
-      fmt::format("{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} in place, {} recomputed\n",
-                  s.steps, s.fused_nodes, s.fused_groups, s.views, s.merged, s.dead, s.in_place, s.recomputed);
+  std::string text = fmt::format(
+      "{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} rewrites, {} in place, "
+      "{} recomputed\n",
+      s.steps, s.fused_nodes, s.fused_groups, s.views, s.merged, s.dead, s.rewrites, s.in_place, s.recomputed);
   text += fmt::format("memory: arena {}, without reuse {}, results {}\n", bytes_text(s.arena_bytes),
                       bytes_text(s.unplanned_bytes), bytes_text(s.output_bytes));
   if (p.lanes > 1) {

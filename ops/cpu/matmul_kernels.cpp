@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "ops/cpu/gemm.h"
+#include "ops/cpu/micro.h"
 #include "ops/floats.h"
 
 namespace whence::cpu {
@@ -82,14 +83,68 @@ template <class T> void run_linear(const KernelCall& call) {
   linear<T>(rows, out, in, x.as<T>(), w.as<T>(), call.in.size() == 3 ? call.in[2].as<T>() : nullptr, y.as<T>());
 }
 
+// ---- t + product: each finished block of the product is added to t, in place where y is t --------------------------
+
+template <class T> struct Sum {
+  const T *t, *product;
+  T* y;
+  int64_t n;
+  static void add(void* context, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    const Sum& s = *static_cast<const Sum*>(context);
+    for (int64_t i = i0 * s.n; i < i1 * s.n; i += s.n)
+      for (int64_t j = i + j0; j < i + j1; ++j) s.y[j] = s.t[j] + s.product[j];
+  }
+};
+
+// gemm itself adds onto t when it sums k in one go: partial sums added to t one by one would change the bits. (With a
+// bias its store is slower than the epilogue.) Otherwise the product has room of its own.
+bool in_one_go(int64_t k, bool bias) { return k <= Tile<float>::KC && !bias; }
+size_t product_room(std::span<const TensorType> in, std::span<const TensorType> out, const Attrs&) {
+  return in_one_go(in[1].shape[-1], in.size() == 4) ? 0 : size_t(out[0].shape.numel()) * size_of(out[0].dtype);
+}
+
+template <class T>
+void add_product(const KernelCall& call, bool ta, int64_t lda, bool tb, int64_t ldb, int64_t k, const T* bias) {
+  const View& y = call.out[0];
+  if (y.numel() == 0) return;
+  const int64_t n = y.shape[-1], m = y.numel() / n;
+  const T *t = call.in[0].as<T>(), *a = call.in[1].as<T>(), *b = call.in[2].as<T>();
+  T *to = y.as<T>(), *product = t == to ? reinterpret_cast<T*>(call.workspace) : to;
+  if (t == to && in_one_go(k, bias)) return gemm<T>(ta, tb, m, n, k, T(1), a, lda, b, ldb, T(1), to, n);
+  Sum<T> sum{t, product, to, n};
+  gemm_epilogue<T>(ta, tb, m, n, k, T(1), a, lda, b, ldb, T(0), product, n, bias, sum.add, &sum);
+}
+
+template <class T> void run_matmul_add(const KernelCall& call) {
+  const View& a = call.in[1];
+  const bool flat = a.shape.rank() > 2;  // several matrices, one behind the other
+  const int64_t k = a.shape[-1];
+  const Matrix left(a), right(call.in[2]);
+  add_product<T>(call, !flat && left.transposed, flat ? k : left.ld, right.transposed, right.ld, k, nullptr);
+}
+template <class T> void run_linear_add(const KernelCall& call) {
+  const int64_t k = call.in[2].shape[1];
+  add_product<T>(call, false, k, true, k, k, call.in.size() == 4 ? call.in[3].as<T>() : nullptr);
+}
+
 void matmul_kernel(const KernelCall& call) { by_float(call, run_matmul<float>, run_matmul<double>); }
 void linear_kernel(const KernelCall& call) { by_float(call, run_linear<float>, run_linear<double>); }
+void matmul_add_kernel(const KernelCall& call) { by_float(call, run_matmul_add<float>, run_matmul_add<double>); }
+void linear_add_kernel(const KernelCall& call) { by_float(call, run_linear_add<float>, run_linear_add<double>); }
 
 REGISTER_KERNEL(cpu, matmul) = {
     matmul_kernel,
     {.strided = true, .layouts = [](int, const View& v) { return Matrix(v).usable; }, .workspace = offsets},
 };
 REGISTER_KERNEL(cpu, linear) = linear_kernel;
+REGISTER_KERNEL(cpu, matmul_add) = {
+    matmul_add_kernel,
+    {.strided = true,
+     .layouts = [](int i, const View& v) { return i > 0 && v.shape.rank() == 2 && Matrix(v).usable; },
+     .in_place = 0,
+     .workspace = product_room},
+};
+REGISTER_KERNEL(cpu, linear_add) = {linear_add_kernel, {.in_place = 0, .workspace = product_room}};
 
 }  // namespace
 }  // namespace whence::cpu
