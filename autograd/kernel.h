@@ -32,8 +32,8 @@ struct Status {
   int32_t operand = 0;   ///< the operand that holds the value
   int64_t position = 0;  ///< flat row-major index in it
   int64_t value = 0;
-  int64_t limit = 0;     ///< values lie in [0, limit)
-  int32_t reports = 0;   ///< the first one is told above
+  int64_t limit = 0;    ///< values lie in [0, limit)
+  int32_t reports = 0;  ///< the first one is told above
   /// "[gather] index 7 at position 2 is outside [0, 5)"
   std::string message(const OpDef& op, const Attrs& attrs) const;
 };

@@ -96,7 +96,8 @@ class Plan {
   Plan extend(std::initializer_list<OutputGroup> outputs, CompileOptions options = {});
 
   /// Counts since compile; runs do not change them.
-  /// Structure, names, shapes, attributes and options, no addresses: two processes that plan the same thing agree on it.
+  /// Structure, names, shapes, attributes and options, no addresses: two processes that plan the same thing agree on
+  /// it.
   uint64_t hash() const;
   const PlanStats& stats() const;
   std::string report() const;  ///< memory, largest buffers by scope, fusion, promises, time per op

@@ -38,7 +38,7 @@ std::string OpDef::operand_name(int i) const {
 }
 
 static const Kernel* own_kernel(const OpDef& op, Device::Kind kind) {
-  if (kind == Device::Kind::cpu) return op.cpu ? &op.cpu : nullptr;
+  if (kind == Device{}.kind) return op.cpu ? &op.cpu : nullptr;
   for (const auto& [have, kernel] : op.other_kernels)
     if (have == kind) return &kernel;
   return nullptr;
@@ -58,7 +58,7 @@ bool register_scalar_kernel(Device::Kind kind, const Kernel* (*of)(const ScalarR
 // Adds a kernel to a literal; true when there is one already.
 static bool attach(OpDef& op, Device::Kind kind, const Kernel& kernel) {
   if (own_kernel(op, kind)) return true;
-  if (kind == Device::Kind::cpu) op.cpu = kernel;
+  if (kind == Device{}.kind) op.cpu = kernel;
   else op.other_kernels.emplace_back(kind, kernel);
   return false;
 }

@@ -24,7 +24,7 @@ std::vector<Tensor> run_body(const OpDef& op, std::span<const Tensor> in, const 
 
 std::vector<Tensor> run_op(const OpDef& op, std::span<const Tensor> in, std::span<const TensorType> out,
                            const Attrs& attrs) {
-  const Kernel* kernel = kernel_of(op, Device::Kind::cpu);
+  const Kernel* kernel = kernel_of(op, Device{}.kind);
   if (!kernel && !op.view && op.body) return run_body(op, in, attrs);
   // A window, as in a plan: kernels that take any strides then see the same layout, and round the same way.
   if (View seen; op.view && op.view(in[0].view(), attrs, seen)) return {Tensor::window(in[0], seen)};

@@ -49,8 +49,8 @@ TrainStep::TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainO
 }
 TrainStep::~TrainStep() = default;
 
-// The whole step on one graph. Whatever is assigned keeps its old value when loss or gradient norm are not finite, or when
-// the batch holds what a kernel refuses.
+// The whole step on one graph. Whatever is assigned keeps its old value when loss or gradient norm are not finite, or
+// when the batch holds what a kernel refuses.
 TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
   auto found = std::find_if(traced_.begin(), traced_.end(), [&](auto& t) { return t->fits(batch, updates); });
   if (found != traced_.end()) {

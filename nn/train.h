@@ -18,8 +18,8 @@ struct TrainOptions {
   int64_t accumulate = 1;  ///< batches per update; gradients are averaged
   Schedule schedule = constant_schedule();
   std::vector<ParameterGroup> groups{};
-  uint64_t seed = 0;     ///< dropout and other random ops: a pure function of (seed, step)
-  double ema_decay = 0;  ///< 0: no moving average
+  uint64_t seed = 0;         ///< dropout and other random ops: a pure function of (seed, step)
+  double ema_decay = 0;      ///< 0: no moving average
   GraphOptions graph{};      ///< precision, ...
   CompileOptions compile{};  ///< device: the model moves there
 };

@@ -197,9 +197,10 @@ TopK topk(Arg x, int64_t k, int64_t axis = -1);
 Var argsort(Arg x, int64_t axis = -1, bool descending = false);
 
 // ---- linear algebra -----------------------------------------------------------------------------------------------
-/// a [.., m, k] b [.., k, n] -> [.., m, n], leading axes broadcasting; float. Transposed views cost no copy. Sums are f32
-/// for halves; `dtype` f32 gives them unrounded, absent: the operands' dtype. ShapeError: a rank below 2, or k differs.
-/// Relevance: epsilon rule, half to each if both carry; variants as docs/relevance.md has them for linear maps.
+/// a [.., m, k] b [.., k, n] -> [.., m, n], leading axes broadcasting; float. Transposed views cost no copy. Sums are
+/// f32 for halves; `dtype` f32 gives them unrounded, absent: the operands' dtype. ShapeError: a rank below 2, or k
+/// differs. Relevance: epsilon rule, half to each if both carry; variants as docs/relevance.md has them for linear
+/// maps.
 Var matmul(Arg a, Arg b, std::optional<DType> dtype = {});
 /// x weight^T + bias: x [.., in], weight [out, in], bias [out], absent: 0 -> [.., out]; float; dtype as for matmul.
 /// ShapeError: they do not fit. Relevance as for matmul; the bias absorbs its share.
@@ -222,7 +223,8 @@ Var softmax(Arg x, int64_t axis = -1);
 Var log_softmax(Arg x, int64_t axis = -1);
 /// y = (x - mean) / sqrt(var + eps) weight + bias over the last axis, var biased: x [.., C], weight [C], absent: 1,
 /// bias [C], absent: 0; float, weight and bias may be f32 beside an x of halves. ShapeError: they do not fit;
-/// ValueError: eps < 0. Relevance holds 1 / sqrt(var + eps) constant (AttnLRP, arXiv 2402.05602). The layer: 1607.06450.
+/// ValueError: eps < 0. Relevance holds 1 / sqrt(var + eps) constant (AttnLRP, arXiv 2402.05602). The layer:
+/// 1607.06450.
 Var layer_norm(Arg x, std::optional<Arg> weight = {}, std::optional<Arg> bias = {}, double eps = 1e-5);
 /// y = x / sqrt(mean(x^2) + eps) weight over the last axis: x [.., C], weight [C], absent: 1; float. Errors and
 /// relevance as for layer_norm. (arXiv 1910.07467)
@@ -260,8 +262,8 @@ Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
 /// All values row by row, one behind the other: [n0 + n1 + ..], of one dtype. A plan computes them inside the result,
 /// so that gradients become one arena without copies. \throws DTypeError
 Var pack(const std::vector<Var>& values, std::source_location where = std::source_location::current());
-/// bool []: every element of `values` (floats, any shapes) is finite, and no kernel of this run has refused its data so far
-/// (an index out of range): what a step's assignments are guarded by. Ends here. ValueError: no values.
+/// bool []: every element of `values` (floats, any shapes) is finite, and no kernel of this run has refused its data so
+/// far (an index out of range): what a step's assignments are guarded by. Ends here. ValueError: no values.
 Var all_sound(const std::vector<Var>& values, std::source_location where = std::source_location::current());
 /// sum of x^2, f64 []; x floating point of any shape.
 Var sum_squares(Arg x);
