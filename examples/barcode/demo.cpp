@@ -18,7 +18,8 @@ void demo(const DemoOptions& o) {
                       .batch = 16,
                       .lr = 2e-3,
                       .predict_seen = true,
-                      .seed = o.seed};
+                      .seed = o.seed,
+                      .precision = o.precision};
   pre.model.dropout = 0;  // few sequences, few steps: small batches and no dropout learn the most in minutes
   pre.model.decoder_layers = 1;
   pretrain(pre);
@@ -31,7 +32,8 @@ void demo(const DemoOptions& o) {
                        .epochs = o.finetune_epochs,
                        .batch = 16,
                        .lr = 2e-3,
-                       .seed = o.seed};
+                       .seed = o.seed,
+                       .precision = o.precision};
   fine.model.dropout = 0;
   FinetuneResult tuned = finetune(fine);
   ProbeOptions pro{

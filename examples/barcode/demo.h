@@ -11,6 +11,7 @@ struct DemoOptions {
   whence::models::BarcodeConfig model;
   int64_t pretrain_epochs = 6, finetune_epochs = 4;
   uint64_t seed = 0;
+  std::string precision = "f32";  ///< of both trainings
 };
 /// Pretrain, fine-tune, probe, explain; prints one table and where the page is.
 void demo(const DemoOptions& options);

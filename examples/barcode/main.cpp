@@ -40,6 +40,9 @@ template <class Options> void add_training(CLI::App* app, Options& o) {
   app->add_flag("--shift", o.shift, "begin at a random letter of the first k: slower to learn, better with much data");
   app->add_option("--test-fraction", o.test_fraction, "share of the sequences kept for testing")->capture_default_str();
   app->add_option("--seed", o.seed, "split, initial weights, shuffling, masks, dropout")->capture_default_str();
+  app->add_option("--precision", o.precision, "of products: f32, or bf16 (slow on a CPU: a test of truth)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16"}));
 }
 
 }  // namespace
@@ -120,6 +123,9 @@ int main(int argc, char** argv) {
   d->add_option("--pretrain-epochs", all.pretrain_epochs)->capture_default_str();
   d->add_option("--finetune-epochs", all.finetune_epochs)->capture_default_str();
   d->add_option("--seed", all.seed)->capture_default_str();
+  d->add_option("--precision", all.precision, "of products: f32, or bf16 (slow on a CPU: a test of truth)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16"}));
   d->add_option("--out", all.out, "folder for everything; a run found there goes on")->capture_default_str();
   d->callback([&] {
     all.model.max_tokens = all.data.length / all.model.k;

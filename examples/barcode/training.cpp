@@ -183,9 +183,12 @@ void pretrain(const PretrainOptions& o) {
 
   auto train = [&](auto& model, nn::TrainStep::Loss loss) {
     model.init(o.seed);
-    nn::TrainStep step(
-        model, nn::AdamW{.lr = o.lr, .weight_decay = o.weight_decay}, loss,
-        {.clip_norm = 1, .schedule = nn::one_cycle(total), .groups = nn::no_decay_on_vectors(model), .seed = o.seed});
+    nn::TrainStep step(model, nn::AdamW{.lr = o.lr, .weight_decay = o.weight_decay}, loss,
+                       {.clip_norm = 1,
+                        .schedule = nn::one_cycle(total),
+                        .groups = nn::no_decay_on_vectors(model),
+                        .seed = o.seed,
+                        .graph = {.precision = mixed(dtype_from(o.precision))}});
     double last = run(step, loader, {.out = o.out, .label = "pretrain", .epochs = o.epochs});
     save_model(o.out + "/encoder.safetensors", model, o.model, {});
     fmt::print("pretrain: mean loss of the last epoch {:.4f} (chance {:.4f}); {}/encoder.safetensors\n", last,
@@ -259,7 +262,8 @@ FinetuneResult finetune(const FinetuneOptions& o) {
                      {.clip_norm = 1,
                       .schedule = nn::one_cycle(o.epochs * loader.batches()),
                       .groups = nn::no_decay_on_vectors(model),
-                      .seed = o.seed});
+                      .seed = o.seed,
+                      .graph = {.precision = mixed(dtype_from(o.precision))}});
   run(step, loader, {.out = o.out, .label = "finetune", .epochs = o.epochs});
   save_model(o.out + "/classifier.safetensors", model, config, l.names);
 

@@ -31,6 +31,7 @@ struct PretrainOptions {
   bool predict_seen = false;  ///< mae: the loss counts visible tokens too
   bool shift = false;         ///< begin each sequence at a random letter of the first k (BarcodeBERT's augmentation)
   uint64_t seed = 0;
+  std::string precision = "f32";  ///< or "bf16": products in bf16, the rest and the parameters in f32
 };
 /// Writes out/encoder.safetensors.
 void pretrain(const PretrainOptions& options);
@@ -45,6 +46,7 @@ struct FinetuneOptions {
   double lr = 1e-3, weight_decay = 0.01, label_smoothing = 0.05, test_fraction = 0.2;
   bool shift = false;
   uint64_t seed = 0;
+  std::string precision = "f32";  ///< as for pretraining
 };
 struct FinetuneResult {
   double accuracy = 0;  ///< on the test side

@@ -107,6 +107,30 @@ struct Normed : Module {
   BatchNorm norm{*this, "norm", 2};
 };
 
+// tests/data/checkpoint-0.1.0.safetensors was written by version 0.1.0 after five batches of this training; the losses
+// are those that 0.1.0 had in the next four.
+TEST(TrainStep, GoesOnFromACheckpointOf010) {
+  struct Old : Module {
+    Linear a{*this, "a", 8, 16}, b{*this, "b", 16, 4};
+    Var operator()(Var x) const { return b(tanh(a(x))); }
+  } net;
+  TrainStep step(
+      net, AdamW{.lr = 0.02},
+      [&](Graph& g, const Batch& b) { return cross_entropy(net(g.input("x", b["x"])), g.input("y", b["y"])); },
+      {.clip_norm = 1, .schedule = cosine_schedule(60, 5), .seed = 9, .ema_decay = 0.9});
+  step.load_state(load_checkpoint("tests/data/checkpoint-0.1.0.safetensors").tensors);
+  EXPECT_EQ(step.steps(), 5);
+  const double want[] = {1.36120784, 1.3981272, 1.49878931, 1.42361629};
+  for (int64_t t = 5; t < 9; ++t) {
+    Batch b;
+    Tensor x = Tensor::empty({6, 8}), y = Tensor::empty({6}, i32);
+    for (int64_t i = 0; i < 48; ++i) x.data<float>()[i] = float((i * 7 + t * 5) % 11) / 5 - 1;
+    for (int64_t i = 0; i < 6; ++i) y.data<int32_t>()[i] = int32_t((i + t) % 4);
+    b.tensors = {{"x", x}, {"y", y}};
+    EXPECT_NEAR(step(b).loss(), want[t - 5], 2e-6) << t;
+  }
+}
+
 // A finite loss may have a gradient that is not: sqrt at zero. It names the op and changes nothing, clipped or not.
 TEST(TrainStep, NamesTheOpThatMadeTheGradientInfiniteAndUpdatesNothing) {
   for (double clip : {0.0, 1.0})
