@@ -81,7 +81,7 @@ class Plan {
   /// Results stay valid when the plan runs again. The plan stays usable after an exception.
   /// \throws ValueError naming a missing or unknown feed or a missing scalar; ShapeError, DTypeError for a feed
   /// \throws ValueError for data that an op refuses, with the line that recorded it: the run has ended then, and states
-  ///         have been assigned
+  ///         have been assigned, but where all_sound guards them
   /// \throws std::bad_alloc
   Results run(const Feeds& feeds = {}, const RunOptions& options = {});
 

@@ -173,8 +173,8 @@ void join(Rewriter& r, const Rule& rule, Id root) {
 
   static const OpDef &add = op_named("add"), &spread = op_named("broadcast_to"), &pack = op_named("pack");
   std::vector<NewNode> nodes;
-  auto make = [&](const OpDef& op, Attrs attrs, std::vector<Id> in, TensorType t) {
-    nodes.push_back({&op, std::move(attrs), std::move(in), std::move(t)});
+  auto make = [&](const OpDef& op, Attrs attrs, std::span<const Id> in, const TensorType& t) {
+    nodes.push_back({&op, std::move(attrs), {in.begin(), in.end()}, t});
     return kNewNode + Id(nodes.size() - 1);
   };
   const Id zero = make(op_named("constant"), {{"tensor", Tensor::zeros({}, type.dtype)}}, {}, {{}, type.dtype});
@@ -183,14 +183,14 @@ void join(Rewriter& r, const Rule& rule, Id root) {
   auto fill = [&](int64_t n) {
     TensorType t = type;
     t.shape[axis] = n;
-    return make(spread, {{"shape", t.shape}}, {zero}, t);
+    return make(spread, {{"shape", t.shape}}, {&zero, 1}, t);
   };
   for (const Part& part : parts) {
     if (part.begin == part.end) continue;
     if (at < part.begin) joined.push_back(fill(part.begin - at));
     at = part.end;
-    const Id zeros = fill(part.end - part.begin);
-    joined.push_back(make(add, {}, {part.value, zeros}, r.ir.types[part.value]));
+    const Id sum[] = {part.value, fill(part.end - part.begin)};
+    joined.push_back(make(add, {}, sum, r.ir.types[part.value]));
   }
   if (at < type.shape[axis]) joined.push_back(fill(type.shape[axis] - at));
   if (joined.empty()) return;
@@ -199,11 +199,12 @@ void join(Rewriter& r, const Rule& rule, Id root) {
   Id whole;
   if (before == 1) {  // one behind the other: a plan computes the parts in place
     const Id flat = make(pack, {}, joined, {{type.shape.numel()}, type.dtype});
-    whole = make(op_named("reshape"), {{"shape", type.shape}}, {flat}, type);
+    whole = make(op_named("reshape"), {{"shape", type.shape}}, {&flat, 1}, type);
   } else {
     whole = make(op_named(rule.becomes), {{"axis", int64_t(axis)}}, joined, type);
   }
-  if (rest != kNone) make(add, {}, {rest, whole}, type);
+  const Id both[] = {rest, whole};
+  if (rest != kNone) make(add, {}, both, type);
   r.replace(r.ir.nodes[root].out, root, gone, std::move(nodes));
 }
 

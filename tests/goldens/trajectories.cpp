@@ -68,7 +68,7 @@ struct Trajectory {
   // input gate's bias of an sLSTM): in f32 such elements may wander by the learning rate in every step, all others must
   // agree.
   void parameters(const std::string& prefix) {
-    bool adam = std::holds_alternative<nn::AdamW>(optimiser(config));
+    bool adam = config.value("optimizer", "AdamW") == "AdamW";
     for (const nn::Parameter* p : model.parameters()) {
       const std::string& name = p->name();
       std::string key = prefix + name;
