@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "autograd/plan.h"
 #include "autograd/sweep.h"
 #include "ops/ops.h"
 
