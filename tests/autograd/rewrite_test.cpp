@@ -86,6 +86,15 @@ TEST_F(Rewrite, AProductIsNotHeldBackForALaterSum) {
   expect(0, {tanh(early + t)});  // t is made after the product: its operands would wait for it
 }
 
+TEST_F(Rewrite, AForwardProductIsNotMadeByASweep) {
+  Var a = input({6, 6}), t = softmax(a), product = matmul(a, a), sum;
+  {
+    OriginGuard sweep(g, g.producer_id(product.id()), 1);
+    sum = t + product;
+  }
+  expect(0, {sum});  // a budget must still be able to tell what belongs to the sweep
+}
+
 TEST_F(Rewrite, HalvesRoundTheProductFirst) {
   Var a = input({6, 6}, bf16), b = input({6, 6}, bf16);
   expect(0, {matmul(a, b) + matmul(b, a)});
