@@ -135,6 +135,16 @@ double TrainStep::gradient_norm() {
 
 Tensor TrainStep::gradients() const { return results_.size() ? results_[2] : Tensor(); }
 
+Tensor TrainStep::gradient(const Parameter& wanted) const {
+  int64_t at = 0;
+  for (const Parameter* p : model_.parameters()) {
+    const int64_t end = p->trainable() ? at + p->shape().numel() : at;
+    if (p == &wanted && end > at && results_.size()) return gradients().slice(0, at, end).reshaped(p->shape());
+    at = end;
+  }
+  throw ValueError("TrainStep has no gradient of '" + wanted.name() + "'");
+}
+
 std::map<std::string, Tensor> TrainStep::state() {
   settle();
   std::map<std::string, Tensor> s;

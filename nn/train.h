@@ -68,6 +68,8 @@ class TrainStep {
   /// Gradients of the last batch before clipping: the trainable parameters in order, packed. Undefined before the
   /// first.
   Tensor gradients() const;
+  /// The part of p in them, in its shape. \throws ValueError when p is not trained, or no batch has run
+  Tensor gradient(const Parameter& p) const;
   /// The plan for the last batch's signature (report, trace).
   Plan& plan();
 

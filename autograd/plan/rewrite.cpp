@@ -8,12 +8,21 @@ Rewriter::Rewriter(Program& program, const Ir& from)
     : p(program),
       ir(from),
       readers_(from.producer.size()),
+      reader_(from.producer.size(), kNone),
       gone_(from.nodes.size()),
       at_(from.nodes.size(), kNone),
+      makes_(from.producer.size(), kNone),
       value_(from.producer.size(), kNone) {
   for (Id v : ir.edges) ++readers_[v];
   for (Id v : ir.outputs) ++readers_[v];
+  for (Id i = 0; i < ir.nodes.size(); ++i)
+    for (Id v : ir.in(ir.nodes[i])) reader_[v] = i;
 }
+
+const OpDef& Rewriter::op_of(Id v) const {
+  return makes_[v] == kNone ? *made_by(v).op : *replacements_[makes_[v]].nodes.back().op;
+}
+Id Rewriter::place_of(Id v) const { return makes_[v] == kNone ? ir.producer[v] : replacements_[makes_[v]].at; }
 
 bool Rewriter::may_go(Id value, Id root) const {
   const INode &n = made_by(value), &top = ir.nodes[root];
@@ -30,20 +39,18 @@ bool Rewriter::has_kernel(const OpDef& op, std::span<const Id> in, const TensorT
 
 void Rewriter::replace(Id result, Id at, std::vector<Id> gone, std::vector<NewNode> nodes) {
   for (Id node : gone) gone_[node] = 1;
-  at_[at] = Id(replacements_.size());
-  replacements_.push_back({result, std::move(nodes)});
+  at_[at] = makes_[result] = Id(replacements_.size());
+  replacements_.push_back({result, at, std::move(nodes)});
   ++p.stats.rewrites;
 }
 
 Ir Rewriter::run(std::span<const Rule> rules, std::vector<Id>* map) {
-  for (Id i = Id(ir.nodes.size()); i-- > 0;) {
-    if (ir.nodes[i].n_in == 0) continue;
+  for (Id i = 0; i < ir.nodes.size(); ++i)
     for (const Rule& rule : rules) {
       if (gone_[i] || ir.nodes[i].op->name != rule.root) continue;
       auto in = ir.in(ir.nodes[i]);
       if (std::any_of(in.begin(), in.end(), [&](Id v) { return made_by(v, rule.part); })) rule.apply(*this, rule, i);
     }
-  }
   if (replacements_.empty()) return ir;
   for (Id i = 0; i < ir.nodes.size(); ++i) {
     if (at_[i] != kNone) make(replacements_[at_[i]]);
@@ -100,12 +107,9 @@ void accumulate(Rewriter& r, const Rule& rule, Id root) {
   const TensorType& type = r.ir.types[add.out];
   auto dies = [&](Id t) {
     const INode& n = r.made_by(t);
-    if (!r.read_once(t) || n.op->view) return false;
-    if (n.leaf == kNone) {  // what a fused group makes would stay in it
-      std::vector<TensorType> in;
-      for (Id v : r.ir.in(n)) in.push_back(r.ir.types[v]);
-      return n.n_out > 1 || !r.p.backend->fusable(*n.op, *n.attrs, in, type);
-    }
+    const OpDef& op = r.op_of(t);
+    if (!r.read_once(t) || op.view) return false;
+    if (n.leaf == kNone) return !op.scalar;                                // what a fused group makes would stay in it
     const size_t results = r.ir.outputs.size() - r.p.key.assigned.size();  // a state dies in its next value
     for (size_t k = results; k < r.ir.outputs.size(); ++k)
       if (r.ir.outputs[k] == add.out && r.p.key.nodes[r.p.key.producer[r.p.key.assigned[k - results]]].leaf == n.leaf)
@@ -115,7 +119,7 @@ void accumulate(Rewriter& r, const Rule& rule, Id root) {
   for (int k : {1, 0}) {
     const Id product = r.ir.in(add)[size_t(k)], t = r.ir.in(add)[size_t(1 - k)], at = r.ir.producer[product];
     const INode& n = r.ir.nodes[at];
-    if (n.op->name != rule.part || r.ir.producer[t] >= at || !r.may_go(product, root) || !dies(t)) continue;
+    if (n.op->name != rule.part || r.place_of(t) >= at || !r.may_go(product, root) || !dies(t)) continue;
     if (!(r.ir.types[t] == type) || !(r.ir.types[product] == type) || type.dtype != accumulate_dtype(type.dtype))
       continue;
     // Products in batches are left alone; rows of many matrices are one matrix if they lie row by row.
@@ -137,8 +141,14 @@ void join(Rewriter& r, const Rule& rule, Id root) {
     int64_t begin, end;
     Id value;
   };
-  const TensorType& type = r.ir.types[r.ir.nodes[root].out];
-  std::vector<Id> gone{root}, todo(r.ir.in(r.ir.nodes[root]).begin(), r.ir.in(r.ir.nodes[root]).end());
+  const Id sum = r.ir.nodes[root].out;
+  const TensorType& type = r.ir.types[sum];
+  if (const Id next = r.reader(sum); next != kNone && r.may_go(sum, next) && r.ir.nodes[next].op->name == rule.root) {
+    auto in = r.ir.in(r.ir.nodes[next]);
+    if (std::any_of(in.begin(), in.end(), [&](Id v) { return r.made_by(v, rule.part); })) return;  // part of that sum
+  }
+  const auto operands = r.ir.in(r.ir.nodes[root]);
+  std::vector<Id> gone{root}, todo(operands.begin(), operands.end());
   std::vector<Part> parts;
   int axis = -1;
   Id rest = kNone;
@@ -205,7 +215,7 @@ void join(Rewriter& r, const Rule& rule, Id root) {
   }
   const Id both[] = {rest, whole};
   if (rest != kNone) make(add, {}, both, type);
-  r.replace(r.ir.nodes[root].out, root, gone, std::move(nodes));
+  r.replace(sum, root, gone, std::move(nodes));
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ struct NewNode {
 };
 inline constexpr Id kNewNode = Id(1) << 31;
 
-/// The pass: roots are looked at from the last to the first, then the new form is written in one go.
+/// The pass: roots are looked at in order, then the new form is written in one go.
 class Rewriter {
  public:
   Rewriter(Program& p, const Ir& ir);
@@ -35,7 +35,12 @@ class Rewriter {
   const Ir& ir;
   const INode& made_by(Id value) const { return ir.nodes[ir.producer[value]]; }
   bool made_by(Id value, std::string_view op) const { return made_by(value).op->name == op; }
+  /// The op that makes `value` when the replacements so far stand, and the node in whose place.
+  const OpDef& op_of(Id value) const;
+  Id place_of(Id value) const;
   bool read_once(Id value) const { return readers_[value] == 1; }
+  /// A node that reads `value`; kNone: the caller or a state.
+  Id reader(Id value) const { return reader_[value]; }
   /// `value` may go, because `root`, its only reader, is replaced.
   bool may_go(Id value, Id root) const;
   bool has_kernel(const OpDef& op, std::span<const Id> in, const TensorType& out) const;
@@ -45,15 +50,15 @@ class Rewriter {
 
  private:
   struct Replacement {
-    Id result;
+    Id result, at;
     std::vector<NewNode> nodes;
   };
   void copy(const INode& n);
   void make(Replacement& r);
 
-  std::vector<Id> readers_;  // by value; outputs count
-  std::vector<char> gone_;   // by node
-  std::vector<Id> at_;       // by node: the replacement that stands there
+  std::vector<Id> readers_, reader_;  // by value: how many, outputs too; one of them
+  std::vector<char> gone_;            // by node
+  std::vector<Id> at_, makes_;        // by node, by value: the replacement that stands there, that makes it
   std::vector<Replacement> replacements_;
   Ir to_;
   std::vector<Id> value_;  // old value -> new value

@@ -170,7 +170,7 @@ TEST(TrainStep, ABatchThatAKernelRefusesChangesNothing) {
     Parameter& other = parameter("other", {2}, Init::ones());
   } m;
   m.init(1);
-  TrainStep step(m, SGD{.lr = 0.5}, [&](Graph& g, const Batch& b) {
+  TrainStep step(m, SGD{.lr = 0.1}, [&](Graph& g, const Batch& b) {
     return sum(square(m.words(g.input("ids", b["ids"], {.carries = false})))) + sum(square(m.other.in(g)));
   });
   Batch good, bad;
