@@ -147,8 +147,8 @@ void join(Rewriter& r, const Rule& rule, Id root) {
     auto in = r.ir.in(r.ir.nodes[next]);
     if (std::any_of(in.begin(), in.end(), [&](Id v) { return r.made_by(v, rule.part); })) return;  // part of that sum
   }
-  const auto operands = r.ir.in(r.ir.nodes[root]);
-  std::vector<Id> gone{root}, todo(operands.begin(), operands.end());
+  std::vector<Id> gone{root}, todo;
+  for (Id v : r.ir.in(r.ir.nodes[root])) todo.push_back(v);
   std::vector<Part> parts;
   int axis = -1;
   Id rest = kNone;
@@ -167,7 +167,7 @@ void join(Rewriter& r, const Rule& rule, Id root) {
     if (is_part(v)) {
       parts.push_back({n.attrs->integer("begin"), n.attrs->integer("end"), in[0]});
     } else if (n.op->name == rule.root && r.may_go(v, root) && std::any_of(in.begin(), in.end(), is_part)) {
-      todo.insert(todo.end(), in.begin(), in.end());
+      for (Id operand : in) todo.push_back(operand);
     } else if (rest == kNone) {
       rest = v;
       continue;
