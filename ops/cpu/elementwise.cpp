@@ -53,14 +53,24 @@ void gather_run(size_t size, const void* x, int64_t step, void* y, int64_t n) {
   });
 }
 
+// What is looked up by name: once, when a program is loaded.
+struct Chosen {
+  ScalarLoop loop;
+  std::array<double, ScalarRow::kMaxParams> params{};
+};
+std::shared_ptr<const void> choose(const OpDef& op, std::span<const TensorType> in, std::span<const TensorType> out,
+                                   const Attrs& attrs) {
+  auto chosen = std::make_shared<Chosen>();
+  chosen->loop = find_loop(op.scalar, in[0].dtype, out[0].dtype);
+  if (!chosen->loop) throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(in[0].dtype)));
+  for (int i = 0; i < op.scalar.n_params(); ++i) chosen->params[size_t(i)] = attrs.real(op.scalar.params[i]);
+  return chosen;
+}
+
 void elementwise(const KernelCall& call) {
-  const OpDef& op = call.op;
+  const auto& [loop, params] = *static_cast<const Chosen*>(call.prepared);
   const View& out = call.out[0];
   size_t arity = call.in.size();
-  std::array<double, ScalarRow::kMaxParams> params{};
-  for (int i = 0; i < op.scalar.n_params(); ++i) params[size_t(i)] = call.attrs.real(op.scalar.params[i]);
-  const ScalarLoop loop = find_loop(op.scalar, call.in[0].dtype, out.dtype);
-  if (!loop) throw MissingKernel("[" + op.name + "] has no cpu loop for " + std::string(name_of(call.in[0].dtype)));
   if (out.numel() == 0) return;
 
   Space s = collapse(out, call.in);
@@ -70,7 +80,7 @@ void elementwise(const KernelCall& call) {
   int64_t piece = (inner + pieces - 1) / pieces;
   size_t out_size = size_of(out.dtype);
 
-  auto body = [&](int64_t begin, int64_t end) {
+  auto body = [&, &loop = loop, &params = params](int64_t begin, int64_t end) {
     alignas(64) std::byte scratch[kMaxOperands][kRun * 8];
     for (int64_t job = begin; job < end; ++job) {
       int64_t row = job / pieces, from = job % pieces * piece, n = std::min(piece, inner - from);
@@ -104,8 +114,8 @@ void elementwise(const KernelCall& call) {
   parallel_for(jobs, std::max<int64_t>(1, kGrain / std::max<int64_t>(piece, 1)), body);
 }
 
-constexpr Kernel kComputes{elementwise, {.strided = true, .in_place = 0}};
-constexpr Kernel kMoves{elementwise, {.floats = kAllFloats, .strided = true}};
+constexpr Kernel kComputes{elementwise, {.strided = true, .in_place = 0, .prepare = choose}};
+constexpr Kernel kMoves{elementwise, {.floats = kAllFloats, .strided = true, .prepare = choose}};
 
 [[maybe_unused]] const bool registered = register_scalar_kernel(
     Device::Kind::cpu, [](const ScalarRow& row) { return row.domain == ScalarRow::any ? &kMoves : &kComputes; });
