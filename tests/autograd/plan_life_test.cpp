@@ -111,7 +111,7 @@ TEST(Plan, ManyCyclesLeakNothing) {
     Var y = mm(tanh(x), g.parameter("w", w)) * 2.0;
     compile({y, tanh(y)}).run({{"x", w}});
   };
-  for (int i = 0; i < 1000; ++i) cycle();
+  for (int i = 0; i < 6000; ++i) cycle();  // until a sanitizer's quarantine is full
   size_t before = resident();
   for (int i = 0; i < 10000; ++i) cycle();
   EXPECT_LT(resident(), before + (size_t(4) << 20));
