@@ -39,6 +39,20 @@ TEST_F(Rewrite, ASumOfProductsAccumulates) {
   expect(2, {sum});
 }
 
+// A checkpoint's inputs are kept: a product before it that went into a sum inside would be computed twice.
+TEST_F(Rewrite, AProductStaysBeforeTheCheckpointThatReadsIt) {
+  Var x = input({6, 8}), w = input({8, 5});
+  auto outputs = [&](bool marked) {
+    Var first = softmax(input({6, 5})), product = matmul(x, w);
+    auto block = [&](Var y) { return exp(tanh(first + y)); };
+    Var y = marked ? checkpoint(block, product) : block(product);
+    return std::vector<Var>{y, grad(sum(y), w)};
+  };
+  expect(1, outputs(false));
+  Plan p = expect(0, outputs(true));
+  EXPECT_GT(p.stats().recomputed, 0u);
+}
+
 TEST_F(Rewrite, TheBitsDoNotDependOnTheShape) {
   for (int64_t m : {1, 3, 40, 200})
     for (int64_t n : {1, 7, 16, 33, 100})
