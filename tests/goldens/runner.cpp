@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <random>
 
 namespace whence::goldens {
 
@@ -21,7 +22,15 @@ Json File::json(const std::string& key) const {
 
 Tensor File::tensor(const std::string& key, DType dtype) const {
   Tensor t = data.tensor(key);
-  return is_float(t.dtype()) ? t.to(dtype).contiguous_tensor() : t.contiguous_tensor();
+  if (!is_float(t.dtype())) return t.contiguous_tensor();
+  t = t.to(dtype).contiguous_tensor();
+  if (nudge) {
+    t = t.contiguous_copy();
+    std::mt19937_64 random(nudge ^ std::hash<std::string>()(key));
+    std::uniform_real_distribution<double> unit(-1, 1);
+    for (int64_t i = 0; i < t.numel(); ++i) t.data<double>()[i] *= 1 + std::ldexp(unit(random), -24);
+  }
+  return t;
 }
 
 void Check::compare(const std::string& key, const Tensor& got, const Tensor& want, double tolerance, double scale) {

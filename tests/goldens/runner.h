@@ -29,6 +29,7 @@ struct File {
   bool has(const std::string& key) const { return data.contains(key); }
   /// A tensor; floats come in `dtype`.
   Tensor tensor(const std::string& key, DType dtype) const;
+  uint64_t nudge = 0;  ///< not 0: floats come rounded to f32 at random, each to within half a unit, as this seed says
 };
 
 /// The worst comparison of a case so far.
