@@ -3,12 +3,13 @@
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo test test-long bench asan tsan build docs install format clean
+.PHONY: help demo test test-long test-portable bench asan tsan build docs install format clean
 
 help:
 	@echo "make demo       build and run the worked example on real data"
 	@echo "make test       build everything and run the tests (long ones left out)"
 	@echo "make test-long  run the long tests"
+	@echo "make test-portable  run the op suite and the goldens as built for any x86-64 (WHENCE_ARCH=)"
 	@echo "make bench      run the benchmarks (BENCH=name for one of them)"
 	@echo "make asan       run the tests under the address and undefined-behaviour sanitizers"
 	@echo "make tsan       run the tests under the thread sanitizer"
@@ -34,6 +35,10 @@ test:
 test-long:
 	@scripts/setup.sh test
 	@scripts/test.sh release long
+
+test-portable:
+	@scripts/setup.sh test
+	@scripts/test.sh portable
 
 asan tsan:
 	@scripts/setup.sh
