@@ -100,7 +100,11 @@ Var elu(Arg x, double alpha) {
   LocationGuard at(x);
   return where(greater(x, 0.0), x, expm1(minimum(x, 0.0)) * alpha);
 }
-Var relu6(Arg x) { return clamp(x, 0, 6); }
+// Where it is flat the gradient ends, and at the bounds, as for relu; relevance passes everywhere.
+Var relu6(Arg x) {
+  LocationGuard at(x);
+  return where(logical_or(less_equal(x, 0), greater_equal(x, 6)), clamp(stop_gradient(x), 0, 6), x);
+}
 
 // Gates take no relevance: everything goes to x, as for one activation.
 Var hardswish(Arg x) {

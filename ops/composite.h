@@ -18,7 +18,7 @@ Var logaddexp(Arg a, Arg b);
 Var logit(Arg x);                            ///< log(x / (1 - x)), NaN outside [0, 1]; float
 Var softplus(Arg x, double beta);            ///< log(1 + e^(beta x)) / beta, without overflow; float
 Var elu(Arg x, double alpha = 1);            ///< x for x > 0, else alpha (e^x - 1); float (arXiv 1511.07289)
-Var relu6(Arg x);                            ///< x held to [0, 6]; float
+Var relu6(Arg x);                            ///< x held to [0, 6]; float; gradient 0 at 0 and 6
 Var hardsigmoid(Arg x);                      ///< x / 6 + 1/2 held to [0, 1]; float
 Var hardswish(Arg x);                        ///< x hardsigmoid(x); float (arXiv 1905.02244)
 Var swish(Arg x, double beta = 1);           ///< x sigmoid(beta x); float (arXiv 1710.05941)

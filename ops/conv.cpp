@@ -99,7 +99,12 @@ Ints channels_last_sum(const Shape& s) {  // all axes but the channels
   return a;
 }
 
-Var call_conv(Var x, Var w, const Attrs& a) { return record(op_named("conv"), {x, w}, ConvAttrs::of(a).attrs()); }
+// The narrow shape is known: output padding beyond a stride reaches into cells that conv would see as further windows.
+Var call_conv(Var x, Var w, const Attrs& a, const Shape& narrow) {
+  Var y = record(op_named("conv"), {x, w}, ConvAttrs::of(a).attrs());
+  for (int i = 2; i < narrow.rank(); ++i) y = slice(y, i, 0, narrow[i]);
+  return y;
+}
 // The wide shape is known: whatever the stride skipped at the far end comes back as output padding.
 Var call_transpose(Var y, Var w, const Attrs& a, const Shape& wide) {
   auto [stride, padding, dilation, groups] = ConvAttrs::of(a);
@@ -124,13 +129,13 @@ void conv_vjp(SweepCtx& sweep) {
   if (sweep.n_in() > 2 && sweep.needs(2)) sweep.give(2, sum(sweep.d(), channels_last_sum(sweep.out().shape())));
 }
 void transpose_vjp(SweepCtx& sweep) {
-  if (sweep.needs(0)) sweep.give(0, call_conv(sweep.d(), sweep.in(1), sweep.attrs));
+  if (sweep.needs(0)) sweep.give(0, call_conv(sweep.d(), sweep.in(1), sweep.attrs, sweep.in(0).shape()));
   if (sweep.needs(1)) sweep.give(1, call_weight(sweep.d(), sweep.in(0), sweep.attrs, sweep.in(1).shape()));
   if (sweep.n_in() > 2 && sweep.needs(2)) sweep.give(2, sum(sweep.d(), channels_last_sum(sweep.out().shape())));
 }
 void weight_vjp(SweepCtx& sweep) {
   if (sweep.needs(0)) sweep.give(0, call_transpose(sweep.in(1), sweep.d(), sweep.attrs, sweep.in(0).shape()));
-  if (sweep.needs(1)) sweep.give(1, call_conv(sweep.in(0), sweep.d(), sweep.attrs));
+  if (sweep.needs(1)) sweep.give(1, call_conv(sweep.in(0), sweep.d(), sweep.attrs, sweep.in(1).shape()));
 }
 
 // ---- samples ------------------------------------------------------------------------------------------------------
@@ -160,7 +165,10 @@ std::vector<Sample> transpose_samples() {
            "line"},
           {{{.shape = {1, 4, 3, 4}}, weights({4, 2, 2, 3})},
            with(options({2, 1}, {0, 1}, {1, 2}, 2), "output_padding", {1, 0}),
-           "plane"}};
+           "plane"},
+          {{{.shape = {2, 2, 3}}, weights({2, 1, 2})},
+           with(options({2}, {1}, {4}, 1), "output_padding", {3}),
+           "beyond a stride"}};
 }
 
 }  // namespace

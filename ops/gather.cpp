@@ -15,11 +15,16 @@ Shape rows_shape(InferCtx& infer, Shape x, int axis, const Shape& index) {
 Sample one(const char* name, Shape x, Shape index, int64_t axis, DType t = i64) {
   return {{{.shape = x}, positions(index, x[int(axis)], t)}, axis_attrs(axis), name};
 }
+Sample from_end(Shape x, Shape index, int64_t axis) {
+  const int64_t n = x[int(axis)];
+  return {{{.shape = x}, positions(index, n, i64, -n)}, with_low(axis_attrs(axis), -n), "from the end"};
+}
 std::vector<Sample> gather_samples() {
   return {
-      one("rows", {4, 3}, {5}, 0),      one("middle", {2, 5, 3}, {2, 2}, 1, i32), one("scalar", {3, 4}, {}, -1),
-      one("empty", {3, 4}, {0}, 0),     one("hollow", {2, 4, 0}, {3}, 1),         one("odd", {67, 5}, {33}, 0),
-      one("bytes", {2, 9}, {4}, 1, u8),
+      one("rows", {4, 3}, {5}, 0),      one("middle", {2, 5, 3}, {2, 2}, 1, i32),
+      one("scalar", {3, 4}, {}, -1),    one("empty", {3, 4}, {0}, 0),
+      one("hollow", {2, 4, 0}, {3}, 1), one("odd", {67, 5}, {33}, 0),
+      one("bytes", {2, 9}, {4}, 1, u8), from_end({5, 3}, {2, 4}, 0),
   };
 }
 std::vector<ErrorSample> gather_errors() {
@@ -33,7 +38,7 @@ std::vector<ErrorSample> gather_errors() {
 std::vector<Sample> take_samples() {
   return {
       one("rows", {4, 3}, {5, 3}, 0),  one("columns", {3, 4}, {3, 2}, -1, i32), one("smaller", {3, 4, 2}, {2, 3, 1}, 1),
-      one("empty", {3, 4}, {3, 0}, 1), one("odd", {33, 67}, {33, 5}, 1),
+      one("empty", {3, 4}, {3, 0}, 1), one("odd", {33, 67}, {33, 5}, 1),        from_end({3, 5}, {3, 7}, 1),
   };
 }
 std::vector<ErrorSample> take_errors() {
@@ -48,7 +53,7 @@ std::vector<ErrorSample> take_errors() {
 }  // namespace
 
 REGISTER_OP(gather) = {
-    .doc = "out[.., i.., ..] = x[.., index[i..], ..]: slices of x along axis, index of any rank",
+    .doc = "out[.., i.., ..] = x[.., index[i..], ..]: slices of x along axis, index of any rank, negative from the end",
     .operands = {"x", "index"},
     .infer =
         [](InferCtx& infer) {
@@ -59,7 +64,9 @@ REGISTER_OP(gather) = {
     .vjp =
         [](SweepCtx& sweep) {
           int axis = axis_of(sweep.attrs, sweep.in().rank());
-          sweep.give(0, segment_sum(sweep.d(), sweep.in(1), axis + sweep.lead(), sweep.in().shape()[axis]));
+          Attrs attrs = segment_attrs(axis + sweep.lead(), sweep.in().shape()[axis]);
+          attrs = with_low(attrs, sweep.attrs.integer("low", 0));
+          sweep.give(0, record(op_named("segment_sum"), {sweep.d(), sweep.in(1)}, attrs));
         },
     .relevance = lrp::reindex,
     .samples = gather_samples,
@@ -68,7 +75,9 @@ REGISTER_OP(gather) = {
 };
 
 REGISTER_OP(take_along_axis) = {
-    .doc = "out[i][j] = x[index[i][j]][j] for axis 0; index has x's rank and on other axes at most its extents",
+    .doc =
+        "out[i][j] = x[index[i][j]][j] for axis 0, negative from the end; index has x's rank and on other axes at most "
+        "its extents",
     .operands = {"x", "index"},
     .infer =
         [](InferCtx& infer) {
@@ -80,7 +89,8 @@ REGISTER_OP(take_along_axis) = {
         [](SweepCtx& sweep) {
           Var d = sweep.d(), index = with_targets(sweep.in(1), sweep);
           int axis = axis_of(sweep.attrs, sweep.in().rank());
-          sweep.give(0, scatter_add(zeros(d, sweep.shape_of(0)), index, d, axis + sweep.lead()));
+          Attrs attrs = with_low(axis_attrs(axis + sweep.lead()), sweep.attrs.integer("low", 0));
+          sweep.give(0, record(op_named("scatter_add"), {zeros(d, sweep.shape_of(0)), index, d}, attrs));
         },
     .relevance = lrp::reindex,
     .samples = take_samples,
@@ -88,16 +98,28 @@ REGISTER_OP(take_along_axis) = {
     .traits = {.batched_sweep = true, .sinks = 2},
 };
 
-Var gather(Arg x, Arg index, int64_t axis) { return record(gather_op, {x, index}, axis_attrs(axis)); }
+namespace {
 
-Var take_along_axis(Arg x, Arg index, int64_t axis) { return record(take_along_axis_op, {x, index}, axis_attrs(axis)); }
+// Negative positions count from the end.
+Attrs from_both_ends(const Arg& x, int64_t axis) {
+  bool inside = axis >= -x.rank() && axis < x.rank();  // else the op says so
+  return with_low(axis_attrs(axis), inside ? -x.shape()[int(axis)] : 0);
+}
+
+}  // namespace
+
+Var gather(Arg x, Arg index, int64_t axis) { return record(gather_op, {x, index}, from_both_ends(x, axis)); }
+
+Var take_along_axis(Arg x, Arg index, int64_t axis) {
+  return record(take_along_axis_op, {x, index}, from_both_ends(x, axis));
+}
 
 Var pick(Arg x, Arg index) {
   if (x.rank() != index.rank() + 1)
     throw ShapeError("[pick] x " + x.shape().str() + " needs an index of rank " + std::to_string(x.rank() - 1) +
                      ", got " + index.shape().str());
   LocationGuard at(x);
-  return squeeze(take_along_axis(x, unsqueeze(index, -1), -1), -1);
+  return squeeze(record(take_along_axis_op, {x, unsqueeze(index, -1)}, axis_attrs(-1)), -1);
 }
 
 }  // namespace whence

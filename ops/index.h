@@ -1,4 +1,5 @@
-// What the ops at computed positions share. Positions count from 0; one outside the range is an error of the run.
+// What the ops at computed positions share. Positions count from 0; where the attribute "low" is -n, negative ones
+// count from the end. One outside the range is an error of the run.
 #pragma once
 #include "autograd/sweep.h"
 #include "ops/attrs.h"
@@ -6,10 +7,17 @@
 
 namespace whence {
 
-/// Sample of an index with values in [0, bound).
-inline SampleInput positions(Shape s, int64_t bound, DType t = i64) {
-  return {.shape = s, .dtype = t, .low = 0, .high = double(bound)};
+/// Sample of an index with values in [low, bound).
+inline SampleInput positions(Shape s, int64_t bound, DType t = i64, int64_t low = 0) {
+  return {.shape = s, .dtype = t, .low = double(low), .high = double(bound)};
 }
+
+/// \p attrs for positions that may be as low as `low`.
+inline Attrs with_low(Attrs attrs, int64_t low) {
+  if (low) attrs.set({"low", low});
+  return attrs;
+}
+inline Attrs segment_attrs(int64_t axis, int64_t count) { return {{"axis", axis}, {"count", count}}; }
 
 /// Checks an index that picks in lanes: x's rank, and on the other axes at most x's extents.
 inline void need_lanes(InferCtx& infer, int x, int index, int axis) {

@@ -270,11 +270,12 @@ Var sum_to(Arg x, Shape shape) {
 }
 
 Var slice(Arg x, int64_t axis, int64_t begin, int64_t end, int64_t step) {
-  int64_t n = axis >= -x.rank() && axis < x.rank() ? x.shape()[int(axis)] : 0;
+  bool inside = axis >= -x.rank() && axis < x.rank();  // else the op says so
+  int64_t n = inside ? x.shape()[int(axis)] : 0;
   if (begin < 0) begin += n;
   if (end < 0) end += n;
   if (end == INT64_MAX) end = n;
-  if (begin == 0 && end == n && step == 1) return x;
+  if (inside && begin == 0 && end == n && step == 1) return x;
   return record(slice_op, {x}, SliceAttrs{axis, begin, end, step}.attrs());
 }
 

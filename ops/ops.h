@@ -157,8 +157,8 @@ enum class PadMode {
   replicate,  ///< aaa|abcd|ddd
   circular,   ///< bcd|abcd|abc, at most x's extent
 };
-/// x with pads {before, after} per axis, axis 0 first; negative constant pads crop. ShapeError: x is too short;
-/// ValueError: not two pads per axis, or another mode crops. The constant absorbs its R.
+/// x with pads {before, after} per axis, axis 0 first. Negative ones crop: circular shows what is left of x, the other
+/// modes show x as it was. ShapeError: x is too short; ValueError: not two pads per axis. The constant absorbs its R.
 Var pad(Arg x, Ints pads, PadMode mode = PadMode::constant, double value = 0);
 /// x backwards along axes; {} is none. ShapeError: an axis is named twice.
 Var flip(Arg x, Ints axes);
@@ -171,12 +171,13 @@ Var repeat(Arg x, Ints repeats);
 Var repeat_interleave(Arg x, int64_t repeats, int64_t axis);
 
 // ---- indexing ---------------------------------------------------------------------------------------------------
-// Indices are integers from 0 (a negative one is out of range). Sums run in their order: equal on every run.
+// Indices are integers from 0. Where gather and take_along_axis read, a negative one counts from the end; elsewhere it
+// is out of range. Sums run in their order: equal on every run.
 /// out[.., i.., ..] = x[.., index[i..], ..]: slices of x (any) along axis, which index's axes replace (NumPy's take).
 /// ShapeError: more than 8 axes.
 Var gather(Arg x, Arg index, int64_t axis = 0);
-/// out[i][j] = x[index[i][j]][j] for axis 0 (PyTorch's gather); x any -> index's shape. ShapeError: index has not x's
-/// rank, or on another axis more than x's extent.
+/// out[i][j] = x[index[i][j]][j] for axis 0 (PyTorch's gather: nothing broadcasts); x any -> index's shape. ShapeError:
+/// index has not x's rank, or on another axis more than x's extent.
 Var take_along_axis(Arg x, Arg index, int64_t axis);
 /// base with src[i][j] added at [index[i][j]][j] for axis 0, repeats adding up; number. ShapeError: index has not src's
 /// shape and base's rank, or on another axis more than base's extent. Relevance: epsilon rule.

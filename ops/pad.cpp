@@ -141,6 +141,14 @@ REGISTER_OP(pad_adjoint) = {
 };
 
 Var pad(Arg x, Ints pads, PadMode mode, double value) {
+  Ints added = pads, cropped = pads;
+  for (int64_t& p : added) p = std::max<int64_t>(p, 0);
+  for (int64_t& p : cropped) p = std::min<int64_t>(p, 0);
+  if (mode != PadMode::constant && added != pads) {
+    LocationGuard at(x);
+    if (mode == PadMode::circular) return pad(pad(x, cropped), added, mode);
+    return pad(pad(x, added, mode), cropped);
+  }
   return record(pad_op, {x}, PadAttrs::make(std::move(pads), mode, value));
 }
 

@@ -5,8 +5,6 @@
 namespace whence {
 namespace {
 
-Attrs segment_attrs(int64_t axis, int64_t count) { return {{"axis", axis}, {"count", count}}; }
-
 void infer_segment_sum(InferCtx& infer) {
   infer.need_integer(1);
   need_summable(infer, 0);

@@ -1,6 +1,7 @@
 // Reading and writing at computed positions: gather, take_along_axis, embedding, one_hot, segment_sum, scatter_add. An
 // index is read where it lies, and checked before anything else: the first bad position is reported, the result is
-// zeros. Whatever adds up does so in the order of the index, so results are equal on every run.
+// zeros. The attribute "low" lets negative positions count from the end. Whatever adds up does so in the order of the
+// index, so results are equal on every run.
 #include "autograd/op.h"
 #include "ops/attrs.h"
 #include "ops/cpu/lanes.h"
@@ -18,15 +19,17 @@ template <class F> void with_index(const View& index, F&& f) {
 }
 
 template <class I> bool inside(const KernelCall& call, int operand, const I* at, int64_t limit) {
-  const int64_t n = call.in[size_t(operand)].numel();
+  const int64_t n = call.in[size_t(operand)].numel(), low = call.attrs.integer("low", 0);
   for (int64_t i = 0; i < n; ++i)
-    if (const int64_t value = int64_t(at[i]); value < 0 || value >= limit) {
+    if (const int64_t value = int64_t(at[i]); value < low || value >= limit) {
       call.out_of_range(operand, i, value, limit);
       zero(call.out[0]);
       return false;
     }
   return true;
 }
+
+inline int64_t from_start(int64_t at, int64_t n) { return at < 0 ? at + n : at; }
 
 // x (outer, n, inner), index [m] -> (outer, m, inner)
 void take_rows(const KernelCall& call, const View& x, int operand, int axis) {
@@ -41,7 +44,7 @@ void take_rows(const KernelCall& call, const View& x, int operand, int axis) {
       T* to = call.out[0].as<T>();
       parallel_for(s.outer * m, std::max<int64_t>(1, kGrain / s.inner), [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r) {
-          const T* src = from + (r / m * s.n + int64_t(at[r % m])) * s.inner;
+          const T* src = from + (r / m * s.n + from_start(int64_t(at[r % m]), s.n)) * s.inner;
           if (s.inner == 1) to[r] = *src;
           else std::memcpy(to + r * s.inner, src, size_t(s.inner) * sizeof(T));
         }
@@ -70,7 +73,7 @@ void segment_sum_kernel(const KernelCall& call) {
       s.each(std::min(m, kGrain / 16), s.inner, [&](int64_t o, int64_t first, int64_t last) {
         for (int64_t j = 0; j < m; ++j) {
           const T* __restrict src = rows + (o * m + j) * s.inner;
-          T* __restrict dst = sums + (o * s.n + int64_t(at[j])) * s.inner;
+          T* __restrict dst = sums + (o * s.n + from_start(int64_t(at[j]), s.n)) * s.inner;
           for (int64_t i = first; i < last; ++i) dst[i] += src[i];
         }
       });
@@ -96,14 +99,15 @@ template <class F> void along(const Shape& index, const Shape& x, int axis, F&& 
 void take_along_axis_kernel(const KernelCall& call) {
   const View &x = call.in[0], &index = call.in[1];
   const int axis = axis_of(call.attrs, x.shape.rank());
-  const int64_t step = Lanes(x.shape, axis).inner;
+  const int64_t step = Lanes(x.shape, axis).inner, n = x.shape[axis];
   with_index(index, [&](const auto* at) {
-    if (!inside(call, 1, at, x.shape[axis])) return;
+    if (!inside(call, 1, at, n)) return;
     for_size(size_of(x.dtype), [&](auto element) {
       using T = decltype(element);
       const T* from = x.as<T>();
       T* to = call.out[0].as<T>();
-      along(index.shape, x.shape, axis, [&](int64_t i, int64_t lane) { to[i] = from[lane + int64_t(at[i]) * step]; });
+      along(index.shape, x.shape, axis,
+            [&](int64_t i, int64_t lane) { to[i] = from[lane + from_start(int64_t(at[i]), n) * step]; });
     });
   });
 }
@@ -111,16 +115,16 @@ void take_along_axis_kernel(const KernelCall& call) {
 void scatter_add_kernel(const KernelCall& call) {
   const View &base = call.in[0], &index = call.in[1], &src = call.in[2], &y = call.out[0];
   const int axis = axis_of(call.attrs, base.shape.rank());
-  const int64_t step = Lanes(base.shape, axis).inner;
+  const int64_t step = Lanes(base.shape, axis).inner, n = base.shape[axis];
   with_index(index, [&](const auto* at) {
-    if (!inside(call, 1, at, base.shape[axis])) return;
+    if (!inside(call, 1, at, n)) return;
     if (y.data != base.data) copy(base, y);
     for_numbers(y.dtype, [&](auto element) {
       using T = decltype(element);
       const T* from = src.as<T>();
       T* to = y.as<T>();
       along(index.shape, base.shape, axis,
-            [&](int64_t i, int64_t lane) { to[lane + int64_t(at[i]) * step] += from[i]; });
+            [&](int64_t i, int64_t lane) { to[lane + from_start(int64_t(at[i]), n) * step] += from[i]; });
     });
   });
 }

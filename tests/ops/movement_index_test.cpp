@@ -81,6 +81,26 @@ TEST(Movement, PadModesShowTheirNeighbours) {
   EXPECT_EQ(values(pad(x, {-1, 2}, PadMode::constant, 7)), (Doubles{2, 3, 7, 7}));
 }
 
+TEST(Movement, NegativePadsCropInEveryMode) {
+  Now g;
+  Var x = g.in({1, 2, 3, 4}, {4});
+  EXPECT_EQ(values(pad(x, {-2, 3}, PadMode::reflect)), (Doubles{3, 4, 3, 2, 1}));
+  EXPECT_EQ(values(pad(x, {-4, 2}, PadMode::replicate)), (Doubles{4, 4}));  // nothing is left to repeat but the edge
+  EXPECT_EQ(values(pad(x, {3, -3}, PadMode::replicate)), (Doubles{1, 1, 1, 1}));
+  EXPECT_EQ(values(pad(x, {-1, 2}, PadMode::circular)), (Doubles{2, 3, 4, 2, 3}));  // what is left goes round
+  Var edge = g.in({1, 2, 3, 4}, {4});
+  EXPECT_EQ(values(grad(sum(pad(edge, {-3, 2}, PadMode::replicate)), edge)), (Doubles{0, 0, 0, 3}));
+  EXPECT_THAT(thrown([&] { pad(x, {-3, -2}, PadMode::reflect); }), HasSubstr("cannot take pads -3 and -2"));
+  EXPECT_THAT(thrown([&] { pad(x, {-2, 3}, PadMode::circular); }), HasSubstr("wrapping shows at most extent"));
+}
+
+TEST(Movement, NothingOfAnAxisThatIsNotThereIsRefused) {
+  Now g;
+  Var x = g.in({1, 2}, {2});
+  EXPECT_THAT(thrown([&] { slice(x, 1, 0, 0); }), HasSubstr("axis 1 is outside x of rank 1"));
+  EXPECT_THAT(thrown([&] { slice(x, -2, 0); }), HasSubstr("axis -2 is outside x of rank 1"));
+}
+
 TEST(Movement, RepeatPrependsAxes) {
   Now g;
   Var y = repeat(g.in({1, 2}, {2}), {2, 1, 2});
@@ -97,8 +117,14 @@ TEST(Indexing, PositionsOutsideAreNamed) {
   EXPECT_THAT(thrown([&] {
                 gather(x, g.ids({0, 3, -1}, {3}));
               }),
-              HasSubstr("[gather] index 3 at position 1 is outside [0, 3)"));
-  EXPECT_THAT(thrown([&] { gather(x, g.ids({-1}, {1})); }), HasSubstr("index -1 at position 0"));
+              HasSubstr("[gather] index 3 at position 1 is outside [-3, 3)"));
+  EXPECT_THAT(thrown([&] {
+                gather(x, g.ids({0, -4}, {2}));
+              }),
+              HasSubstr("[gather] index -4 at position 1 is outside [-3, 3)"));
+  EXPECT_THAT(thrown([&] { pick(x, g.ids({0, -1, 0}, {3})); }), HasSubstr("index -1 at position 1 is outside [0, 2)"));
+  EXPECT_THAT(thrown([&] { embedding(g.ids({-1}, {1}), x); }), HasSubstr("ids -1"));
+  EXPECT_THAT(thrown([&] { segment_sum(x, g.ids({0, -1, 1}, {3}), 0, 2); }), HasSubstr("index -1"));
   EXPECT_THAT(thrown([&] { embedding(g.ids({5}, {1}), x); }),
               HasSubstr("[embedding] ids 5 at position 0 is outside [0, 3)"));
   EXPECT_THAT(thrown([&] { take_along_axis(x, g.ids({2, 0}, {1, 2}), 1); }), HasSubstr("[take_along_axis] index 2"));
@@ -108,6 +134,17 @@ TEST(Indexing, PositionsOutsideAreNamed) {
               HasSubstr("[scatter_add] index 9"));
   EXPECT_THAT(thrown([&] { segment_sum(x, g.ids({0, 1, 2}, {3}), 0, 2); }), HasSubstr("[segment_sum] index 2"));
   EXPECT_THAT(thrown([&] { one_hot(g.ids({4}, {1}), 4); }), HasSubstr("[one_hot] ids 4"));
+}
+
+TEST(Indexing, ReadsCountFromTheEnd) {
+  Now g;
+  Var x = g.in({1, 2, 3, 4, 5, 6}, {3, 2}), rows = gather(x, g.ids({-1, 0, -3, -1}, {4}));
+  EXPECT_EQ(values(rows), (Doubles{5, 6, 1, 2, 1, 2, 5, 6}));
+  EXPECT_EQ(values(grad(sum(rows), x)), (Doubles{2, 2, 0, 0, 2, 2}));
+  Var lanes = take_along_axis(x, g.ids({-1, -2, -1, 1, 0, -2}, {3, 2}), 1);
+  EXPECT_EQ(values(lanes), (Doubles{2, 1, 4, 4, 5, 5}));
+  EXPECT_EQ(values(grad(sum(lanes), x)), (Doubles{1, 1, 0, 2, 2, 0}));
+  EXPECT_EQ(values(relevance(rows, x, lrp::RuleSet())), (Doubles{2, 4, 0, 0, 10, 12}));
 }
 
 TEST(Indexing, PickTakesOnePerRow) {
@@ -293,6 +330,12 @@ TEST(Composite, ActivationsPassAllRelevance) {
     Var x = g.in({-2, -0.5, 0.4, 1.7}, {4}), seed = g.in({1, 2, 3, 4}, {4});
     EXPECT_EQ(values(relevance(f(x), x, lrp::RuleSet(), seed)), (Doubles{1, 2, 3, 4}));
   }
+}
+
+TEST(Composite, Relu6IsFlatFromItsBoundsOn) {
+  Now g;
+  Var x = g.in({-1, 0, 3, 6, 7, kNan}, {6});
+  EXPECT_EQ(values(grad(sum(relu6(x)), x)), (Doubles{0, 0, 1, 0, 0, 1}));
 }
 
 TEST(Composite, WindowsAndTheirAdjoint) {
