@@ -154,6 +154,13 @@ void Graph::assign(const State& state, Var next) {
   assigns_.emplace_back(now.id(), next.id());
 }
 
+Var Graph::next(const State& state) {
+  Var now = this->state(state);
+  for (auto& [leaf, value] : assigns_)
+    if (leaf == now.id()) return var(value);
+  return now;
+}
+
 void Graph::guard_assigns(Var condition) {
   static const OpDef& where = op_named("where");
   for (auto& [leaf, value] : assigns_) {

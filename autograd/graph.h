@@ -129,6 +129,9 @@ class Graph {
   /// later assign of the same state replaces this one. \throws ShapeError, DTypeError; ValueError for a strided state,
   /// for a value of another graph, and in an immediate graph
   void assign(const State& state, Var next);
+  /// What the state has been assigned so far, else its value when the run begins: for what moves a state that may have
+  /// been moved before in the same recording.
+  Var next(const State& state);
   /// Every assigned value so far becomes where(condition, next, old): `condition` is boolean, shape [].
   void guard_assigns(Var condition);
   /// A fixed tensor: it carries no relevance. Up to 64 elements are copied by compile; a larger one is read where it

@@ -47,8 +47,8 @@ void save_checkpoint(const std::string& path, const TensorMap& tensors, const Me
 }
 
 Checkpoint load_checkpoint(const std::string& path) {
-  auto file = Safetensors::open(path);
-  Checkpoint c{file.tensors(), file.metadata()};
+  auto file = Safetensors::read(path);
+  Checkpoint c{file.tensors(), file.metadata(), file.left_out()};
   auto stored = c.metadata.find(kChecksum);
   if (stored != c.metadata.end()) {
     std::string now = hex(checksum(file.data(), 0));
@@ -71,6 +71,9 @@ CheckpointFolder::CheckpointFolder(std::string folder, int keep, std::string pre
       throw IoError(part + ": cannot create the folder: " + std::strerror(errno));
     if (at == std::string::npos) break;
   }
+  struct stat st;
+  if (::stat(folder_.c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
+    throw IoError(folder_ + ": cannot create the folder: a file of that name is there");
 }
 
 std::string CheckpointFolder::path_of(int64_t step) const {

@@ -11,13 +11,14 @@ namespace whence {
 struct Checkpoint {
   TensorMap tensors;
   Metadata metadata;
+  std::vector<std::string> left_out{};  ///< names of tensors whose dtype has no equal here (Safetensors::tensors)
 };
 
 /// Writes a safetensors file in one atomic step, with a checksum of the data in its metadata
 /// ("whence.crc32"). \throws IoError, or ValueError as save_safetensors().
 void save_checkpoint(const std::string& path, const TensorMap& tensors, const Metadata& metadata = {});
 
-/// Reads it back; tensors are views of the mapped file. The metadata come without the checksum, which is
+/// Reads it back, into memory of its own. The metadata come without the checksum, which is
 /// compared first where there is one, so that any safetensors file can be read. \throws IoError when the file
 /// is malformed or its data are not those that were written.
 Checkpoint load_checkpoint(const std::string& path);

@@ -1,23 +1,48 @@
 #include "nn/init.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "nn/data/random_stream.h"
 
 namespace whence::nn {
 
+namespace {
+
+// sqrt(gain / fan); 0 where nothing comes in: such a weight has no elements.
+double spread(double gain, int64_t fan) {
+  if (fan < 0) throw ValueError(fmt::format("a fan of {} to initialise by", fan));
+  return fan > 0 ? std::sqrt(gain / double(fan)) : 0;
+}
+
+double deviation(double stddev, double mean) {
+  if (!(stddev >= 0 && std::isfinite(stddev) && std::isfinite(mean)))
+    throw ValueError(fmt::format("a parameter cannot start normal with mean {} and deviation {}", mean, stddev));
+  return stddev;
+}
+
+}  // namespace
+
+Init Init::uniform(double low, double high) {
+  if (!(low <= high && std::isfinite(high - low)))
+    throw ValueError(fmt::format("a parameter cannot start uniform in [{}, {})", low, high));
+  return {Kind::uniform, low, high};
+}
+Init Init::normal(double stddev, double mean) { return {Kind::normal, mean, deviation(stddev, mean)}; }
+Init Init::truncated_normal(double stddev, double mean) {
+  return {Kind::truncated_normal, mean, deviation(stddev, mean)};
+}
 Init Init::kaiming_uniform(int64_t fan_in, double slope) {
-  double bound = std::sqrt(6.0 / ((1 + slope * slope) * double(fan_in)));
+  double bound = spread(6.0 / (1 + slope * slope), fan_in);
   return uniform(-bound, bound);
 }
-Init Init::kaiming_normal(int64_t fan_in, double slope) {
-  return normal(std::sqrt(2.0 / ((1 + slope * slope) * double(fan_in))));
-}
+Init Init::kaiming_normal(int64_t fan_in, double slope) { return normal(spread(2.0 / (1 + slope * slope), fan_in)); }
 Init Init::xavier_uniform(int64_t fan_in, int64_t fan_out) {
-  double bound = std::sqrt(6.0 / double(fan_in + fan_out));
+  double bound = spread(6.0, fan_in + fan_out);
   return uniform(-bound, bound);
 }
-Init Init::xavier_normal(int64_t fan_in, int64_t fan_out) { return normal(std::sqrt(2.0 / double(fan_in + fan_out))); }
+Init Init::xavier_normal(int64_t fan_in, int64_t fan_out) { return normal(spread(2.0, fan_in + fan_out)); }
 
 static uint64_t hash(std::string_view text) {  // FNV-1a: std::hash differs between platforms
   uint64_t h = 1469598103934665603ull;

@@ -15,9 +15,11 @@ struct Init {
   static Init constant(double value) { return {Kind::constant, value, 0}; }
   static Init zeros() { return constant(0); }
   static Init ones() { return constant(1); }
-  static Init uniform(double low, double high) { return {Kind::uniform, low, high}; }
-  static Init normal(double stddev, double mean = 0) { return {Kind::normal, mean, stddev}; }
-  static Init truncated_normal(double stddev, double mean = 0) { return {Kind::truncated_normal, mean, stddev}; }
+  /// \throws ValueError, as all below, for bounds that are no interval, a negative deviation or fan, and what is not
+  ///         finite
+  static Init uniform(double low, double high);
+  static Init normal(double stddev, double mean = 0);
+  static Init truncated_normal(double stddev, double mean = 0);
   /// uniform(+-sqrt(6 / ((1 + slope^2) fan_in))), He et al. 2015; slope sqrt(5) is PyTorch's default for linear layers.
   static Init kaiming_uniform(int64_t fan_in, double slope = 0);
   static Init kaiming_normal(int64_t fan_in, double slope = 0);

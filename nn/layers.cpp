@@ -1,17 +1,59 @@
 #include "nn/layers.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cmath>
 
 namespace whence::nn {
 
+namespace {
+
+using Where = std::source_location;
+
+std::string made_at(const Module& layer, const char* kind, Where where) {
+  std::string_view file = where.file_name();
+  return fmt::format("{} '{}' made at {}:{}", kind, layer.name(), file.substr(file.rfind('/') + 1), where.line());
+}
+
+struct Extent {
+  const char* name;
+  int64_t size;
+  int64_t least = 1;
+};
+
+// The extents as a shape.
+Shape shape_of(const Module& layer, const char* kind, Where where, std::initializer_list<Extent> extents) {
+  Shape shape;
+  for (const Extent& e : extents) {
+    if (e.size < e.least)
+      throw ShapeError(
+          fmt::format("{}: {} must be at least {}, got {}", made_at(layer, kind, where), e.name, e.least, e.size));
+    shape.push_back(e.size);
+  }
+  return shape;
+}
+
+double eps_of(const Module& layer, const char* kind, Where where, double eps) {
+  if (!(eps >= 0) || std::isinf(eps))
+    throw ValueError(fmt::format("{}: eps must be finite and not negative, got {}", made_at(layer, kind, where), eps));
+  return eps;
+}
+
+// uniform(+-1/sqrt(in)), as PyTorch's biases.
+Init bias_init(int64_t in) {
+  const double bound = in > 0 ? 1 / std::sqrt(double(in)) : 0;
+  return Init::uniform(-bound, bound);
+}
+
+}  // namespace
+
 Linear::Linear(Module& parent, const std::string& name, int64_t in, int64_t out, bool with_bias,
-               std::optional<Init> init)
+               std::optional<Init> init, Where where)
     : Module(parent, name),
-      weight(parameter("weight", {out, in}, init.value_or(Init::kaiming_uniform(in, std::sqrt(5.0))))),
-      bias(with_bias
-               ? &parameter("bias", {out},
-                            init ? Init::zeros() : Init::uniform(-1 / std::sqrt(double(in)), 1 / std::sqrt(double(in))))
-               : nullptr) {}
+      weight(parameter("weight", shape_of(*this, "Linear", where, {{"outputs", out}, {"inputs", in, 0}}),
+                       init.value_or(Init::kaiming_uniform(std::max<int64_t>(in, 0), std::sqrt(5.0))))),
+      bias(with_bias ? &parameter("bias", {out}, init ? Init::zeros() : bias_init(in)) : nullptr) {}
 
 Var Linear::operator()(Var x) const {
   Graph& g = x.graph();
@@ -19,31 +61,39 @@ Var Linear::operator()(Var x) const {
 }
 
 Embedding::Embedding(Module& parent, const std::string& name, int64_t rows, int64_t features, Init init,
-                     int64_t padding)
-    : Module(parent, name), weight(parameter("weight", {rows, features}, init)), padding_idx(padding) {}
+                     int64_t padding, Where where)
+    : Module(parent, name),
+      weight(parameter("weight", shape_of(*this, "Embedding", where, {{"rows", rows}, {"features", features}}), init)),
+      padding_idx(padding) {
+  if (padding >= rows)
+    throw ValueError(
+        fmt::format("{}: padding_idx {} lies beyond its {} rows", made_at(*this, "Embedding", where), padding, rows));
+}
 Var Embedding::operator()(Var ids) const { return embedding(ids, weight.in(ids.graph()), padding_idx); }
 
-LayerNorm::LayerNorm(Module& parent, const std::string& name, int64_t features, double e)
+LayerNorm::LayerNorm(Module& parent, const std::string& name, int64_t features, double e, Where where)
     : Module(parent, name),
-      weight(parameter("weight", {features}, Init::ones())),
+      weight(parameter("weight", shape_of(*this, "LayerNorm", where, {{"features", features}}), Init::ones())),
       bias(parameter("bias", {features}, Init::zeros())),
-      eps(e) {}
+      eps(eps_of(*this, "LayerNorm", where, e)) {}
 Var LayerNorm::operator()(Var x) const { return layer_norm(x, weight.in(x.graph()), bias.in(x.graph()), eps); }
 
-RMSNorm::RMSNorm(Module& parent, const std::string& name, int64_t features, double e)
-    : Module(parent, name), weight(parameter("weight", {features}, Init::ones())), eps(e) {}
+RMSNorm::RMSNorm(Module& parent, const std::string& name, int64_t features, double e, Where where)
+    : Module(parent, name),
+      weight(parameter("weight", shape_of(*this, "RMSNorm", where, {{"features", features}}), Init::ones())),
+      eps(eps_of(*this, "RMSNorm", where, e)) {}
 Var RMSNorm::operator()(Var x) const { return rms_norm(x, weight.in(x.graph()), eps); }
 
-BatchNorm::BatchNorm(Module& parent, const std::string& name, int64_t channels, double e, double m)
+BatchNorm::BatchNorm(Module& parent, const std::string& name, int64_t channels, double e, double m, Where where)
     : Module(parent, name),
-      weight(parameter("weight", {channels}, Init::ones())),
+      weight(parameter("weight", shape_of(*this, "BatchNorm", where, {{"channels", channels}}), Init::ones())),
       bias(parameter("bias", {channels}, Init::zeros())),
-      running_mean(parameter("running_mean", {channels}, Init::zeros())),
-      running_var(parameter("running_var", {channels}, Init::ones())),
-      eps(e),
+      running_mean(buffer("running_mean", {channels}, Init::zeros())),
+      running_var(buffer("running_var", {channels}, Init::ones())),
+      eps(eps_of(*this, "BatchNorm", where, e)),
       momentum(m) {
-  running_mean.set_trainable(false);
-  running_var.set_trainable(false);
+  if (!(m >= 0 && m <= 1))
+    throw ValueError(fmt::format("{}: momentum must be in [0, 1], got {}", made_at(*this, "BatchNorm", where), m));
 }
 
 Var BatchNorm::operator()(Var x, bool training) const {
@@ -65,9 +115,15 @@ Var BatchNorm::operator()(Var x, bool training) const {
   if (n < 2)
     throw ShapeError("'" + name() + "' needs more than one value per channel to train, got " + x.shape().str());
   Var mean = whence::mean(x, axes), centred = widened(x) - per_channel(mean), var = whence::mean(square(centred), axes);
-  g.assign(running_mean, running_mean.in(g) * (1 - momentum) + mean * momentum);
-  g.assign(running_var, running_var.in(g) * (1 - momentum) + var * (momentum * n / (n - 1)));
+  // From what the layer may have made of them elsewhere in this recording.
+  g.assign(running_mean, g.next(running_mean) * (1 - momentum) + mean * momentum);
+  g.assign(running_var, g.next(running_var) * (1 - momentum) + var * (momentum * n / (n - 1)));
   return centred * per_channel(stop_relevance(rsqrt(var + eps)) * weight.in(g)) + per_channel(bias.in(g));
+}
+
+Var Dropout::operator()(Var x, bool training) const {
+  if (!(p >= 0 && p < 1)) throw ValueError(fmt::format("dropout: p must be in [0, 1), got {}", p));
+  return training ? dropout(x, p, key) : x;
 }
 
 Var split_heads(Var x, int64_t heads) {
@@ -78,22 +134,31 @@ Var split_heads(Var x, int64_t heads) {
 }
 Var merge_heads(Var x) {
   const Shape& s = x.shape();  // (B, H, T, D)
+  if (s.rank() != 4) throw ShapeError("merge_heads: " + s.str() + " is not [B, H, T, D]");
   return reshape(permute(x, {0, 2, 1, 3}), {s[0], s[2], s[1] * s[3]});
 }
 
-MultiHeadAttention::MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t h, int64_t kv,
-                                       bool bias)
-    : Module(parent, name),
-      heads(h),
-      kv_heads(kv ? kv : h),
-      q(*this, "q", features, features, bias),
-      k(*this, "k", features, features / h * kv_heads, bias),
-      v(*this, "v", features, features / h * kv_heads, bias),
-      out(*this, "out", features, features, bias) {
-  if (features % h || h % kv_heads)
-    throw ShapeError("attention '" + this->name() + "': " + std::to_string(features) + " features, " +
-                     std::to_string(h) + " heads, " + std::to_string(kv_heads) + " key heads do not divide");
+// Checked before anything is divided by it; returns h.
+static int64_t heads_of(const Module& layer, Where where, int64_t features, int64_t h, int64_t kv) {
+  const std::string at = made_at(layer, "MultiHeadAttention", where);
+  if (features < 1 || h < 1 || kv < 0)
+    throw ShapeError(fmt::format("{}: {} features, {} heads and {} key heads (0: as many as heads) are not to be had",
+                                 at, features, h, kv));
+  if (features % h || h % (kv ? kv : h))
+    throw ShapeError(
+        fmt::format("{}: {} features, {} heads, {} key heads do not divide", at, features, h, kv ? kv : h));
+  return h;
 }
+
+MultiHeadAttention::MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t h, int64_t kv,
+                                       bool bias, Where where)
+    : Module(parent, name),
+      heads(heads_of(*this, where, features, h, kv)),
+      kv_heads(kv ? kv : h),
+      q(*this, "q", features, features, bias, {}, where),
+      k(*this, "k", features, features / h * kv_heads, bias, {}, where),
+      v(*this, "v", features, features / h * kv_heads, bias, {}, where),
+      out(*this, "out", features, features, bias, {}, where) {}
 
 Var MultiHeadAttention::operator()(Var x, AttentionOptions options, std::optional<Var> memory) const {
   Var m = memory.value_or(x);
@@ -102,18 +167,17 @@ Var MultiHeadAttention::operator()(Var x, AttentionOptions options, std::optiona
 }
 
 FeedForward::FeedForward(Module& parent, const std::string& name, int64_t features, int64_t hidden, Activation a,
-                         bool bias)
+                         bool bias, Where where)
     : Module(parent, name),
-      up(*this, "up", features, hidden, bias),
-      down(*this, "down", hidden, features, bias),
+      up(*this, "up", features, hidden, bias, {}, where),
+      down(*this, "down", hidden, features, bias, {}, where),
       act(a) {}
 
-Conv1d::Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool with_bias)
+Conv1d::Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool with_bias, Where where)
     : Module(parent, name),
-      weight(parameter("weight", {channels, width}, Init::kaiming_uniform(width, std::sqrt(5.0)))),
-      bias(with_bias ? &parameter("bias", {channels},
-                                  Init::uniform(-1 / std::sqrt(double(width)), 1 / std::sqrt(double(width))))
-                     : nullptr) {}
+      weight(parameter("weight", shape_of(*this, "Conv1d", where, {{"channels", channels}, {"width", width}}),
+                       Init::kaiming_uniform(std::max<int64_t>(width, 0), std::sqrt(5.0)))),
+      bias(with_bias ? &parameter("bias", {channels}, bias_init(width)) : nullptr) {}
 Var Conv1d::operator()(Var x, std::optional<Var> state) const {
   std::optional<Arg> b, s;
   if (bias) b = bias->in(x.graph());

@@ -1,26 +1,31 @@
 // Layers: small structs with named parameters and operator(). Weight layouts are HuggingFace's.
+// Constructors throw ShapeError for extents below 1 and heads that do not divide, ValueError for an eps or a momentum
+// out of range; both name the layer and the line that makes it.
 #pragma once
 #include <deque>
 #include <optional>
+#include <source_location>
 
 #include "nn/module.h"
 #include "ops/ops.h"
 
 namespace whence::nn {
 
-/// y = x W^T + b; weight [out, in], bias [out]. Initialised as PyTorch does: uniform(+-1/sqrt(in)).
+/// y = x W^T + b; weight [out, in], bias [out]. Initialised as PyTorch does: uniform(+-1/sqrt(in)). `in` may be 0: y is
+/// the bias then, which starts at 0.
 struct Linear : Module {
   Linear(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias = true,
-         std::optional<Init> init = {});
+         std::optional<Init> init = {}, std::source_location where = std::source_location::current());
   Var operator()(Var x) const;
   Parameter& weight;
   Parameter* bias;
 };
 
-/// weight [rows, features]; ids of any shape -> [.., features]. padding_idx >= 0: that row gets no gradient.
+/// weight [rows, features]; ids of any shape -> [.., features]. padding_idx >= 0: that row gets no gradient. ValueError
+/// for one beyond the rows.
 struct Embedding : Module {
   Embedding(Module& parent, const std::string& name, int64_t rows, int64_t features, Init init = Init::normal(1),
-            int64_t padding_idx = -1);
+            int64_t padding_idx = -1, std::source_location where = std::source_location::current());
   Var operator()(Var ids) const;
   Parameter& weight;
   int64_t padding_idx;
@@ -28,14 +33,16 @@ struct Embedding : Module {
 
 /// Over the last axis; weight and bias [features].
 struct LayerNorm : Module {
-  LayerNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-5);
+  LayerNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-5,
+            std::source_location where = std::source_location::current());
   Var operator()(Var x) const;
   Parameter &weight, &bias;
   double eps;
 };
 
 struct RMSNorm : Module {
-  RMSNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-6);
+  RMSNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-6,
+          std::source_location where = std::source_location::current());
   Var operator()(Var x) const;
   Parameter& weight;
   double eps;
@@ -43,25 +50,28 @@ struct RMSNorm : Module {
 
 /// Per channel (axis 1) over all other axes; weight, bias, running_mean, running_var [C]. Training normalises with the
 /// batch's own statistics (biased variance) and moves the running ones, running = (1 - momentum) running + momentum
-/// batch (unbiased variance); otherwise the running ones normalise.
+/// batch (unbiased variance); otherwise the running ones normalise. Applied several times in one recording, every batch
+/// moves them, in the order of recording. eps positive, momentum in [0, 1].
 struct BatchNorm : Module {
-  BatchNorm(Module& parent, const std::string& name, int64_t channels, double eps = 1e-5, double momentum = 0.1);
+  BatchNorm(Module& parent, const std::string& name, int64_t channels, double eps = 1e-5, double momentum = 0.1,
+            std::source_location where = std::source_location::current());
   Var operator()(Var x, bool training) const;
   Parameter &weight, &bias, &running_mean, &running_var;
   double eps, momentum;
 };
 
 /// Zeroes with probability p while training. Each instance is its own random stream, advanced by the run's seed.
+/// \throws ValueError for p outside [0, 1), training or not
 struct Dropout {
   double p = 0;
   int64_t key = 0;
-  Var operator()(Var x, bool training) const { return training && p > 0 ? dropout(x, p, key) : x; }
+  Var operator()(Var x, bool training) const;
 };
 
 /// q, k, v, out projections around attention(). kv_heads < heads gives grouped-query attention.
 struct MultiHeadAttention : Module {
   MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t heads, int64_t kv_heads = 0,
-                     bool bias = true);
+                     bool bias = true, std::source_location where = std::source_location::current());
   /// x [B, T, C] -> [B, T, C]; memory [B, S, C] for cross attention.
   Var operator()(Var x, AttentionOptions options = {}, std::optional<Var> memory = {}) const;
   int64_t heads, kv_heads;
@@ -72,7 +82,7 @@ struct MultiHeadAttention : Module {
 struct FeedForward : Module {
   using Activation = Var (*)(Arg);
   FeedForward(Module& parent, const std::string& name, int64_t features, int64_t hidden, Activation act = gelu,
-              bool bias = true);
+              bool bias = true, std::source_location where = std::source_location::current());
   Var operator()(Var x) const { return down(act(up(x))); }
   Linear up, down;
   Activation act;
@@ -80,7 +90,8 @@ struct FeedForward : Module {
 
 /// Causal depthwise convolution over time: x [B, T, C], kernel width K.
 struct Conv1d : Module {
-  Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool bias = true);
+  Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool bias = true,
+         std::source_location where = std::source_location::current());
   Var operator()(Var x, std::optional<Var> state = {}) const;
   Parameter& weight;
   Parameter* bias;

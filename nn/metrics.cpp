@@ -69,6 +69,9 @@ MetricsWriter::MetricsWriter(std::string path) : path_(std::move(path)) {
     fd_ = -1;
     throw IoError(path_ + ": cannot " + doing + ": " + why);
   };
+  struct stat st;
+  if (::stat(path_.c_str(), &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+    throw IoError(path_ + ": a pipe keeps no lines");
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd_ < 0) fail("open");
   // A rest without a line break is a line whose write was cut off: finish it where it is whole, remove it

@@ -19,7 +19,7 @@ using Metrics = std::map<std::string, MetricValue>;
 /// infinities are written as null and read back as NaN.
 class MetricsWriter {
  public:
-  /// Creates or continues `path`. \throws IoError.
+  /// Creates or continues `path`. \throws IoError, for a folder or a pipe too.
   explicit MetricsWriter(std::string path);
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;

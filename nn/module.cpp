@@ -16,6 +16,12 @@ Module::Module(Module& parent, const std::string& name)
   parent.members_.emplace_back(this, nullptr);
 }
 
+Module::~Module() {
+  for (auto& [child, p] : members_)
+    if (child) child->parent_ = nullptr;
+  if (parent_) std::erase_if(parent_->members_, [&](auto& m) { return m.first == this; });
+}
+
 Module& Module::root() {
   Module* m = this;
   while (m->parent_) m = m->parent_;
@@ -26,6 +32,8 @@ Parameter& Module::parameter(const std::string& name, const Shape& shape, Init i
   auto p = std::make_unique<Parameter>();
   p->owner_ = this;
   p->name_ = name_.empty() ? name : name_ + "." + name;
+  for (int64_t extent : shape)
+    if (extent < 0) throw ShapeError("parameter '" + p->name_ + "' has a negative extent: " + shape.str());
   p->shape_ = shape;
   p->init_ = init;
   p->trainable_ = true;
@@ -33,6 +41,25 @@ Parameter& Module::parameter(const std::string& name, const Shape& shape, Init i
     throw ValueError("parameter '" + p->name_ + "' comes too late: the model's parameters are already allocated");
   members_.emplace_back(nullptr, std::move(p));
   return *members_.back().second;
+}
+
+Parameter& Module::buffer(const std::string& name, const Shape& shape, Init init) {
+  Parameter& p = parameter(name, shape, init);
+  p.trainable_ = false;
+  p.buffer_ = true;
+  return p;
+}
+
+void Parameter::set_trainable(bool yes) {
+  if (yes && buffer_)
+    throw ValueError("'" + name_ +
+                     "' is moved by its module and cannot be trained (Module::set_trainable passes over it)");
+  State::set_trainable(yes);
+}
+
+void Module::set_trainable(bool yes) {
+  for (Parameter* p : parameters())
+    if (!p->buffer_) p->set_trainable(yes);
 }
 
 std::vector<Parameter*> Module::parameters() const {
@@ -115,6 +142,8 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state, bool st
     auto it = state.find(p->name());
     if (it == state.end()) {
       if (strict) wrong += "\n  missing " + p->name() + " " + p->shape().str();
+    } else if (!it->second.defined()) {
+      wrong += "\n  " + p->name() + " is undefined in the file";
     } else if (!(it->second.shape() == p->shape())) {
       wrong += "\n  " + p->name() + " is " + p->shape().str() + ", the file has " + it->second.shape().str();
     } else {

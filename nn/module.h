@@ -23,10 +23,13 @@ class Parameter : public State {
   Tensor tensor() const override;  ///< initialises the model on first use
   /// The parameter in g.
   Var in(Graph& g) const { return g.state(*this); }
+  /// Frozen parameters keep their values. \throws ValueError for a buffer, which is never trained
+  void set_trainable(bool yes);
 
  private:
   friend class Module;
   Module* owner_ = nullptr;
+  bool buffer_ = false;
   Shape shape_;
   Init init_;
 };
@@ -37,7 +40,7 @@ class Module {
   Module(Module& parent, const std::string& name);  ///< a child, named inside its parent
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
-  virtual ~Module() = default;
+  virtual ~Module();  ///< leaves its parent
 
   /// Own and inherited parameters, depth first in the order of construction.
   std::vector<Parameter*> parameters() const;
@@ -49,20 +52,25 @@ class Module {
   void to(Device device);
   /// All parameters as one contiguous tensor [parameter_count], in parameters() order. Roots only.
   Tensor flat();
+  /// Freezes or frees all parameters; buffers stay what they are.
+  void set_trainable(bool yes);
   /// Offset of p in flat(), in elements.
   int64_t offset(const Parameter& p) const;
 
   /// Names and tensors (views, not copies).
   std::map<std::string, Tensor> state_dict();
-  /// Copies values in, converting dtypes. \throws ValueError listing everything missing, unexpected or misshapen;
-  /// nothing is changed then. With strict = false, missing and unexpected names are left alone.
+  /// Copies values in, converting dtypes. \throws ValueError listing everything missing, undefined, unexpected or
+  /// misshapen; nothing is changed then. With strict = false, missing and unexpected names are left alone.
   void load_state_dict(const std::map<std::string, Tensor>& state, bool strict = true);
 
   const std::string& name() const { return name_; }
 
  protected:
-  /// Registers a parameter. Keep the reference: it lives as long as the module.
+  /// Registers a parameter. Keep the reference: it lives as long as the module. \throws ShapeError for a negative
+  /// extent, ValueError once the model is allocated
   Parameter& parameter(const std::string& name, const Shape& shape, Init init);
+  /// The same for what the module moves by itself (Graph::assign), such as running statistics: never trained.
+  Parameter& buffer(const std::string& name, const Shape& shape, Init init);
 
  private:
   friend class Parameter;

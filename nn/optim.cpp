@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/ops.h"
@@ -19,9 +20,11 @@ Var Update::shrunk_parameter() {
 }
 
 Var Update::number(const std::string& name, std::function<double(double lr, int64_t t)> f) {
-  std::string full = lr_scale_ == 1 ? "optimizer." + name : fmt::format("optimizer.{} x {}", name, lr_scale_);
+  std::string full = "optimizer." + name;
+  if (lr_scale_ != 1) full += fmt::format(" x {}", lr_scale_);
+  if (behind_ != 0) full += fmt::format(", {} behind", behind_);
   auto [at, fresh] = owner_->numbers_.try_emplace(full);
-  if (fresh) at->second = {full, lr_scale_, std::move(f)};
+  if (fresh) at->second = {full, lr_scale_, behind_, std::move(f)};
   return p.graph().scalar(full, p.dtype());
 }
 
@@ -39,6 +42,22 @@ void Update::remember(const std::string& name, Var next) {
 // ---- the rules ----------------------------------------------------------------------------------------------------
 
 namespace {
+
+// One hyperparameter after the other; NaN lies in no range.
+struct Check {
+  const char* rule;
+  const Check& require(bool holds, const char* name, double x, const char* range) const {
+    if (!holds) throw ValueError(fmt::format("{}: {} must be {}, got {}", rule, name, range, x));
+    return *this;
+  }
+  const Check& decay(const char* name, double x) const {
+    return require(x >= 0 && std::isfinite(x), name, x, "finite and not negative");
+  }
+  // Without it a gradient of zero divides by zero.
+  const Check& eps(double x) const { return require(x > 0 && std::isfinite(x), "eps", x, "finite and positive"); }
+  const Check& below_one(const char* name, double x) const { return require(x >= 0 && x < 1, name, x, "in [0, 1)"); }
+  const Check& fraction(const char* name, double x) const { return require(x >= 0 && x <= 1, name, x, "in [0, 1]"); }
+};
 
 // 1 - beta^t: what a mean that began at zero has seen of its weights.
 double seen(double beta, int64_t t) { return 1 - std::pow(beta, double(t)); }
@@ -74,6 +93,24 @@ template <class C> Var adam(Update& u, const C& c, Var p, Var g) {
 }
 
 }  // namespace
+
+void AdamW::check() const { Check{"AdamW"}.below_one("beta1", beta1).below_one("beta2", beta2).eps(eps); }
+void Adam::check() const { Check{"Adam"}.below_one("beta1", beta1).below_one("beta2", beta2).eps(eps); }
+void NAdam::check() const {
+  Check{"NAdam"}.below_one("beta1", beta1).below_one("beta2", beta2).eps(eps).decay("momentum_decay", momentum_decay);
+}
+void RAdam::check() const { Check{"RAdam"}.below_one("beta1", beta1).below_one("beta2", beta2).eps(eps); }
+void Adamax::check() const { Check{"Adamax"}.below_one("beta1", beta1).below_one("beta2", beta2).eps(eps); }
+void Adagrad::check() const {
+  Check{"Adagrad"}.decay("lr_decay", lr_decay).decay("initial_accumulator_value", initial_accumulator_value).eps(eps);
+}
+void Adadelta::check() const { Check{"Adadelta"}.fraction("rho", rho).eps(eps); }
+void RMSprop::check() const { Check{"RMSprop"}.below_one("alpha", alpha).fraction("momentum", momentum).eps(eps); }
+void SGD::check() const {
+  Check{"SGD"}.fraction("momentum", momentum).fraction("dampening", dampening);
+  if (nesterov && momentum == 0) throw ValueError("SGD: nesterov looks ahead along the momentum, which is 0");
+}
+void Lion::check() const { Check{"Lion"}.below_one("beta1", beta1).below_one("beta2", beta2); }
 
 Var AdamW::update(Update& u) const { return adam(u, *this, u.shrunk_parameter(), u.g); }
 Var Adam::update(Update& u) const { return adam(u, *this, u.p, u.decayed_gradient()); }
@@ -180,35 +217,82 @@ double gradient_norm(const Tensor& flat) {
 }
 
 double clip_factor(double norm, double max_norm) {
+  if (!(max_norm >= 0)) throw ValueError(fmt::format("a norm cannot be clipped to {}", max_norm));
   double factor = max_norm / (norm + 1e-6);
-  return max_norm <= 0 || factor >= 1 ? 1 : factor;
+  return max_norm == 0 || factor >= 1 ? 1 : factor;
 }
 
 // ---- the optimiser ------------------------------------------------------------------------------------------------
 
 Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<ParameterGroup> groups)
     : model_(model), config_(std::move(config)) {
+  Check{"optimiser"}.decay("lr", config_.lr).decay("weight_decay", config_.weight_decay);
+  if (config_.check) config_.check();
   DType dtype = model.flat().dtype();
   if (dtype != f32 && dtype != f64)
     throw DTypeError("optimisers work on f32 and f64, got " + std::string(name_of(dtype)));
-  int64_t at = 0, trained = 0;
-  for (Parameter* p : model.parameters()) {
-    Run r{at, at + p->shape().numel(), 1, config_.weight_decay};
-    at = r.end;
-    for (const ParameterGroup& g : groups)
-      if (lrp::glob(g.pattern, p->name())) {
-        r.lr_scale = g.lr_scale;
-        r.weight_decay = g.weight_decay < 0 ? config_.weight_decay : g.weight_decay;
-      }
-    if (!p->trainable()) continue;
-    trained += r.end - r.begin;
-    bool joins = !runs_.empty() && runs_.back().end == r.begin && runs_.back().lr_scale == r.lr_scale &&
-                 runs_.back().weight_decay == r.weight_decay;
-    if (joins) runs_.back().end = r.end;
-    else runs_.push_back(r);
+  home_ = model.flat().raw();
+  std::vector<bool> matched(groups.size());
+  int64_t at = 0;
+  for (const Parameter* p : model.parameters()) {
+    Place place{p, at, at + p->shape().numel(), 1, config_.weight_decay, p->trainable()};
+    at = place.end;
+    for (size_t i = 0; i < groups.size(); ++i) {
+      const ParameterGroup& g = groups[i];
+      if (!lrp::glob(g.pattern, p->name())) continue;
+      matched[i] = true;
+      place.lr_scale = g.lr_scale;
+      place.weight_decay = g.weight_decay < 0 ? config_.weight_decay : g.weight_decay;
+    }
+    places_.push_back(place);
   }
-  Graph scratch;  // says what the rule remembers and which numbers it needs
-  record(scratch, scratch.input("gradients", {trained}, dtype));
+  for (size_t i = 0; i < groups.size(); ++i) {
+    Check{"ParameterGroup"}
+        .decay("lr_scale", groups[i].lr_scale)
+        .require(std::isfinite(groups[i].weight_decay), "weight_decay", groups[i].weight_decay, "finite");
+    if (!matched[i]) throw ValueError("ParameterGroup '" + groups[i].pattern + "' matches no parameter of the model");
+  }
+  runs_ = runs(true);
+  Graph scratch;  // says what the rule remembers, of frozen parameters too
+  record(scratch, scratch.input("gradients", {at}, dtype));
+  arrange();
+}
+
+std::vector<Optimizer::Run> Optimizer::runs(bool all) const {
+  std::vector<Run> out;
+  for (const Place& p : places_) {
+    if ((!p.trained && !all) || p.begin == p.end) continue;
+    Run r{p.begin, p.end, p.lr_scale, p.weight_decay, steps_ - p.updates(steps_)};
+    const bool joins =
+        !out.empty() && out.back() == Run{out.back().begin, r.begin, r.lr_scale, r.weight_decay, r.behind};
+    if (joins) out.back().end = r.end;
+    else out.push_back(r);
+  }
+  return out;
+}
+
+void Optimizer::arrange() {
+  std::vector<Run> now = runs(false);
+  if (now == runs_) return;
+  runs_ = std::move(now);
+  numbers_.clear();
+  alone_.reset();
+  ++version_;
+}
+
+int64_t Optimizer::follow() {
+  if (model_.flat().raw() != home_)
+    throw ValueError("the model has moved since its optimiser was made: call Module::to before");
+  bool changed = false;
+  for (Place& p : places_) {
+    if (p.trained == p.parameter->trainable()) continue;
+    p.mark = p.updates(steps_);
+    p.trained = !p.trained;
+    if (p.trained) p.mark = steps_ - p.mark;
+    changed = true;
+  }
+  if (changed) arrange();
+  return version_;
 }
 
 State Optimizer::window(const std::string& name, const Tensor& flat, int64_t begin, int64_t end) const {
@@ -216,6 +300,7 @@ State Optimizer::window(const std::string& name, const Tensor& flat, int64_t beg
 }
 
 void Optimizer::record(Graph& g, Var gradients) {
+  follow();
   int64_t at = 0;
   for (const Run& r : runs_) {
     State p = window("parameters", model_.flat(), r.begin, r.end);
@@ -227,6 +312,7 @@ void Optimizer::record(Graph& g, Var gradients) {
     u.begin_ = r.begin;
     u.end_ = r.end;
     u.lr_scale_ = r.lr_scale;
+    u.behind_ = r.behind;
     at += r.end - r.begin;
     g.assign(p, config_.update(u));
   }
@@ -236,32 +322,56 @@ void Optimizer::record(Graph& g, Var gradients) {
 }
 
 void Optimizer::numbers(double factor, RunOptions& options) {
+  if (!(factor >= 0) || !std::isfinite(factor))
+    throw ValueError(fmt::format("the learning rate of step {} cannot be {} times {}: check the schedule", steps_,
+                                 config_.lr, factor));
+  for (const Place& p : places_)
+    if (p.trained != p.parameter->trainable())
+      throw ValueError("'" + p.parameter->name() + "' is " + (p.trained ? "frozen" : "trainable") +
+                       " now, but was not when the update was recorded: record it again");
   for (auto& [name, n] : numbers_)
-    options.scalars.emplace_back(name, n.value(config_.lr * factor * n.lr_scale, steps_ + 1));
+    options.scalars.emplace_back(name, n.value(config_.lr * factor * n.lr_scale, steps_ + 1 - n.behind));
 }
 
 void Optimizer::step(const Tensor& gradients, double factor, double gradient_scale) {
+  follow();
   DType dtype = model_.flat().dtype();
   if (!alone_) {
-    alone_ = std::make_unique<Alone>();
-    Graph& g = alone_->graph;
+    auto alone = std::make_unique<Alone>();
+    Graph& g = alone->graph;
     int64_t n = 0;
     for (const Run& r : runs_) n += r.end - r.begin;
-    Var x = g.input("gradients", {n}, dtype);
-    record(g, x * g.scalar("gradient scale", dtype));
-    alone_->plan = compile({x}, {.device = model_.flat().device()});
+    Var x = g.input("gradients", {n}, dtype) * g.scalar("gradient scale", dtype), norm = sqrt(sum_squares(x));
+    record(g, x);
+    g.guard_assigns(all_sound({norm}));
+    alone->plan = compile({norm}, {.device = model_.flat().device()});
+    alone_ = std::move(alone);
   }
   RunOptions options;
   options.scalars.emplace_back("gradient scale", gradient_scale);
   numbers(factor, options);
-  alone_->plan.run({{"gradients", gradients}}, options);
+  alone_->plan.run({{"gradients", gradients}}, options, alone_->norm);
+  if (double norm = alone_->norm[0].item(); !std::isfinite(norm))
+    throw NumericError(fmt::format("the norm of the gradient is {} at step {}: nothing is updated",
+                                   std::isnan(norm) ? "NaN" : "infinite", steps_));
   advance();
 }
 
 std::map<std::string, Tensor> Optimizer::state() const {
   std::map<std::string, Tensor> s = slots_;
   s["steps"] = Tensor::from<int64_t>({steps_});
+  std::vector<int64_t> updates;
+  for (const Place& p : places_) updates.push_back(p.updates(steps_));
+  if (std::any_of(updates.begin(), updates.end(), [&](int64_t n) { return n != steps_; }))
+    s["updates"] = Tensor::from(updates);
   return s;
+}
+
+int64_t count_in(const std::string& name, const Tensor& t, int64_t at) {
+  const double x = t.item(at);
+  if (!(x >= 0 && x < 0x1p53 && x == std::floor(x)))
+    throw ValueError(fmt::format("'{}' of the state is {}, which is no count", name, x));
+  return int64_t(x);
 }
 
 void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
@@ -269,32 +379,60 @@ void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
   // SGD's buffer was once written under the name of Adam's.
   if (slots_.contains("momentum_buffer") && given.contains("exp_avg"))
     given["momentum_buffer"] = given.extract("exp_avg").mapped();
-  auto own = this->state();
-  for (auto& [name, t] : own)
-    if (!given.contains(name) || !(given.at(name).shape() == t.shape()))
-      throw ValueError("optimiser state '" + name + "' is missing or does not fit " + t.shape().str());
-  if (given.size() != own.size()) throw ValueError("the optimiser state belongs to another optimiser");
-  steps_ = int64_t(given.at("steps").item());
+  std::map<std::string, Shape> wanted{{"steps", {1}}};
+  for (auto& [name, t] : slots_) wanted[name] = t.shape();
+  if (given.contains("updates")) wanted["updates"] = {int64_t(places_.size())};
+  for (auto& [name, shape] : wanted)
+    if (!given.contains(name) || !given.at(name).defined() || !(given.at(name).shape() == shape))
+      throw ValueError("optimiser state '" + name + "' is missing or does not fit " + shape.str());
+  if (given.size() != wanted.size()) throw ValueError("the optimiser state belongs to another optimiser");
+  const int64_t steps = count_in("steps", given.at("steps"), 0);
+  std::vector<int64_t> updates(places_.size(), steps);
+  for (size_t i = 0; i < updates.size() && given.contains("updates"); ++i) {
+    updates[i] = count_in("updates", given.at("updates"), int64_t(i));
+    if (updates[i] > steps)
+      throw ValueError(fmt::format("the optimiser state has {} updates of '{}' in {} steps", updates[i],
+                                   places_[i].parameter->name(), steps));
+  }
+  steps_ = steps;
+  for (size_t i = 0; i < updates.size(); ++i) places_[i].mark = places_[i].trained ? steps - updates[i] : updates[i];
   for (auto& [name, t] : slots_) t.copy_from(given.at(name));
+  arrange();
 }
 
 // ---- moving averages ----------------------------------------------------------------------------------------------
 
-Ema::Ema(Module& model, double decay) : model_(model), decay_(decay), shadow_(model.flat().contiguous_copy()) {}
+Ema::Ema(Module& model, double decay) : model_(model), decay_(decay), shadow_(model.flat().contiguous_copy()) {
+  Check{"moving average"}.below_one("the decay", decay);
+}
 
 void Ema::record(Graph& g) {
-  // Each assigned piece of the parameters has its piece of the shadow; what nobody assigns stays as it is.
+  // Each assigned piece of the parameters has its piece of the shadow.
   const Tensor flat = model_.flat();
   const auto* first = static_cast<const std::byte*>(flat.raw());
+  auto piece = [&](int64_t begin, int64_t end, const Shape& shape) {
+    return State(fmt::format("ema[{}:{}]", begin, end), shadow_.slice(0, begin, end).reshaped(shape));
+  };
+  std::vector<std::pair<int64_t, int64_t>> moved;
   const std::vector<std::pair<ValueId, ValueId>> assigns(g.assigns().begin(), g.assigns().end());
   for (auto& [leaf, next] : assigns) {
     const Tensor& t = g.attrs(g.producer(leaf)).tensor("tensor");
     const auto* at = static_cast<const std::byte*>(t.raw());
     if (at < first || at >= first + flat.nbytes()) continue;
-    const int64_t begin = (at - first) / int64_t(size_of(t.dtype()));
-    State piece(fmt::format("ema[{}:{}]", begin, begin + t.numel()),
-                shadow_.slice(0, begin, begin + t.numel()).reshaped(t.shape()));
-    g.assign(piece, decay_ * g.state(piece) + (1 - decay_) * g.var(next));
+    const int64_t begin = (at - first) / int64_t(size_of(t.dtype())), end = begin + t.numel();
+    State shadow = piece(begin, end, t.shape());
+    g.assign(shadow, decay_ * g.state(shadow) + (1 - decay_) * g.var(next));
+    moved.emplace_back(begin, end);
+  }
+  // The shadow of what stands still goes on towards it, and is not touched by rounding once it is there.
+  int64_t at = 0;
+  for (const Parameter* p : model_.parameters()) {
+    const int64_t begin = at, end = at += p->shape().numel();
+    auto touches = [&](auto& m) { return m.first < end && begin < m.second; };
+    if (begin == end || std::any_of(moved.begin(), moved.end(), touches)) continue;
+    State shadow = piece(begin, end, p->shape());
+    Var before = g.state(shadow);
+    g.assign(shadow, before + (1 - decay_) * (p->in(g)-before));
   }
 }
 

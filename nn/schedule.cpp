@@ -1,20 +1,45 @@
 #include "nn/schedule.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+
+#include "tensor/error.h"
 
 namespace whence::nn {
 namespace {
 constexpr double kPi = 3.14159265358979323846;
+
+void require(bool holds, const char* schedule, const char* name, double x, const char* range) {
+  if (!holds) throw ValueError(fmt::format("{}: {} must be {}, got {}", schedule, name, range, x));
 }
+void at_least(int64_t least, const char* schedule, const char* name, int64_t x) {
+  if (x < least) throw ValueError(fmt::format("{}: {} must be at least {}, got {}", schedule, name, least, x));
+}
+void not_negative(const char* schedule, const char* name, double x) {
+  require(x >= 0 && std::isfinite(x), schedule, name, x, "finite and not negative");
+}
+void positive(const char* schedule, const char* name, double x) {
+  require(x > 0 && std::isfinite(x), schedule, name, x, "finite and positive");
+}
+void fraction(const char* schedule, const char* name, double x) {
+  require(x >= 0 && x <= 1, schedule, name, x, "in [0, 1]");
+}
+
+}  // namespace
 
 Schedule constant_schedule() {
   return [](int64_t) { return 1.0; };
 }
 Schedule linear_warmup(int64_t warmup) {
+  at_least(0, "linear_warmup", "warmup", warmup);
   return [=](int64_t s) { return s < warmup ? double(s + 1) / double(warmup) : 1.0; };
 }
 Schedule cosine_schedule(int64_t total, int64_t warmup, double floor) {
+  at_least(0, "cosine_schedule", "total", total);
+  at_least(0, "cosine_schedule", "warmup", warmup);
+  fraction("cosine_schedule", "floor", floor);
   return [=](int64_t s) {
     if (s < warmup) return double(s + 1) / double(warmup);
     double t = std::min(1.0, double(s - warmup) / double(std::max<int64_t>(1, total - warmup)));
@@ -22,6 +47,10 @@ Schedule cosine_schedule(int64_t total, int64_t warmup, double floor) {
   };
 }
 Schedule one_cycle(int64_t total, double pct_start, double div, double final_div, bool cosine) {
+  at_least(0, "one_cycle", "total", total);
+  fraction("one_cycle", "pct_start", pct_start);
+  positive("one_cycle", "div", div);
+  positive("one_cycle", "final_div", final_div);
   return [=](int64_t s) {
     double up = pct_start * double(total) - 1, down = double(total) - 1, x = double(std::min(s, total - 1));
     auto between = [&](double a, double b, double t) {
@@ -32,18 +61,25 @@ Schedule one_cycle(int64_t total, double pct_start, double div, double final_div
   };
 }
 Schedule exponential_schedule(double gamma) {
+  not_negative("exponential_schedule", "gamma", gamma);
   return [=](int64_t s) { return std::pow(gamma, double(s)); };
 }
 Schedule step_schedule(int64_t size, double gamma) {
-  return [=](int64_t s) { return std::pow(gamma, double(s / std::max<int64_t>(1, size))); };
+  at_least(1, "step_schedule", "size", size);
+  not_negative("step_schedule", "gamma", gamma);
+  return [=](int64_t s) { return std::pow(gamma, double(s / size)); };
 }
 Schedule multistep_schedule(std::vector<int64_t> milestones, double gamma) {
+  for (int64_t m : milestones) at_least(0, "multistep_schedule", "a milestone", m);
+  not_negative("multistep_schedule", "gamma", gamma);
   std::sort(milestones.begin(), milestones.end());
   return [=](int64_t s) {
     return std::pow(gamma, double(std::upper_bound(milestones.begin(), milestones.end(), s) - milestones.begin()));
   };
 }
 Schedule polynomial_schedule(int64_t total, double power) {
+  at_least(0, "polynomial_schedule", "total", total);
+  not_negative("polynomial_schedule", "power", power);
   return [=](int64_t s) { return s < total ? std::pow(1 - double(s) / double(total), power) : 0.0; };
 }
 

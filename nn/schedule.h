@@ -6,7 +6,9 @@
 
 namespace whence::nn {
 
-/// A schedule gives the factor on the base learning rate at step 0, 1, 2, ...
+/// A schedule gives the factor on the base learning rate at step 0, 1, 2, ... Those below throw ValueError for numbers
+/// that make no sense: a size below 1, a negative total, warm-up, milestone, gamma or power, a fraction outside [0, 1],
+/// a div that is not positive, and all that is not finite.
 using Schedule = std::function<double(int64_t step)>;
 
 Schedule constant_schedule();

@@ -50,12 +50,17 @@ class TrainStep {
  public:
   static constexpr size_t kMaxSignatures = 32;
   using Loss = std::function<Var(Graph&, const Batch&)>;
+  /// \throws ValueError for options or hyperparameters that make no sense
   TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options = {});
   ~TrainStep();
 
   /// Runs one batch; updates the parameters after every `accumulate` batches.
-  /// \throws NumericError when the loss or the norm of the gradient is not finite: nothing is updated then, and the
-  ///         message names the op. On a device it comes when the host next reads: from StepResult or the next step.
+  /// Parameters that have been frozen or freed since the last batch are honoured: the step is recorded again.
+  /// \throws NumericError when the loss, the norm of the gradient or a running statistic is not finite: nothing is
+  ///         updated then, and the message names the op. On a device it comes when the host next reads: from StepResult
+  ///         or the next step.
+  /// \throws ShapeError, DTypeError, ValueError for a loss that is no floating-point scalar of this graph, or that
+  ///         depends on no trainable parameter
   StepResult operator()(const Batch& batch);
 
   double gradient_norm();        ///< before clipping, of the last batch
@@ -68,7 +73,7 @@ class TrainStep {
   /// Gradients of the last batch before clipping: the trainable parameters in order, packed. Undefined before the
   /// first.
   Tensor gradients() const;
-  /// The part of p in them, in its shape. \throws ValueError when p is not trained, or no batch has run
+  /// The part of p in them, in its shape. \throws ValueError when p was not trained, or no batch has run
   Tensor gradient(const Parameter& p) const;
   /// The plan for the last batch's signature (report, trace).
   Plan& plan();
@@ -82,13 +87,18 @@ class TrainStep {
   friend class StepResult;
   struct Traced;
   Traced& trace(const Batch& batch, bool updates);
+  void record(Traced& into, const Batch& batch);
+  void follow();
   void settle();
   Module& model_;
   Loss loss_;
   TrainOptions options_;
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;
+  int64_t version_ = -1;                       // of the optimiser's update that the plans hold
+  std::vector<const Parameter*> trained_;      // in the order of packed gradients
   Tensor sum_;                                 // of the gradients since the last update
+  int64_t pending_ = 0;                        // batches in it
   std::list<std::unique_ptr<Traced>> traced_;  // the latest used first
   // The last step, until somebody has looked at it.
   Traced* last_ = nullptr;

@@ -26,20 +26,10 @@ double run(nn::TrainStep& step, DataLoader& loader, const LoopOptions& o) {
   if (auto found = folder.latest()) {
     Checkpoint c = load_checkpoint(found->path);
     step.load_state(c.tensors);
-    LoaderState s;
-    s.epoch = std::stoll(c.metadata.at("epoch"));
-    s.position = std::stoll(c.metadata.at("position"));
-    s.seed = std::stoull(c.metadata.at("seed"));
-    loader.restore(s);
+    loader.restore(LoaderState::parse(c.metadata.at("loader")));
     rewind_metrics(metrics_path, "step", double(step.steps()));
   }
-  auto save = [&] {
-    LoaderState s = loader.state();
-    folder.save(step.steps(), step.state(),
-                {{"epoch", std::to_string(s.epoch)},
-                 {"position", std::to_string(s.position)},
-                 {"seed", std::to_string(s.seed)}});
-  };
+  auto save = [&] { folder.save(step.steps(), step.state(), {{"loader", loader.state().str()}}); };
   MetricsWriter metrics(metrics_path);
   int64_t total = o.epochs * loader.batches();
   Progress bar(total, o.label);

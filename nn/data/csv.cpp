@@ -17,8 +17,8 @@ char delimiter_for(std::string name, char asked) {
 
 CsvReader::CsvReader(ByteSource source, CsvOptions options)
     : source_(std::move(source)), delimiter_(delimiter_for(source_.name(), options.delimiter)) {
-  if (delimiter_ == '"' || delimiter_ == '\n' || delimiter_ == '\r')
-    throw ValueError(source_.name() + ": a quote or a line break cannot separate fields");
+  if (delimiter_ == '"' || delimiter_ == '\n' || delimiter_ == '\r' || uint8_t(delimiter_) >= 0x80)
+    throw ValueError(source_.name() + ": a quote, a line break or a byte that is not ASCII cannot separate fields");
   if (options.header && read_row(columns_)) width_ = columns_.size();
 }
 
@@ -28,22 +28,35 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
     throw IoError(source_.name() + ":" + std::to_string(line) + ": " + why);
   };
   fields.clear();
-  if (line_ == 1 && row_line_ == 0 && source_.peek() == 0xef) {
-    char mark[3];
-    if (source_.read(std::as_writable_bytes(std::span(mark))) != 3 || mark[1] != '\xbb' || mark[2] != '\xbf')
-      fail(1, "the file begins with a broken UTF-8 mark");
+  std::string begun;  // of the first field: bytes that might have been a mark
+  if (line_ == 1 && row_line_ == 0) {
+    constexpr std::string_view mark = "\xef\xbb\xbf";
+    while (begun.size() < 3 && source_.peek() == uint8_t(mark[begun.size()])) begun += char(source_.get());
+    if (begun == mark) begun.clear();
+    if (int c = begun.empty() ? source_.peek() : -1; c >= 0xfe) {
+      source_.get();
+      if (source_.peek() == (c ^ 1)) fail(1, "the text is UTF-16; only UTF-8 is read");
+      begun += char(c);
+    }
   }
-  while (source_.peek() == '\n' || source_.peek() == '\r') {  // blank lines
+  // One byte; a carriage return outside quotes is swallowed with its line feed.
+  auto get = [&] {
     int c = source_.get();
-    if (c == '\r' && source_.peek() != '\n') fail(line_, "a carriage return without a line feed");
-    line_ += c == '\n';
+    if (c != '\r') return c;
+    if (source_.get() != '\n') fail(line_, "a carriage return without a line feed");
+    return int('\n');
+  };
+  while (begun.empty() && (source_.peek() == '\n' || source_.peek() == '\r')) {  // blank lines
+    get();
+    ++line_;
   }
-  if (source_.peek() < 0) return false;
+  if (source_.peek() < 0 && begun.empty()) return false;
   row_line_ = line_;
   while (true) {
-    std::string& field = fields.emplace_back();
-    int c = source_.get();
-    if (c == '"') {
+    std::string& field = fields.emplace_back(std::move(begun));
+    begun.clear();
+    int c = get();
+    if (c == '"' && field.empty()) {
       int64_t opened = line_;
       while (true) {
         c = source_.get();
@@ -55,19 +68,11 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
         line_ += c == '\n';
         field += char(c);
       }
-      c = source_.get();
-      if (c == '\r' && source_.peek() == '\n') c = source_.get();
+      c = get();
       if (c >= 0 && c != '\n' && c != delimiter_)
         fail(line_, "text after the closing quote of field " + std::to_string(fields.size()));
     } else {
-      while (c >= 0 && c != '\n' && c != delimiter_) {
-        if (c == '\r' && source_.peek() == '\n') {
-          c = source_.get();
-          break;
-        }
-        field += char(c);
-        c = source_.get();
-      }
+      for (; c >= 0 && c != '\n' && c != delimiter_; c = get()) field += char(c);
     }
     if (c == delimiter_) continue;
     line_ += c == '\n';
@@ -107,13 +112,29 @@ double CsvTable::number(int64_t row, size_t column) const {
   std::string_view text = at(row, column);
   while (text.starts_with(' ')) text.remove_prefix(1);
   while (text.ends_with(' ')) text.remove_suffix(1);
-  std::string_view digits = text.starts_with('+') ? text.substr(1) : text;
-  double value = 0;
-  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (digits.empty() || error != std::errc() || end != digits.data() + digits.size())
+  auto fail = [&](const char* why) {
+    std::string shown(text.substr(0, 60));
+    for (char& c : shown)
+      if (uint8_t(c) < 0x20) c = '?';
     throw IoError(name_ + ":" + std::to_string(line(row)) + ": column " +
                   (column < columns_.size() ? "'" + columns_[column] + "'" : std::to_string(column + 1)) + " holds '" +
-                  std::string(text.substr(0, 60)) + "', which is no number");
+                  shown + "', " + why);
+  };
+  std::string_view digits = text.starts_with('+') ? text.substr(1) : text;
+  // from_chars takes "-" after the "+" that it does not take itself, and "nan(...)".
+  if ((text.size() != digits.size() && digits.starts_with('-')) || digits.find('(') != digits.npos)
+    fail("which is no number");
+  double value = 0;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (digits.empty() || error == std::errc::invalid_argument || end != digits.data() + digits.size())
+    fail("which is no number");
+  if (error == std::errc::result_out_of_range) {
+    // Too large, or so small that it is 0: a long double knows, or has the same doubt.
+    long double wide = 0;
+    if (std::from_chars(digits.data(), digits.data() + digits.size(), wide).ec != std::errc() || wide > 1 || wide < -1)
+      fail("which lies beyond a double");
+    value = double(wide);
+  }
   return value;
 }
 

@@ -9,14 +9,15 @@
 namespace whence {
 
 struct CsvOptions {
-  char delimiter = 0;  ///< 0: a tab for names that end in .tsv or .tab (before .gz), else a comma
+  char delimiter = 0;  ///< ASCII; 0: a tab for names that end in .tsv or .tab (before .gz), else a comma
   bool header = true;  ///< the first row names the columns
 };
 
 /// Rows one at a time. A field in double quotes may hold delimiters, line breaks and doubled quotes. Rows end
-/// in LF or CRLF; blank lines are skipped; a UTF-8 mark at the start is dropped. \throws IoError naming file
-/// and line for a row with more or fewer fields than the first, text after a closing quote, and
-///         a quote that is never closed.
+/// in LF or CRLF; blank lines are skipped; a UTF-8 mark (EF BB BF) at the start is dropped. \throws IoError naming file
+/// and line for a row with more or fewer fields than the first, text after a closing quote, a quote that is never
+/// closed, a carriage return outside quotes without its line feed (as in files that end their lines in CR alone), and
+/// UTF-16.
 class CsvReader {
  public:
   explicit CsvReader(const std::string& path, CsvOptions options = {}) : CsvReader(ByteSource::file(path), options) {}
@@ -48,8 +49,10 @@ class CsvTable {
   size_t column(const std::string& name) const;
   const std::string& at(int64_t row, size_t column) const { return rows_.at(size_t(row)).at(column); }
   const std::string& at(int64_t row, const std::string& column) const { return at(row, this->column(column)); }
-  /// A number. \throws IoError naming file, line, column and text when the field is none (an empty field is
-  /// none).
+  /// A decimal number, with a sign, a fraction and an exponent where there are any, or one of the words inf, infinity
+  /// and nan (any case); blanks around it are no part of it. What is smaller than the smallest double is 0. \throws
+  /// IoError naming file, line, column and text when the field is none (an empty field is none, and so is hexadecimal)
+  /// or lies beyond the largest double.
   double number(int64_t row, size_t column) const;
   double number(int64_t row, const std::string& column) const { return number(row, this->column(column)); }
   std::vector<std::string> texts(const std::string& column) const;

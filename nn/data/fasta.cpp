@@ -1,8 +1,16 @@
 #include "nn/data/fasta.h"
 
+#include <algorithm>
+
 #include "tensor/error.h"
 
 namespace whence {
+
+std::string_view FastaRecord::id() const {
+  std::string_view rest = header;
+  rest.remove_prefix(std::min(rest.find_first_not_of(" \t"), rest.size()));
+  return rest.substr(0, rest.find_first_of(" \t"));
+}
 
 bool FastaReader::next(FastaRecord& record) {
   auto fail = [&](int64_t line, const std::string& why) {
@@ -19,6 +27,7 @@ bool FastaReader::next(FastaRecord& record) {
     while (!header_ && lines_.next(text_)) {
       if (!started_ && text_.starts_with("\xef\xbb\xbf")) text_.erase(0, 3);
       started_ = true;
+      if (text_.find('\r') != text_.npos) fail(lines_.line(), "a carriage return without a line feed");
       if (text_.starts_with(';')) continue;
       if (text_.starts_with('>')) {
         std::pair<std::string, int64_t> header{text_.substr(1), lines_.line()};

@@ -14,8 +14,8 @@ struct FastaRecord {
   std::string header;    ///< all after '>', without the line ending
   std::string sequence;  ///< sequence lines joined, blanks removed
   int64_t line = 0;      ///< line of the header, from 1
-  /// The header up to its first blank.
-  std::string_view id() const { return std::string_view(header).substr(0, header.find_first_of(" \t")); }
+  /// The first word of the header; "" when there is none.
+  std::string_view id() const;
 };
 
 struct FastaOptions {
@@ -27,7 +27,8 @@ struct FastaOptions {
 /// One record at a time, so that a file may be larger than memory.
 /// Lines may end in LF or CRLF; blank lines and lines that begin with ';' are skipped; the last line needs no
 /// ending. Sequences may hold letters and '-', '.', '*'. \throws IoError naming file and line for anything
-/// else, for sequence before the first header, and for an empty record where options refuse it.
+/// else, for a carriage return without its line feed (as in files that end their lines in CR alone), for sequence
+/// before the first header, and for an empty record where options refuse it.
 class FastaReader {
  public:
   explicit FastaReader(const std::string& path, FastaOptions options = {})

@@ -120,7 +120,7 @@ std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& r
           int64_t at = p * kPanel + c;
           if (own >= 0 && reference_groups[size_t(at)] == own) continue;
           float x = scores[i * kPanel + c];
-          if (b.index < 0 || x > b.similarity) b = {at, x};
+          if (x > b.similarity || (b.index < 0 && !std::isnan(x))) b = {at, x};
         }
       }
     }
@@ -157,6 +157,9 @@ Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<con
   Accuracy a;
   for (size_t i = 0; i < neighbours.size(); ++i) {
     int64_t label = query_labels[i];
+    if (neighbours[i].index >= int64_t(reference_labels.size()))
+      throw ValueError("neighbour_accuracy: neighbour " + std::to_string(neighbours[i].index) + " of " +
+                       std::to_string(reference_labels.size()) + " references");
     if (label < 0) continue;
     int64_t usable = count(with_label, label);
     if (grouped && query_groups[i] >= 0) usable -= count(with_label_in_group, std::pair(label, query_groups[i]));

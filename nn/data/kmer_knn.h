@@ -16,15 +16,15 @@ namespace whence {
 Tensor kmer_profiles(std::span<const std::string> sequences, int k);
 
 struct Neighbour {
-  int64_t index = -1;  ///< row of the references; -1 where every reference is excluded
+  int64_t index = -1;  ///< row of the references; -1 where every reference is excluded, or no product is a number
   float similarity = 0;
 };
 
 /// For each row of `queries` [n, d] f32 the row of `references` [m, d] f32 with the largest dot product (the
-/// cosine, for rows of length one); the lowest index among equals. Where both group lists are given,
-/// references of the query's own group are left out: group by sample for leave-one-out, by species or genus
-/// for what training never saw. Groups below zero exclude nothing. \throws ShapeError, DTypeError, or
-/// ValueError when a group list has the wrong length.
+/// cosine, for rows of length one); the lowest index among equals, and never one whose product is NaN. Where both group
+/// lists are given, references of the query's own group are left out: group by sample for leave-one-out, by species or
+/// genus for what training never saw. Groups below zero exclude nothing. \throws ShapeError, DTypeError, or ValueError
+/// when a group list has the wrong length.
 std::vector<Neighbour> nearest_neighbours(const Tensor& queries, const Tensor& references,
                                           std::span<const int64_t> query_groups = {},
                                           std::span<const int64_t> reference_groups = {});
@@ -36,7 +36,8 @@ struct Accuracy {
   double fraction() const { return counted ? double(right) / double(counted) : 0; }
 };
 /// How often the neighbour has the query's label. Queries whose label occurs nowhere among the references
-/// they may use cannot be right and are not counted; neither are negative labels.
+/// they may use cannot be right and are not counted; neither are negative labels. \throws ValueError for lists of
+/// different length, or a neighbour beyond the references
 Accuracy neighbour_accuracy(std::span<const Neighbour> neighbours, std::span<const int64_t> query_labels,
                             std::span<const int64_t> reference_labels, std::span<const int64_t> query_groups = {},
                             std::span<const int64_t> reference_groups = {});

@@ -1,5 +1,8 @@
 #include "nn/data/loader.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -9,10 +12,42 @@
 namespace whence {
 
 std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch) {
-  std::vector<int64_t> order(size_t(n), 0);
+  if (n < 0) throw ValueError(fmt::format("an epoch of {} samples has no order", n));
+  std::vector<int64_t> order;
+  try {
+    order.resize(size_t(n));
+  } catch (const std::exception& e) {
+    throw Error(fmt::format("the order of {} samples needs more memory than there is: {}", n, e.what()));
+  }
   std::iota(order.begin(), order.end(), int64_t(0));
   RandomStream(seed, epoch, 0x6f72646572).shuffle(std::span(order));  // "order": apart from the streams of the samples
   return order;
+}
+
+std::string LoaderState::str() const {
+  return fmt::format("epoch {} position {} seed {} samples {} batch {} {}", epoch, position, seed, samples, batch_size,
+                     shuffled ? "shuffled" : "in order");
+}
+
+LoaderState LoaderState::parse(std::string_view text) {
+  LoaderState s;
+  std::string_view rest = text;
+  auto field = [&](std::string_view name, auto& value) {
+    bool ok = rest.starts_with(name) && rest.size() > name.size() && rest[name.size()] == ' ';
+    if (ok) {
+      rest.remove_prefix(name.size() + 1);
+      auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
+      ok = error == std::errc() && end != rest.data() + rest.size() && *end == ' ';
+      if (ok) rest.remove_prefix(size_t(end - rest.data()) + 1);
+    }
+    return ok;
+  };
+  const bool whole = field("epoch", s.epoch) && field("position", s.position) && field("seed", s.seed) &&
+                     field("samples", s.samples) && field("batch", s.batch_size) &&
+                     (rest == "shuffled" || rest == "in order");
+  if (!whole) throw ValueError("'" + std::string(text) + "' is no position of a loader");
+  s.shuffled = rest == "shuffled";
+  return s;
 }
 
 const Tensor& Batch::operator[](const std::string& name) const {
@@ -46,6 +81,12 @@ struct DataLoader::Impl {
   std::map<int64_t, std::shared_ptr<const std::vector<int64_t>>> orders;  // by epoch, of this generation
   std::vector<std::thread> threads;
 
+  // Samples that all shards take together; one shard more than there are samples takes them all.
+  int64_t per_step() const {
+    int64_t n = 0;
+    return __builtin_mul_overflow(options.batch_size, options.shards, &n) ? INT64_MAX : n;
+  }
+
   // Under the lock. Made once per epoch; epochs that are behind are forgotten.
   std::shared_ptr<const std::vector<int64_t>> order(int64_t epoch) {
     if (!options.shuffle) return nullptr;
@@ -61,7 +102,7 @@ struct DataLoader::Impl {
     b.index = ticket % batches;
     b.last = b.index + 1 == batches;
     int64_t begin = (b.index * options.shards + options.shard) * options.batch_size;
-    int64_t end = std::min(begin + options.batch_size, dataset.size);
+    int64_t end = begin + std::min(options.batch_size, dataset.size - begin);
     std::vector<RandomStream> random;
     for (int64_t i = begin; i < end; ++i) {
       b.samples.push_back(order ? (*order)[size_t(i)] : i);
@@ -100,7 +141,9 @@ DataLoader::DataLoader(Dataset dataset, LoaderOptions options) : impl_(std::make
     throw ValueError(
         "DataLoader: batch_size, prefetch and shards must be positive, workers not negative, and shard below "
         "shards");
-  int64_t all = o.drop_last ? dataset.size / o.batch_size : (dataset.size + o.batch_size - 1) / o.batch_size;
+  if (dataset.size < 0) throw ValueError(fmt::format("DataLoader: a dataset of {} samples", dataset.size));
+  int64_t all = dataset.size / o.batch_size;
+  if (!o.drop_last && dataset.size % o.batch_size) ++all;
   impl_->batches = all / o.shards;
   if (impl_->batches < 1)
     throw ValueError("DataLoader: an epoch of " + std::to_string(dataset.size) + " samples holds no batch of " +
@@ -111,14 +154,15 @@ DataLoader::DataLoader(Dataset dataset, LoaderOptions options) : impl_(std::make
   impl_->seed = o.seed;
   try {
     for (int i = 0; i < o.workers; ++i) impl_->threads.emplace_back([impl = impl_.get()] { impl->run(); });
-  } catch (...) {  // no thread to be had: those that run must be stopped before the members go
+  } catch (const std::exception& e) {  // no thread to be had: those that run must be stopped before the members go
+    const size_t started = impl_->threads.size();
     {
       std::lock_guard lock(impl_->mutex);
       impl_->stopping = true;
     }
     impl_->work.notify_all();
     for (auto& t : impl_->threads) t.join();
-    throw;
+    throw Error(fmt::format("DataLoader: worker {} of {} cannot be started: {}", started + 1, o.workers, e.what()));
   }
 }
 
@@ -165,21 +209,49 @@ void DataLoader::skip() {
 }
 
 LoaderState DataLoader::state() const {
-  std::lock_guard lock(impl_->mutex);
-  return {impl_->taken / impl_->batches, impl_->taken % impl_->batches, impl_->seed};
+  const Impl& m = *impl_;
+  std::lock_guard lock(m.mutex);
+  return {.epoch = m.taken / m.batches,
+          .position = m.taken % m.batches,
+          .seed = m.seed,
+          .samples = m.dataset.size,
+          .batch_size = m.per_step(),
+          .shuffled = m.options.shuffle};
 }
 
 void DataLoader::restore(const LoaderState& s) {
   Impl& m = *impl_;
+  auto refuse = [&](const std::string& why) {
+    throw ValueError(fmt::format("DataLoader: cannot continue at epoch {}, batch {}: {}", s.epoch, s.position, why));
+  };
+  if (s.position < 0 || s.samples < 0 || s.batch_size < 0) refuse("a negative count");
+  const int64_t theirs = s.batch_size ? s.batch_size : m.per_step();
+  int64_t position = s.position;
+  if (position > 0) {
+    if (s.samples && s.samples != m.dataset.size)
+      refuse(fmt::format("that was within {} samples, the dataset has {}", s.samples, m.dataset.size));
+    if (s.samples && s.shuffled != m.options.shuffle)
+      refuse(s.shuffled ? "that was in shuffled order, which this loader does not use"
+                        : "that was in the order of the dataset, and this loader shuffles");
+    int64_t taken = 0;  // samples of the epoch; a last batch may not be full
+    if (__builtin_mul_overflow(position, theirs, &taken)) refuse("an epoch has not as many samples");
+    if (theirs == m.per_step()) {
+    } else if (taken >= m.dataset.size) {
+      position = m.batches;
+    } else if (taken % m.per_step()) {
+      refuse(fmt::format("{} samples of the epoch are taken, which are no whole batches of {}", taken, m.per_step()));
+    } else {
+      position = std::min(taken / m.per_step(), m.batches);
+    }
+  }
   // position == batches is the end of an epoch, which is the start of the next.
-  if (s.epoch < 0 || s.epoch >= INT64_MAX / m.batches - 1 || s.position < 0 || s.position > m.batches)
-    throw ValueError("DataLoader: cannot continue at epoch " + std::to_string(s.epoch) + ", batch " +
-                     std::to_string(s.position) + ": an epoch has " + std::to_string(m.batches) + " batches");
+  if (s.epoch < 0 || s.epoch >= INT64_MAX / m.batches - 1 || position > m.batches)
+    refuse(fmt::format("an epoch has {} batches", m.batches));
   {
     std::lock_guard lock(m.mutex);
     ++m.generation;
     m.seed = s.seed;
-    m.taken = m.claimed = s.epoch * m.batches + s.position;
+    m.taken = m.claimed = s.epoch * m.batches + position;
     m.results.clear();
     m.orders.clear();
   }

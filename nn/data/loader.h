@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/data/random_stream.h"
@@ -13,12 +14,19 @@
 
 namespace whence {
 
-/// Where the data stand. `position` counts batches already taken from `epoch`.
+/// Where the data stand. `position` counts batches already taken from `epoch`. The rest says what a position means; 0
+/// stands for "as the loader that restores it", for states that were put down without.
 struct LoaderState {
   int64_t epoch = 0;
   int64_t position = 0;
   uint64_t seed = 0;
+  int64_t samples = 0;     ///< of the dataset
+  int64_t batch_size = 0;  ///< of all shards together
+  bool shuffled = true;
   bool operator==(const LoaderState&) const = default;
+  /// One line for the metadata of a checkpoint, and back. \throws ValueError for another text
+  std::string str() const;
+  static LoaderState parse(std::string_view text);
 };
 
 struct Batch {
@@ -62,7 +70,8 @@ struct LoaderOptions {
 /// \endcode
 class DataLoader {
  public:
-  /// \throws ValueError for options that make no sense, or when an epoch would hold no batch.
+  /// \throws ValueError for options that make no sense, or when an epoch would hold no batch; Error when the workers
+  ///         cannot be started
   DataLoader(Dataset dataset, LoaderOptions options = {});
   /// Stops and joins the workers; waits only for batches that are being made.
   ~DataLoader();
@@ -75,8 +84,10 @@ class DataLoader {
   int64_t batches() const;  ///< per epoch (and shard)
   /// The position after the last batch that next() gave out. Prefetched batches do not count.
   LoaderState state() const;
-  /// Continues from `state` as if its epochs had just been run, with its seed. \throws ValueError outside the
-  /// epoch.
+  /// Continues from `state` as if its epochs had just been run, with its seed. Workers and prefetching may be others.
+  /// Inside an epoch so may batch size and shards, when the samples taken so far are whole batches of this loader: no
+  /// sample is lost or seen twice; at the start of an epoch everything may.
+  /// \throws ValueError outside the epoch, and where the rest of the epoch cannot be told; nothing is changed then
   void restore(const LoaderState& state);
   /// Continues after the current batch as if it had been taken; for skipping one that cannot be made.
   void skip();

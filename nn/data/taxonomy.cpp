@@ -1,5 +1,7 @@
 #include "nn/data/taxonomy.h"
 
+#include <algorithm>
+
 #include "nn/data/text.h"
 #include "tensor/error.h"
 
@@ -25,6 +27,7 @@ std::string binomial(std::string_view name) {
 }  // namespace
 
 Lineage parse_lineage_header(std::string_view header) {
+  header.remove_prefix(std::min(header.find_first_not_of(' '), header.size()));  // "> id", as some write
   auto fields = split_text(header, '\t');
   auto ranks = split_text(fields.back(), ';');
   if (fields.size() < 2 || ranks.size() != 6)

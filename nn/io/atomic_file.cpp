@@ -85,6 +85,16 @@ void remove_leftovers(const std::string& target) {
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(follow(path)) {
   if (name_in(target_).empty()) throw IoError("'" + path + "' is not the name of a file");
+  struct stat st;
+  const bool there = ::stat(target_.c_str(), &st) == 0;
+  if (there && !S_ISREG(st.st_mode))
+    throw IoError(path_ + ": is a " +
+                  (S_ISDIR(st.st_mode)    ? "folder"
+                   : S_ISFIFO(st.st_mode) ? "pipe"
+                   : S_ISSOCK(st.st_mode) ? "socket"
+                                          : "device") +
+                  ", only a regular file can be replaced");
+  if (there && ::access(target_.c_str(), W_OK) != 0) fail(path_, "replace the file");
   remove_leftovers(target_);
   static std::atomic<unsigned> counter{0};
   do {
@@ -93,8 +103,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(follow(pa
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   } while (fd_ < 0 && errno == EEXIST);
   if (fd_ < 0) fail(path_, "create a temporary file beside it");
-  struct stat st;
-  if (::stat(target_.c_str(), &st) == 0 && S_ISREG(st.st_mode)) (void)!::fchmod(fd_, st.st_mode & 07777);
+  if (there) (void)!::fchmod(fd_, st.st_mode & 07777);
 }
 
 AtomicFile::~AtomicFile() {

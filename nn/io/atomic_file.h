@@ -14,8 +14,8 @@ namespace whence {
 ///   out.commit();            // without it, the destructor removes the temporary and `path` is untouched
 /// \endcode
 /// A symbolic link at `path` stays a link: the file it points to is replaced. An existing file's permissions
-/// are kept. Temporaries left behind by a process that was killed are removed when the same file is written
-/// next.
+/// are kept; one that may not be written is not replaced, nor is a folder, a pipe, a device or a socket. Temporaries
+/// left behind by a process that was killed are removed when the same file is written next.
 class AtomicFile {
  public:
   /// Opens a temporary beside `path`. \throws IoError naming the file and the system's reason.

@@ -23,8 +23,8 @@ constexpr size_t kChunk = size_t(1) << 16;
   throw IoError(path + ": cannot " + doing + ": " + std::strerror(code));
 }
 
-int open_file(const std::string& path, struct stat* st) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+int open_file(const std::string& path, struct stat* st, int flags = 0) {
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
   if (fd < 0) fail(path, "open");
   if (::fstat(fd, st) != 0) {
     int code = errno;
@@ -39,13 +39,20 @@ int open_file(const std::string& path, struct stat* st) {
   return fd;
 }
 
+int open_regular(const std::string& path, struct stat* st) {
+  int fd = open_file(path, st, O_NONBLOCK);  // a pipe is refused, not waited for
+  if (S_ISREG(st->st_mode)) return fd;
+  ::close(fd);
+  throw IoError(path + ": is no regular file, which is what can be mapped or read at once");
+}
+
 }  // namespace
 
 // ---- MappedFile -------------------------------------------------------------------------------------------------
 
 std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   struct stat st;
-  int fd = open_file(path, &st);
+  int fd = open_regular(path, &st);
   auto file = std::shared_ptr<MappedFile>(new MappedFile);
   file->size_ = size_t(st.st_size);
   if (file->size_ > 0) {
@@ -228,5 +235,20 @@ bool LineReader::next(std::string& line) {
 }
 
 std::string read_text(const std::string& path) { return ByteSource::file(path).rest(); }
+
+Tensor read_bytes(const std::string& path) {
+  struct stat st;
+  int fd = open_regular(path, &st);
+  std::shared_ptr<void> closed(nullptr, [fd](void*) { ::close(fd); });
+  Tensor bytes = Tensor::empty({int64_t(st.st_size)}, u8);
+  for (size_t at = 0; at < bytes.nbytes();) {
+    ssize_t n = ::read(fd, bytes.data<uint8_t>() + at, bytes.nbytes() - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(path, "read");
+    if (n == 0) throw IoError(path + ": ends after " + std::to_string(at) + " bytes: another program has cut it off");
+    at += size_t(n);
+  }
+  return bytes;
+}
 
 }  // namespace whence

@@ -7,12 +7,14 @@
 #include <string>
 #include <string_view>
 
+#include "tensor/tensor.h"
+
 namespace whence {
 
 /// A file mapped copy-on-write: writing to the memory never reaches the file. Moving keeps the address.
 class MappedFile {
  public:
-  /// \throws IoError naming the file and the system's reason.
+  /// \throws IoError naming the file and the system's reason; for a folder, a pipe or a device too, which have no size.
   static std::shared_ptr<MappedFile> open(const std::string& path);
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
@@ -29,6 +31,7 @@ class MappedFile {
 /// several members in a row are one stream, as gunzip has it.
 class ByteSource {
  public:
+  /// Pipes and devices are read as they come; a pipe that nobody writes to is waited for.
   /// \throws IoError when the file cannot be opened or is a folder.
   static ByteSource file(const std::string& path);
   /// Borrows `bytes`. `name` stands for the file name in messages.
@@ -79,5 +82,7 @@ class LineReader {
 
 /// The whole file, gunzipped when it is gzip. \throws IoError.
 std::string read_text(const std::string& path);
+/// The bytes of a regular file as they are, u8 [n]. \throws IoError.
+Tensor read_bytes(const std::string& path);
 
 }  // namespace whence

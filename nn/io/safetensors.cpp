@@ -21,16 +21,33 @@ constexpr size_t kDataAlignment = 64;
 
 struct FileDType {
   const char* name;
-  size_t bytes;
+  size_t bits;
   bool supported;
   DType as;  // what it becomes here
 };
 constexpr FileDType kDTypes[] = {
-    {"F64", 8, true, f64},  {"F32", 4, true, f32},      {"BF16", 2, true, bf16},    {"F16", 2, true, f16},
-    {"I64", 8, true, i64},  {"I32", 4, true, i32},      {"U8", 1, true, u8},        {"BOOL", 1, true, boolean},
-    {"I8", 1, true, i32},   {"I16", 2, true, i32},      {"U16", 2, true, i32},      {"U32", 4, true, i64},
-    {"U64", 8, false, i64}, {"F8_E4M3", 1, false, f32}, {"F8_E5M2", 1, false, f32}, {"F8_E8M0", 1, false, f32},
-    {"C64", 8, false, f32},
+    {"F64", 64, true, f64},
+    {"F32", 32, true, f32},
+    {"BF16", 16, true, bf16},
+    {"F16", 16, true, f16},
+    {"I64", 64, true, i64},
+    {"I32", 32, true, i32},
+    {"U8", 8, true, u8},
+    {"BOOL", 8, true, boolean},
+    {"I8", 8, true, i32},
+    {"I16", 16, true, i32},
+    {"U16", 16, true, i32},
+    {"U32", 32, true, i64},
+    {"U64", 64, false, i64},
+    {"C64", 64, false, f32},
+    {"F8_E4M3", 8, false, f32},
+    {"F8_E5M2", 8, false, f32},
+    {"F8_E8M0", 8, false, f32},
+    {"F8_E4M3FNUZ", 8, false, f32},
+    {"F8_E5M2FNUZ", 8, false, f32},
+    {"F6_E2M3", 6, false, f32},
+    {"F6_E3M2", 6, false, f32},
+    {"F4", 4, false, f32},
 };
 
 const FileDType* find_dtype(std::string_view name) {
@@ -77,6 +94,11 @@ Safetensors Safetensors::open(const std::string& path) {
   return parse(file->bytes(), path, file);
 }
 
+Safetensors Safetensors::read(const std::string& path) {
+  Tensor memory = read_bytes(path);
+  return parse({static_cast<std::byte*>(memory.raw()), memory.nbytes()}, path, memory.buffer());
+}
+
 Safetensors Safetensors::parse(std::span<const std::byte> bytes, std::string name) {
   // Without `keep` every tensor is a copy, so nothing writes through the span.
   return parse(std::span<std::byte>(const_cast<std::byte*>(bytes.data()), bytes.size()), std::move(name), nullptr);
@@ -105,6 +127,8 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
   const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
   data_ = bytes.subspan(8 + size_t(length));
   if (length == 0 || text[0] != '{') reject("the header must begin with '{' at byte 8");
+  if (const void* nul = std::memchr(text, 0, length))  // where the parser would stop
+    reject("the header is no JSON: byte " + std::to_string(static_cast<const char*>(nul) - text + 8) + " is a NUL");
 
   // The parser keeps the last of two equal keys, so repeats have to be caught on the way; deep nesting is no
   // header.
@@ -128,6 +152,7 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
 
   for (auto& [key, value] : header.items()) {
     if (key == "__metadata__") {
+      if (value.is_null()) continue;  // none, to the reference implementation too
       if (!value.is_object()) reject("__metadata__ is no object");
       for (auto& [k, v] : value.items()) {
         if (!v.is_string()) reject("__metadata__ " + in_quotes(k) + " is no string");
@@ -151,7 +176,7 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
              " are supported");
     bool none = false;
     int64_t need =
-        int64_t(type->bytes);  // overflow is checked over the extents that are not zero, so order does not matter
+        int64_t(type->bits);  // overflow is checked over the extents that are not zero, so order does not matter
     for (const auto& d : *shape) {
       if (!d.is_number_unsigned())
         reject(who + "the extent " + in_quotes(d.dump(-1, ' ', false, Json::error_handler_t::replace)) +
@@ -163,6 +188,8 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
       e.shape.push_back(int64_t(n));
     }
     if (none) need = 0;
+    if (need % 8) reject(who + e.dtype + e.shape.str() + " ends inside a byte");
+    need /= 8;
     uint64_t begin = (*offsets)[0].get<uint64_t>(), end = (*offsets)[1].get<uint64_t>();
     if (begin > end)
       reject(who + "its data end at " + std::to_string(end) + " before they begin at " + std::to_string(begin));
@@ -222,7 +249,7 @@ Tensor Safetensors::tensor(const std::string& name) const {
       if (uint8_t(p[i]) > 1)
         throw IoError(name_ + ": tensor '" + name + "' is BOOL, but its byte " + std::to_string(i) + " is " +
                       std::to_string(int(uint8_t(p[i]))));
-  if (buffer_ && reinterpret_cast<uintptr_t>(p) % type.bytes == 0)
+  if (buffer_ && reinterpret_cast<uintptr_t>(p) % size_of(type.as) == 0)
     return Tensor::wrap(buffer_, e.begin, e.shape, type.as);
   Tensor t = Tensor::empty(e.shape, type.as);
   if (e.end > e.begin) std::memcpy(t.raw(), p, e.end - e.begin);
@@ -231,11 +258,23 @@ Tensor Safetensors::tensor(const std::string& name) const {
 
 TensorMap Safetensors::tensors() const {
   TensorMap all;
-  for (const auto& e : entries_) all.emplace(e.name, tensor(e.name));
+  for (const auto& e : entries_)
+    if (find_dtype(e.dtype)->supported) all.emplace(e.name, tensor(e.name));
   return all;
 }
 
-TensorMap load_safetensors(const std::string& path) { return Safetensors::open(path).tensors(); }
+std::vector<std::string> Safetensors::left_out() const {
+  std::vector<std::string> names;
+  for (const auto& e : entries_)
+    if (!find_dtype(e.dtype)->supported) names.push_back(e.name);
+  return names;
+}
+
+TensorMap load_safetensors(const std::string& path, std::vector<std::string>* left_out) {
+  auto file = Safetensors::read(path);
+  if (left_out) *left_out = file.left_out();
+  return file.tensors();
+}
 
 // ---- Writing ----------------------------------------------------------------------------------------------------
 

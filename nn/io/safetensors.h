@@ -18,8 +18,8 @@ using Metadata = std::map<std::string, std::string>;
 /// A parsed container. Opening reads and checks the header only; tensors are looked up by name.
 ///
 /// Refused, with the file and the reason in the message: a file shorter than its header, a header that is no
-/// JSON object, names that occur twice, extents that are negative, fractional or overflow, an unknown dtype,
-/// and data ranges that overlap, leave a gap, run past the end, or have another size than shape and dtype ask
+/// JSON object or holds a NUL, names that occur twice, extents that are negative, fractional or overflow, an unknown
+/// dtype, and data ranges that overlap, leave a gap, run past the end, or have another size than shape and dtype ask
 /// for.
 class Safetensors {
  public:
@@ -31,8 +31,12 @@ class Safetensors {
   };
 
   /// Maps the file; tensors are views of the mapping where their alignment allows, and keep it alive. Writing
-  /// to such a tensor changes memory only, never the file. \throws IoError as listed above.
+  /// to such a tensor changes memory only, never the file. The file must stay as it is meanwhile: replaced it may be,
+  /// as save_safetensors does, but a program that cuts it off kills its readers (SIGBUS). \throws IoError as listed
+  /// above.
   static Safetensors open(const std::string& path);
+  /// Reads the file into memory of its own: what happens to the file later is not seen. \throws IoError likewise
+  static Safetensors read(const std::string& path);
   /// From memory. With `keep` (which must keep `bytes` alive) tensors are views, without it they are copies.
   static Safetensors parse(std::span<std::byte> bytes, std::string name = "memory",
                            std::shared_ptr<const void> keep = {});
@@ -46,10 +50,12 @@ class Safetensors {
 
   /// The tensor `name`, shape as stored. F64 F32 BF16 F16 I64 I32 U8 BOOL keep their dtype; I8, I16 and U16
   /// become i32 and U32 becomes i64, without loss. \throws IoError for an absent name, DTypeError for a dtype
-  /// without an equal here (U64, F8).
+  /// without an equal here (U64, C64, F8, F6, F4).
   Tensor tensor(const std::string& name) const;
-  /// All of them. \throws as tensor().
+  /// All but those of a dtype without an equal here. \throws IoError for a BOOL that is neither 0 nor 1
   TensorMap tensors() const;
+  /// Names of the tensors that tensors() leaves out, in the order of their data.
+  std::vector<std::string> left_out() const;
   const std::string& name() const { return name_; }          ///< the path, or the name given to parse()
   std::span<const std::byte> data() const { return data_; }  ///< the data section
 
@@ -73,7 +79,7 @@ class Safetensors {
 void save_safetensors(const std::string& path, const TensorMap& tensors, const Metadata& metadata = {});
 /// The same bytes in memory.
 std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata = {});
-/// Shorthand for Safetensors::open(path).tensors().
-TensorMap load_safetensors(const std::string& path);
+/// Safetensors::read(path).tensors(); names that are left out come in `left_out`.
+TensorMap load_safetensors(const std::string& path, std::vector<std::string>* left_out = nullptr);
 
 }  // namespace whence

@@ -159,7 +159,7 @@ TEST(DataLoader, ResumingContinuesExactly) {
     DataLoader first(numbers(30, 20), options);
     take(first, stop);
     LoaderState state = first.state();
-    EXPECT_EQ(state, (LoaderState{stop / 8, stop % 8, 11}));
+    EXPECT_EQ(state, (LoaderState{stop / 8, stop % 8, 11, 30, 4, true}));
     options.seed = 999;  // the state's seed counts
     DataLoader second(numbers(30, 20), options);
     options.seed = 11;
@@ -171,7 +171,7 @@ TEST(DataLoader, ResumingContinuesExactly) {
   }
   DataLoader again(numbers(30), options);
   again.restore({1, 8, 11});  // the end of an epoch is the start of the next
-  EXPECT_EQ(again.state(), (LoaderState{2, 0, 11}));
+  EXPECT_EQ(again.state(), (LoaderState{2, 0, 11, 30, 4, true}));
   EXPECT_THROW(again.restore({0, 9, 11}), ValueError);
   EXPECT_THROW(again.restore({-1, 0, 11}), ValueError);
   EXPECT_THROW(again.restore({INT64_MAX, 0, 11}), ValueError);
@@ -199,6 +199,111 @@ TEST(DataLoader, ShardsSplitAnEpoch) {
   }
   EXPECT_EQ(all.size(), 96u);
   EXPECT_EQ(std::set<int64_t>(all.begin(), all.end()).size(), 96u);
+}
+
+// Some options, a position, other options: the rest of the epoch is what was missing, or there is a reason.
+TEST(DataLoader, OtherOptionsLoseNoSampleOrAreRefused) {
+  RandomStream random(95);
+  int continued = 0, refused = 0;
+  for (int round = 0; round < 400; ++round) {
+    const int64_t n = 1 + random.below(30);
+    auto options = [&] {
+      return LoaderOptions{.batch_size = 1 + random.below(6),
+                           .shuffle = true,
+                           .seed = uint64_t(random.below(3)),
+                           .workers = int(random.below(3)),
+                           .prefetch = int(1 + random.below(3))};
+    };
+    DataLoader first(numbers(n), options());
+    std::set<int64_t> seen;
+    for (int64_t k = random.below(first.batches()); k > 0; --k)
+      for (int64_t s : first.next().samples) seen.insert(s);
+    LoaderState state = LoaderState::parse(first.state().str());
+    EXPECT_EQ(state, first.state());
+    const size_t taken = seen.size();
+    LoaderOptions other = options();
+    DataLoader second(numbers(n), other);
+    second.next();
+    LoaderState before = second.state();
+    try {
+      second.restore(state);
+    } catch (const ValueError& e) {
+      EXPECT_THAT(e.what(), HasSubstr("no whole batches of"));
+      EXPECT_NE(int64_t(taken) % other.batch_size, 0);
+      EXPECT_EQ(second.state(), before);
+      ++refused;
+      continue;
+    }
+    ++continued;
+    size_t rest = 0;
+    for (Batch& b : second.epoch()) {
+      rest += b.samples.size();
+      seen.insert(b.samples.begin(), b.samples.end());
+    }
+    ASSERT_EQ(rest, size_t(n) - taken);
+    ASSERT_EQ(seen.size(), size_t(n));
+  }
+  EXPECT_GT(continued, 50);
+  EXPECT_GT(refused, 50);
+}
+
+TEST(DataLoader, OtherShardsContinueTheSameEpoch) {
+  auto shards = [](int count, int64_t batch) {
+    std::vector<std::unique_ptr<DataLoader>> all;
+    for (int s = 0; s < count; ++s)
+      all.push_back(std::make_unique<DataLoader>(
+          numbers(48), LoaderOptions{.batch_size = batch, .seed = 4, .workers = 0, .shard = s, .shards = count}));
+    return all;
+  };
+  std::multiset<int64_t> seen;
+  auto two = shards(2, 3), four = shards(4, 3), three = shards(3, 4);
+  for (int k = 0; k < 2; ++k)
+    for (auto& l : two)
+      for (int64_t s : l->next().samples) seen.insert(s);
+  for (auto& l : four) {
+    l->restore(two[0]->state());
+    for (Batch& b : l->epoch())
+      for (int64_t s : b.samples) seen.insert(s);
+  }
+  EXPECT_EQ(seen.size(), 48u);
+  EXPECT_EQ(std::set<int64_t>(seen.begin(), seen.end()).size(), 48u);
+  two[0]->next();  // 18 samples are taken
+  for (auto& l : three)
+    EXPECT_THAT(message_of<ValueError>([&] { l->restore(two[0]->state()); }),
+                HasSubstr("18 samples of the epoch are taken, which are no whole batches of 12"));
+}
+
+TEST(DataLoader, AnotherDatasetOrOrderIsRefusedInsideAnEpochOnly) {
+  DataLoader first(numbers(20), {.batch_size = 4, .seed = 1, .workers = 0});
+  DataLoader other(numbers(21), {.batch_size = 4, .workers = 0});
+  DataLoader plain(numbers(20), {.batch_size = 4, .shuffle = false, .workers = 0});
+  other.restore(first.state());  // nothing is taken yet
+  first.next();
+  EXPECT_THAT(message_of<ValueError>([&] { other.restore(first.state()); }),
+              HasSubstr("that was within 20 samples, the dataset has 21"));
+  EXPECT_THAT(message_of<ValueError>([&] { plain.restore(first.state()); }), HasSubstr("shuffled order"));
+  plain.next();
+  EXPECT_THAT(message_of<ValueError>([&] { first.restore(plain.state()); }), HasSubstr("this loader shuffles"));
+  for (int i = 0; i < 4; ++i) first.next();
+  other.restore(first.state());
+  EXPECT_EQ(other.state(), (LoaderState{1, 0, 1, 21, 4, true}));
+  EXPECT_EQ(other.next().samples.size(), 4u);
+}
+
+TEST(LoaderState, ReadsNothingElse) {
+  EXPECT_EQ(LoaderState::parse("epoch 3 position 2 seed 18446744073709551615 samples 40 batch 8 in order"),
+            (LoaderState{3, 2, ~uint64_t(0), 40, 8, false}));
+  for (const char* bad :
+       {"", "epoch", "epoch 3", "epoch x position 2 seed 1 samples 40 batch 8 shuffled",
+        "epoch 3 position 2 seed 1 samples 40 batch 8 ", "epoch 3 position 2 seed -1 samples 40 batch 8 shuffled",
+        "epoch 3 position 2 seed 1 samples 40 batch 8 shuffled ",
+        "epoch  3 position 2 seed 1 samples 40 batch 8 shuffled",
+        "epoch 99999999999999999999 position 2 seed 1 samples 40 batch 8 shuffled"})
+    EXPECT_THROW(LoaderState::parse(bad), ValueError) << bad;
+  DataLoader loader(numbers(10), {.batch_size = 2, .workers = 0});
+  for (LoaderState bad : {LoaderState{.position = -1}, LoaderState{.samples = -1}, LoaderState{.batch_size = -2},
+                          LoaderState{.position = INT64_MAX}, LoaderState{.position = INT64_MAX, .batch_size = 7}})
+    EXPECT_THROW(loader.restore(bad), ValueError);
 }
 
 // ---- trouble ----------------------------------------------------------------------------------------------------
@@ -260,6 +365,13 @@ TEST(DataLoader, RefusesNonsense) {
               HasSubstr("an epoch of 0 samples holds no batch"));
   EXPECT_THAT(message_of<ValueError>([] { DataLoader(numbers(5), {.batch_size = 6, .drop_last = true}); }),
               HasSubstr("holds no batch of 6"));
+  EXPECT_THROW(DataLoader(numbers(-3)), ValueError);
+  EXPECT_THROW(epoch_order(-1, 0, 0), ValueError);
+  EXPECT_EQ(DataLoader(numbers(5), {.batch_size = INT64_MAX}).next().samples.size(), 5u);
+  EXPECT_THROW(DataLoader(numbers(5), {.batch_size = INT64_MAX, .shard = 1, .shards = 2}), ValueError);
+  EXPECT_THAT(message_of<Error>([] { epoch_order(int64_t(1) << 61, 0, 0); }), HasSubstr("more memory than there is"));
+  DataLoader endless(numbers(int64_t(1) << 61), {.batch_size = 4});
+  EXPECT_THAT(message_of<Error>([&] { endless.next(); }), HasSubstr("more memory than there is"));
   DataLoader loader(numbers(5));
   EXPECT_THAT(message_of<ValueError>([&] { loader.next()["y"]; }), HasSubstr("no tensor 'y'; there are: r, x"));
 }

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include <cmath>
+
 #include "nn/data/csv.h"
 #include "nn/data/fasta.h"
 #include "nn/data/idx.h"
@@ -65,6 +67,22 @@ TEST(Fasta, ErrorsNameTheLine) {
               HasSubstr("/no/such.fa: cannot open: No such file"));
 }
 
+TEST(Fasta, TheIdIsTheFirstWord) {
+  auto r = fasta(">  one two\nA\n>\tthree\nC\n> \nG\n>four\nT\n> \t five\tsix\nT\n");
+  std::vector<std::string> ids;
+  for (const auto& x : r) ids.emplace_back(x.id());
+  EXPECT_THAT(ids, ElementsAre("one", "three", "", "four", "five"));
+  EXPECT_EQ(r[0].header, "  one two");  // as it stands
+}
+
+TEST(Fasta, ACarriageReturnWithoutItsLineFeedIsAnError) {
+  for (const char* text : {">a\rAC\r>b\rGT", ">a x\rAC\n", ";old Mac\r>a\rACGT\r", ">a\nAC\rGT\n", ">a\r\r\nAC\r\r\n",
+                           ">a\nAC\n\r\r\n>b\nGT", "\r>a\rA", "\r\r"})
+    EXPECT_THAT(message_of<IoError>([&] { fasta(text); }), HasSubstr("a carriage return without a line feed")) << text;
+  EXPECT_THAT(message_of<IoError>([&] { fasta(">a\nAC\n>b\rGT\n"); }), HasSubstr("x.fa:3:"));
+  EXPECT_EQ(fasta(">a\r\nAC\r\n\r\nGT\r\n")[0].sequence, "ACGT");
+}
+
 TEST(Fasta, StreamsGzip) {
   TempFolder tmp;
   std::string text;
@@ -120,6 +138,109 @@ TEST(Csv, NumbersAndColumns) {
   EXPECT_FALSE(t.has("z"));
 }
 
+TEST(Csv, NumbersAreDecimalOrOneOfThreeWords) {
+  auto number = [](const std::string& text) { return csv("x\n\"" + text + "\"\n").number(0, "x"); };
+  auto refusal = [&](const std::string& text) { return message_of<IoError>([&] { number(text); }); };
+  for (auto [text, value] :
+       std::vector<std::pair<const char*, double>>{{"0", 0},
+                                                   {"-0.5", -0.5},
+                                                   {"+.5", 0.5},
+                                                   {"5.", 5},
+                                                   {" 7 ", 7},
+                                                   {"1E3", 1000},
+                                                   {"1e+3", 1000},
+                                                   {"2.5e-3", 0.0025},
+                                                   {"007", 7},
+                                                   {"1.7976931348623157e308", 1.7976931348623157e308},
+                                                   {"4.9e-324", 4.9406564584124654e-324},
+                                                   {"1e-400", 0},
+                                                   {"-1e-400", 0},
+                                                   {"0e999999", 0},
+                                                   {"inf", HUGE_VAL},
+                                                   {"-Infinity", -HUGE_VAL},
+                                                   {"+INF", HUGE_VAL}})
+    EXPECT_EQ(number(text), value) << text;
+  EXPECT_TRUE(std::signbit(number("-1e-400")));
+  for (const char* text : {"nan", "NaN", "-nan", "+NAN"}) EXPECT_TRUE(std::isnan(number(text))) << text;
+  for (const char* text : {"",
+                           " ",
+                           "+",
+                           "-",
+                           ".",
+                           "+-5",
+                           "-+5",
+                           "--5",
+                           "++5",
+                           "+ 5",
+                           "- 5",
+                           "5-",
+                           "1 000",
+                           "1,5",
+                           "1_000",
+                           "0x1F",
+                           "0x1p3",
+                           "1e",
+                           "1e+",
+                           "e5",
+                           ".e5",
+                           "1.2.3",
+                           "1e5.5",
+                           "nan(7)",
+                           "nan()",
+                           "-nan(x)",
+                           "infinit",
+                           "infx",
+                           "in",
+                           "1f",
+                           "1.0f",
+                           "1d0",
+                           "\xe2\x88\x92"
+                           "5",
+                           "5\t",
+                           "5\n",
+                           "½",
+                           "true"})
+    EXPECT_THAT(refusal(text), HasSubstr("which is no number")) << text;
+  for (const char* text : {"1e999", "-1e999", "1.8e308", "1e400", "9e99999", "+2e308"})
+    EXPECT_THAT(refusal(text), HasSubstr("which lies beyond a double")) << text;
+  EXPECT_THAT(refusal(std::string(400, '9')), HasSubstr("which lies beyond a double"));
+  EXPECT_THAT(refusal(std::string("5\0", 2)), HasSubstr("which is no number"));
+}
+
+TEST(Csv, OnlyTheWholeMarkIsAMark) {
+  const std::string mark = "\xef\xbb\xbf";
+  EXPECT_THAT(csv("\xef\xbc\xa1,b\n1,2\n").columns(), ElementsAre("\xef\xbc\xa1", "b"));  // a wide A
+  EXPECT_THAT(csv("\xef\xbb\xb0,b\n1,2\n").columns(), ElementsAre("\xef\xbb\xb0", "b"));  // an Arabic letter
+  EXPECT_THAT(csv("\xef,b\n1,2\n").columns(), ElementsAre("\xef", "b"));                  // Latin 1
+  EXPECT_THAT(csv("\xef\xbb\n1\n").columns(), ElementsAre("\xef\xbb"));
+  EXPECT_THAT(csv("\xef").columns(), ElementsAre("\xef"));
+  EXPECT_THAT(csv("\xef\"q\",b\n").columns(), ElementsAre("\xef\"q\"", "b"));
+  EXPECT_THAT(csv(mark + "\"a\",b\n").columns(), ElementsAre("a", "b"));
+  EXPECT_THAT(csv(mark + mark + "a\n").columns(), ElementsAre(mark + "a"));  // the second is a letter
+  EXPECT_EQ(csv(mark).columns().size(), 0u);
+  EXPECT_THAT(csv(mark + "\r\n\na\n").columns(), ElementsAre("a"));
+  EXPECT_EQ(csv("a\n" + mark + "1\n").at(0, "a"), mark + "1");
+  for (const char* bad : {"\xff\xfe"
+                          "a",
+                          "\xfe\xff"
+                          "b"})
+    EXPECT_THAT(message_of<IoError>([&] { csv(bad); }), HasSubstr("x.csv:1: the text is UTF-16"));
+  EXPECT_THAT(csv("\xff,b\n").columns(), ElementsAre("\xff", "b"));
+}
+
+TEST(Csv, ACarriageReturnWithoutItsLineFeedIsAnErrorOutsideQuotes) {
+  for (const char* text : {"a,b\r1,2\r3,4\r", "a,b\r\r\n1,2\r\r\n", "a,b\n1,2\r", "a,b\n1\r,2\n", "\ra,b\n",
+                           "a,b\n\r\r\n1,2\n", "a,b\n\"1\"\r,2\n", "a,b\n\"1\",\"2\"\r\r\n", "a,b\n1,\r2\n", "\r"})
+    EXPECT_THAT(message_of<IoError>([&] { csv(text); }), HasSubstr("a carriage return without a line feed")) << text;
+  EXPECT_THAT(message_of<IoError>([&] { csv("a\n1\n2\r3\n"); }), HasSubstr("x.csv:3:"));
+  auto t = csv("a,b\r\n\"x\ry\",\"\r\"\r\n\"\r\n\",\r\n");
+  EXPECT_EQ(t.rows(), 2);
+  EXPECT_EQ(t.at(0, "a"), "x\ry");
+  EXPECT_EQ(t.at(0, "b"), "\r");
+  EXPECT_EQ(t.at(1, "a"), "\r\n");
+  EXPECT_EQ(t.at(1, "b"), "");
+}
+
 TEST(Csv, RaggedRowsAndBadQuotesNameTheLine) {
   EXPECT_THAT(message_of<IoError>([] { csv("a,b\n1,2\n\"x\ny\",1\n1,2,3\n"); }),
               HasSubstr("x.csv:5: the row has 3 fields, the header has 2"));
@@ -135,7 +256,7 @@ TEST(Csv, DelimiterFollowsTheName) {
   EXPECT_EQ(csv("a\tb\n1,5\t2\n", {}, "x.tsv").at(0, "a"), "1,5");
   EXPECT_EQ(csv("a\tb\n1\t2\n", {}, "x.tab.gz").at(0, "b"), "2");
   EXPECT_EQ(csv("a;b\n1;2\n", {.delimiter = ';'}).at(0, "b"), "2");
-  EXPECT_THROW(csv("a", {.delimiter = '"'}), ValueError);
+  for (char bad : {'"', '\n', '\r', '\xef'}) EXPECT_THROW(csv("a", {.delimiter = bad}), ValueError);
   TempFolder tmp;
   put_gz(tmp / "t.tsv.gz", "a\tb\n1\t2\n");
   EXPECT_EQ(read_csv(tmp / "t.tsv.gz").at(0, "b"), "2");
@@ -240,7 +361,9 @@ TEST(Taxonomy, BothHeaderForms) {
   EXPECT_EQ(parse_lineage_header("1\tAcidaminococcus sp. D21 \tx\ta; b; c; d; e; f").species, "");
   EXPECT_EQ(parse_lineage_header("1 Candidatus Blochmannia floridanus (T)\ta; b; c; d; e; f").species,
             "Blochmannia floridanus");
+  EXPECT_EQ(parse_lineage_header(" 7 Homo sapiens\ta; b; c; d; e; f").id, "7");
   EXPECT_THROW(parse_lineage_header("S1 Homo sapiens"), ValueError);
+  EXPECT_THROW(parse_lineage_header("  "), ValueError);
   EXPECT_THAT(message_of<ValueError>([] { parse_lineage_header("S1 Homo sapiens\tA; B"); }), HasSubstr("2 ranks"));
 }
 

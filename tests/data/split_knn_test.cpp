@@ -187,6 +187,34 @@ TEST(KmerKnn, GroupsTiesAndAccuracy) {
   EXPECT_THROW(nearest_neighbours(x, x, family), ValueError);
 }
 
+// A product that is NaN never wins, wherever it stands among the references; nothing but NaN is no neighbour.
+TEST(KmerKnn, NaNIsNobodysNeighbour) {
+  const float nan = std::nanf(""), inf = HUGE_VALF;
+  const std::vector<std::vector<float>> rows = {{nan, 1}, {-1, -2}, {inf, -inf}, {1, 1}, {nan, nan}};
+  std::vector<size_t> order = {0, 1, 2, 3, 4};
+  do {
+    std::vector<float> flat;
+    for (size_t r : order) flat.insert(flat.end(), rows[r].begin(), rows[r].end());
+    Tensor x = Tensor::from(flat, {5, 2});
+    auto got = nearest_neighbours(Tensor::from<float>({1, 1, -1, -1, nan, 0}, {3, 2}), x);
+    EXPECT_EQ(order[size_t(got[0].index)], 3u);
+    EXPECT_EQ(got[0].similarity, 2);
+    EXPECT_EQ(order[size_t(got[1].index)], 1u);
+    EXPECT_EQ(got[1].similarity, 3);
+    EXPECT_EQ(got[2].index, -1);
+  } while (std::next_permutation(order.begin(), order.end()));
+  auto negative =
+      nearest_neighbours(Tensor::from<float>({1, 0}, {1, 2}), Tensor::from<float>({nan, 0, -5, 0, -7, 0}, {3, 2}));
+  EXPECT_EQ(negative[0].index, 1);
+  EXPECT_EQ(nearest_other(Tensor::full({3, 2}, nan))[1].index, -1);
+  Accuracy a = neighbour_accuracy(nearest_other(Tensor::full({2, 2}, nan)), std::vector<int64_t>{4, 4},
+                                  std::vector<int64_t>{4, 4});
+  EXPECT_EQ(a.right, 0);
+  EXPECT_EQ(a.counted, 2);
+  EXPECT_THROW(neighbour_accuracy(std::vector<Neighbour>{{7, 1}}, std::vector<int64_t>{0}, std::vector<int64_t>{0}),
+               ValueError);
+}
+
 // 16S genes, nucleotides 100 to 760. The numbers were first measured with another program.
 TEST(KmerKnn, SixteenSBaselineWhereTheDataAre) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -1,5 +1,6 @@
 // Runs a fuzz target without libFuzzer: its seeds, then mutations of them, the same ones on every machine.
-// usage: fuzz_X [--runs N] [--only N] [files...]      (--only repeats one run, as named in a failure)
+// usage: fuzz_X [--runs N] [--seed N] [--only N] [files...]
+// Another seed gives other mutations; --only repeats one run, as named in a failure.
 #include <unistd.h>
 
 #include <csignal>
@@ -15,11 +16,12 @@ extern "C" void __sanitizer_set_death_callback(void (*)()) __attribute__((weak))
 
 namespace {
 
-long current = 0;
+long current = 0, seed = 0;
 
 void say_where() {
-  char text[64];
-  int n = std::snprintf(text, sizeof text, "\nfailed in run %ld; repeat with --only %ld\n", current, current);
+  char text[128];
+  int n = std::snprintf(text, sizeof text, "\nfailed in run %ld; repeat with --seed %ld --only %ld\n", current, seed,
+                        current);
   (void)!::write(2, text, size_t(n));
 }
 void on_signal(int) {
@@ -44,17 +46,40 @@ std::string mutate(const std::vector<std::string>& seeds, whence::RandomStream r
       case 4: s.resize(at); break;
       case 5: s.insert(at, s.substr(place(s.size()), length)); break;
       case 6: {  // bytes that mean something in one of the formats
-        constexpr const char* words[] = {"\"",         "\n",
-                                         "\r\n",       ">",
-                                         ",",          "\t",
-                                         "{",          "}",
-                                         "[",          "]",
-                                         ":",          "-1",
-                                         "0",          "99999999999999999999",
-                                         "4294967296", "\xff\xff\xff\xff",
-                                         "\x1f\x8b",   "\xef\xbb\xbf",
-                                         "dtype",      "null",
-                                         "1e9",        "__metadata__"};
+        constexpr const char* words[] = {"\"",
+                                         "\n",
+                                         "\r\n",
+                                         ">",
+                                         ",",
+                                         "\t",
+                                         "{",
+                                         "}",
+                                         "[",
+                                         "]",
+                                         ":",
+                                         "-1",
+                                         "0",
+                                         "99999999999999999999",
+                                         "4294967296",
+                                         "\xff\xff\xff\xff",
+                                         "\x1f\x8b",
+                                         "\xef\xbb\xbf",
+                                         "dtype",
+                                         "null",
+                                         "1e9",
+                                         "__metadata__",
+                                         "\r",
+                                         "\r\r\n",
+                                         "+-",
+                                         "inf",
+                                         "nan",
+                                         "e-400",
+                                         "e999",
+                                         "\xff\xfe",
+                                         "\xef\xbb",
+                                         "F8_E5M2",
+                                         "data_offsets",
+                                         "\"\""};
         s.insert(at, words[r.below(int64_t(std::size(words)))]);
         break;
       }
@@ -89,6 +114,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> seeds = fuzz_seeds();
   for (int i = 1; i < argc; ++i) {
     if (!std::strcmp(argv[i], "--runs") && i + 1 < argc) runs = std::atol(argv[++i]);
+    else if (!std::strcmp(argv[i], "--seed") && i + 1 < argc) seed = std::atol(argv[++i]);
     else if (!std::strcmp(argv[i], "--only") && i + 1 < argc) only = std::atol(argv[++i]);
     else {
       std::ifstream in(argv[i], std::ios::binary);
@@ -108,7 +134,7 @@ int main(int argc, char** argv) {
   long seeded = long(seeds.size());
   try {
     for (current = only >= 0 ? only : 0; current < (only >= 0 ? only + 1 : seeded + runs); ++current)
-      run(current < seeded ? seeds[size_t(current)] : mutate(seeds, whence::RandomStream(current)));
+      run(current < seeded ? seeds[size_t(current)] : mutate(seeds, whence::RandomStream(seed, current)));
   } catch (const std::exception& e) {
     std::fprintf(stderr, "an exception escaped: %s", e.what());
     say_where();

@@ -5,12 +5,20 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
 
+#include <cstdio>
+#include <map>
+#include <thread>
+
+#include "nn/checkpoint.h"
 #include "nn/io/file.h"
+#include "nn/metrics.h"
 #include "tensor/error.h"
 #include "tests/nn/io_test_util.h"
 
@@ -19,6 +27,20 @@ namespace {
 
 using ::testing::HasSubstr;
 using namespace whence::testing;
+
+std::string gzipped(const std::string& text) {
+  std::string out(compressBound(text.size()) + 64, '\0');
+  z_stream z{};
+  deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  z.avail_in = uInt(text.size());
+  z.next_out = reinterpret_cast<Bytef*>(out.data());
+  z.avail_out = uInt(out.size());
+  deflate(&z, Z_FINISH);
+  out.resize(z.total_out);
+  deflateEnd(&z);
+  return out;
+}
 
 int files_in(const std::string& folder) { return int(std::distance(std::filesystem::directory_iterator(folder), {})); }
 
@@ -63,8 +85,127 @@ TEST(AtomicFile, SaysWhichFileAndWhy) {
               ::testing::AllOf(HasSubstr("no/such/file"), HasSubstr("No such file")));
   EXPECT_THAT(message_of<IoError>([&] { AtomicFile("folder/"); }), HasSubstr("not the name of a file"));
   std::filesystem::create_directory(tmp / "folder");
-  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }), HasSubstr("cannot replace"));
-  EXPECT_EQ(files_in(tmp.path), 1);  // the temporary is gone
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "folder", "x"); }), HasSubstr("is a folder"));
+  EXPECT_EQ(files_in(tmp.path), 1);  // no temporary is left
+}
+
+// ---- what is no plain file -----------------------------------------------------------------------------------------
+
+mode_t kind_of(const std::string& path) {
+  struct stat st;
+  return ::lstat(path.c_str(), &st) == 0 ? st.st_mode & S_IFMT : 0;
+}
+
+TEST(AtomicFile, APipeADeviceAFolderAndASocketStayWhatTheyAre) {
+  TempFolder tmp;
+  ASSERT_EQ(::mkfifo((tmp / "pipe").c_str(), 0600), 0);
+  std::filesystem::create_directory(tmp / "folder");
+  int s = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un at{};
+  at.sun_family = AF_UNIX;
+  std::snprintf(at.sun_path, sizeof at.sun_path, "%s", (tmp / "socket").c_str());
+  ASSERT_EQ(::bind(s, reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
+  ::close(s);
+  for (const char* name : {"pipe", "folder", "socket"})
+    ASSERT_EQ(::symlink(name, (tmp / (std::string("link to ") + name)).c_str()), 0);
+  ASSERT_EQ(::symlink("/dev/null", (tmp / "link to device").c_str()), 0);
+  const std::map<std::string, mode_t> kinds{{"pipe", S_IFIFO}, {"folder", S_IFDIR}, {"socket", S_IFSOCK}};
+  const int before = files_in(tmp.path);
+  for (auto& [name, kind] : kinds)
+    for (std::string path : {tmp / name, tmp / ("link to " + name)}) {
+      EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(path, "x"); }), HasSubstr(path + ": is a " + name));
+      EXPECT_THAT(message_of<IoError>([&] {
+                    save_safetensors(path, {{"a", Tensor::scalar(1)}});
+                  }),
+                  HasSubstr("only a regular file can be replaced"));
+      EXPECT_THAT(message_of<IoError>([&] { save_checkpoint(path, {{"a", Tensor::scalar(1)}}); }), HasSubstr(path));
+      EXPECT_THAT(message_of<IoError>([&] { save_curves(path, {{"a", {0, 1}, {1, 2}}}); }), HasSubstr(path));
+      EXPECT_EQ(kind_of(tmp / name), kind);
+    }
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically("/dev/null", "x"); }), HasSubstr("is a device"));
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "link to device", "x"); }),
+              HasSubstr("is a device"));
+  EXPECT_EQ(kind_of("/dev/null"), mode_t(S_IFCHR));
+  for (const char* name : {"pipe", "folder", "socket", "link to pipe"})
+    EXPECT_THAT(message_of<IoError>([&] { MetricsWriter m(tmp / name); }), HasSubstr(name)) << name;
+  EXPECT_EQ(files_in(tmp.path), before);
+}
+
+TEST(AtomicFile, LinksAreFollowedToTheFile) {
+  TempFolder tmp;
+  std::filesystem::create_directory(tmp / "there");
+  put(tmp / "there/real", "old");
+  ASSERT_EQ(::symlink("there/real", (tmp / "one").c_str()), 0);
+  ASSERT_EQ(::symlink("one", (tmp / "two").c_str()), 0);
+  ASSERT_EQ(::symlink("there/new", (tmp / "to nothing").c_str()), 0);
+  ASSERT_EQ(::symlink("loop", (tmp / "loop").c_str()), 0);
+  ASSERT_EQ(::symlink("no/such/folder", (tmp / "astray").c_str()), 0);
+  write_file_atomically(tmp / "two", "through both");
+  write_file_atomically(tmp / "to nothing", "made");
+  EXPECT_EQ(slurp(tmp / "there/real"), "through both");
+  EXPECT_EQ(slurp(tmp / "there/new"), "made");
+  for (const char* name : {"one", "two", "to nothing"}) EXPECT_EQ(kind_of(tmp / name), mode_t(S_IFLNK));
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "loop", "x"); }),
+              HasSubstr("too many symbolic links"));
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(tmp / "astray", "x"); }), HasSubstr("astray"));
+  EXPECT_EQ(files_in(tmp.path), 6);
+  EXPECT_EQ(files_in(tmp / "there"), 2);
+}
+
+// As a user without rights: a root that runs the tests may do everything.
+TEST(AtomicFile, WhatMayNotBeWrittenStays) {
+  TempFolder tmp;
+  std::filesystem::create_directory(tmp / "closed");
+  put(tmp / "closed/a", "old");
+  put(tmp / "kept", "old");
+  ::chmod((tmp / "kept").c_str(), 0444);
+  ::chmod((tmp / "closed").c_str(), 0555);
+  ::chmod(tmp.path.c_str(), 0777);
+  pid_t child = ::fork();
+  if (child == 0) {
+    if (::geteuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0)) ::_exit(3);
+    auto refused = [&](const std::string& path) {
+      return message_of<IoError>([&] { write_file_atomically(path, "new"); }).find("Permission denied") !=
+             std::string::npos;
+    };
+    const bool ok = refused(tmp / "closed/a") && refused(tmp / "closed/b") && refused(tmp / "kept");
+    ::_exit(ok ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(slurp(tmp / "closed/a"), "old");
+  EXPECT_EQ(slurp(tmp / "kept"), "old");
+  ::chmod((tmp / "closed").c_str(), 0755);
+}
+
+// Pipes are streams: what a slow writer puts into one is read whole, plain or gzip. Only mapping needs a file.
+TEST(ByteSource, ReadsPipesByteByByte) {
+  TempFolder tmp;
+  const std::string text = "a,b\n1,2\n" + std::string(5000, '\n') + "3,4\n";
+  for (const std::string& sent : {text, gzipped(text), std::string(), std::string("x")}) {
+    ASSERT_EQ(::mkfifo((tmp / "pipe").c_str(), 0600), 0);
+    std::thread writer([&] {
+      int fd = ::open((tmp / "pipe").c_str(), O_WRONLY);
+      for (size_t at = 0; at < sent.size(); ++at) {
+        if (at < 5) ::usleep(2000);
+        if (::write(fd, sent.data() + at, 1) != 1) break;
+      }
+      ::close(fd);
+    });
+    EXPECT_EQ(read_text(tmp / "pipe"), sent == "x" || sent.empty() ? sent : text);
+    writer.join();
+    ::unlink((tmp / "pipe").c_str());
+  }
+}
+
+TEST(MappedFile, RefusesWhatHasNoSizeAtOnce) {
+  TempFolder tmp;
+  ASSERT_EQ(::mkfifo((tmp / "pipe").c_str(), 0600), 0);
+  for (const std::string& path : {tmp / "pipe", std::string("/dev/null"), std::string("/dev/zero")})
+    EXPECT_THAT(message_of<IoError>([&] { load_safetensors(path); }), HasSubstr(path + ": is no regular file"));
+  EXPECT_THAT(message_of<IoError>([&] { load_safetensors(tmp.path); }), HasSubstr("is a folder"));
+  EXPECT_EQ(read_text("/dev/null"), "");
 }
 
 TEST(AtomicFile, AFullDiskLeavesTheOldFile) {
@@ -123,20 +264,6 @@ TEST(AtomicFile, AKilledWriterNeverLeavesHalfAFile) {
   write_file_atomically(path, "last");
   EXPECT_EQ(files_in(tmp.path), 1) << "temporaries of killed writers must go";
   EXPECT_EQ(slurp(path), "last");
-}
-
-std::string gzipped(const std::string& text) {
-  std::string out(compressBound(text.size()) + 64, '\0');
-  z_stream z{};
-  deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
-  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  z.avail_in = uInt(text.size());
-  z.next_out = reinterpret_cast<Bytef*>(out.data());
-  z.avail_out = uInt(out.size());
-  deflate(&z, Z_FINISH);
-  out.resize(z.total_out);
-  deflateEnd(&z);
-  return out;
 }
 
 TEST(ByteSource, GzipIsUndoneWhateverTheName) {

@@ -94,6 +94,7 @@ TEST(CheckpointFolder, RefusesNonsense) {
   EXPECT_THROW(CheckpointFolder(tmp.path, 1, ""), ValueError);
   put(tmp / "file", "x");
   EXPECT_THAT(message_of<IoError>([&] { CheckpointFolder(tmp / "file/x"); }), HasSubstr("cannot create the folder"));
+  EXPECT_THAT(message_of<IoError>([&] { CheckpointFolder(tmp / "file"); }), HasSubstr("a file of that name is there"));
 }
 
 // A training run that saves without pause is killed: what latest() finds is whole and new.

@@ -11,6 +11,8 @@
 #include "nn/checkpoint.h"
 #include "nn/layers.h"
 #include "nn/schedule.h"
+#include "nn/train.h"
+#include "ops/ops.h"
 #include "tests/nn/io_test_util.h"
 
 using namespace whence;
@@ -195,6 +197,216 @@ TEST_P(EveryOptimizer, GoesOnFromACheckpointBitByBit) {
   }
 }
 
+// A parameter counts its own updates: frozen for a while, it goes on where it was.
+TEST_P(EveryOptimizer, FreezingAndFreeingKeepEachParametersOwnCount) {
+  Mlp m;
+  m.init(2, f64);
+  m.out.weight.set_trainable(false);
+  Tensor before = m.flat().contiguous_copy();
+  Optimizer o(m, method.config);
+  std::vector<Element> want(size_t(m.flat().numel()));
+  std::vector<int> t(want.size());
+  for (size_t i = 0; i < want.size(); ++i) want[i] = {.p = before.item(int64_t(i)), .s = {method.begin}};
+  struct {
+    bool weight, bias, out;
+  } trained[] = {{true, true, false}, {true, false, false}, {true, false, true},  {false, true, true},
+                 {true, true, true},  {true, true, true},   {false, false, true}, {true, true, true}};
+  for (int step = 1; step <= 8; ++step) {
+    auto now = trained[step - 1];
+    m.in.weight.set_trainable(now.weight);
+    m.in.bias->set_trainable(now.bias);
+    m.out.weight.set_trainable(now.out);
+    Tensor all = gradient(m.flat().numel(), step, f64);
+    std::vector<double> packed;
+    for (int64_t i = 0; i < m.flat().numel(); ++i) {
+      if (!(i < kBias ? now.weight : i < kOut ? now.bias : now.out)) continue;
+      packed.push_back(all.item(i));
+      Element& e = want[size_t(i)];
+      double d = all.item(i);
+      if (method.decoupled) e.p *= 1 - 0.1 * 0.05;
+      else d += 0.05 * e.p;
+      method.rule(e, d, 0.1, ++t[size_t(i)]);
+    }
+    if (step == 4) {  // and a checkpoint in between changes nothing
+      TensorMap saved;
+      for (auto& [name, x] : o.state()) saved[name] = x.contiguous_copy();
+      EXPECT_EQ(saved.at("updates").to_vector<int64_t>(), (std::vector<int64_t>{3, 1, 1}));
+      Optimizer fresh(m, method.config);
+      fresh.load_state(saved);
+      for (auto& [name, x] : fresh.state()) EXPECT_TRUE(bitwise_equal(x, saved.at(name))) << name;
+      o.load_state(saved);
+    }
+    o.step(Tensor::from(packed));
+    for (int64_t i = 0; i < m.flat().numel(); ++i)
+      ASSERT_NEAR(m.flat().item(i), want[size_t(i)].p, method.name == "NAdam" ? 1e-6 : 1e-12)
+          << "element " << i << ", step " << step;
+  }
+}
+
+TEST_P(EveryOptimizer, AGradientThatIsNotFiniteChangesNothing) {
+  for (double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    Mlp m;
+    m.init(4);
+    Optimizer o(m, method.config);
+    o.step(gradient(m.flat().numel(), 1, f32));
+    TensorMap before = o.state();
+    for (auto& [name, t] : before) t = t.contiguous_copy();
+    Tensor weights = m.flat().contiguous_copy(), g = gradient(m.flat().numel(), 2, f32);
+    g.slice(0, 17, 18).fill(bad);
+    EXPECT_THROW(o.step(g), NumericError);
+    EXPECT_THROW(o.step(gradient(m.flat().numel(), 2, f32), 1, bad), NumericError);
+    EXPECT_THROW(o.step(gradient(m.flat().numel(), 2, f32), bad), ValueError);
+    EXPECT_TRUE(bitwise_equal(m.flat(), weights));
+    for (auto& [name, t] : o.state()) EXPECT_TRUE(bitwise_equal(t, before.at(name))) << name;
+  }
+}
+
+// In a whole step, with everything that a step moves: a finite loss, and the gradient of one parameter is NaN or
+// infinite.
+TEST_P(EveryOptimizer, AFiniteLossWithABadGradientChangesNothing) {
+  struct Net : Module {
+    BatchNorm norm{*this, "norm", 2};
+    Parameter &a = parameter("a", {3}, Init::ones()), &b = parameter("b", {2}, Init::ones());
+  };
+  for (double clip : {0.0, 0.5})
+    for (int64_t accumulate : {1, 3})
+      for (bool nan : {true, false}) {
+        Net m;
+        TrainOptions options{.clip_norm = clip, .accumulate = accumulate, .ema_decay = 0.5};
+        options.schedule = [](int64_t) { return 0.01; };  // a stays positive
+        TrainStep step(
+            m, method.config,
+            [&](Graph& g, const Batch& batch) {
+              Var x = g.input("x", batch["x"]), z = g.input("z", batch["z"]), k = g.input("k", batch["k"]);
+              Var b = m.b.in(g), nothing = (b - stop_gradient(b)) * k * k;
+              return sum(square(m.norm(x, true))) + sum(sqrt(m.a.in(g)*z)) + sum(nothing) + sum(b);
+            },
+            options);
+        auto batch = [](double z, double k) {
+          Batch b;
+          b.tensors = {{"x", Tensor::from<float>({1, 2, 3, 5, 8, 9}, {3, 2})},
+                       {"z", Tensor::from<float>({1, float(z), 1})},
+                       {"k", Tensor::from<float>({1, float(k)})}};
+          return b;
+        };
+        for (int i = 0; i < 7; ++i) {
+          TensorMap before = step.state();
+          for (auto& [name, t] : before) t = t.contiguous_copy();
+          std::string text =
+              whence::testing::message_of<NumericError>([&] { step(nan ? batch(0, 1) : batch(1, 1e30)); });
+          EXPECT_THAT(text, ::testing::HasSubstr("norm of the gradient is"));
+          EXPECT_THAT(text, ::testing::HasSubstr(nan ? "differentiating sqrt recorded at optim_test.cpp" : "mul"));
+          for (auto& [name, t] : step.state())
+            ASSERT_TRUE(bitwise_equal(before.at(name), t)) << name << " after batch " << i;
+          EXPECT_TRUE(std::isfinite(float(step(batch(1, 1)))));  // and it goes on
+          EXPECT_EQ(step.batches(), i + 1);
+          EXPECT_EQ(step.steps(), (i + 1) / accumulate);
+        }
+      }
+}
+
+struct Range {
+  std::string what;
+  std::vector<OptimizerConfig> right, wrong;
+};
+TEST(Optimizer, RefusesHyperparametersOutOfRange) {
+  const double nan = std::nan(""), inf = HUGE_VAL;
+  auto all = [](auto make, std::vector<double> values) {
+    std::vector<OptimizerConfig> out;
+    for (double v : values) out.push_back(make(v));
+    return out;
+  };
+  std::vector<Range> ranges;
+  auto add = [&](const char* what, auto make, std::vector<double> right, std::vector<double> wrong) {
+    wrong.insert(wrong.end(), {nan, inf, -inf});
+    ranges.push_back({what, all(make, right), all(make, wrong)});
+  };
+#define FIELD(Rule, field) \
+#Rule "." #field, [](double v) {       \
+    Rule r;                              \
+    r.field = v;                         \
+    return OptimizerConfig(r);           \
+  }
+#define EVERY(Rule)                                \
+  add(FIELD(Rule, lr), {0, 1e-9, 2}, {-1e-9, -3}); \
+  add(FIELD(Rule, weight_decay), {0, 0.3, 1.5}, {-0.25})
+#define BETAS(Rule)                                       \
+  add(FIELD(Rule, beta1), {0, 0.5, 0.999}, {-0.1, 1, 2}); \
+  add(FIELD(Rule, beta2), {0, 0.5, 0.999}, {-0.1, 1, 7})
+#define EPS(Rule) add(FIELD(Rule, eps), {1e-12, 1}, {0, -1e-8})
+  EVERY(AdamW);
+  EVERY(Adam);
+  EVERY(NAdam);
+  EVERY(RAdam);
+  EVERY(Adamax);
+  EVERY(Adagrad);
+  EVERY(Adadelta);
+  EVERY(RMSprop);
+  EVERY(SGD);
+  EVERY(Lion);
+  BETAS(AdamW);
+  BETAS(Adam);
+  BETAS(NAdam);
+  BETAS(RAdam);
+  BETAS(Adamax);
+  BETAS(Lion);
+  EPS(AdamW);
+  EPS(Adam);
+  EPS(NAdam);
+  EPS(RAdam);
+  EPS(Adamax);
+  EPS(Adagrad);
+  EPS(Adadelta);
+  EPS(RMSprop);
+  add(FIELD(NAdam, momentum_decay), {0, 0.01}, {-0.01});
+  add(FIELD(Adagrad, lr_decay), {0, 0.5}, {-0.5});
+  add(FIELD(Adagrad, initial_accumulator_value), {0, 0.5}, {-0.5});
+  add(FIELD(Adadelta, rho), {0, 0.7, 1}, {-0.5, 1.25});
+  add(FIELD(RMSprop, alpha), {0, 0.7}, {-0.5, 1, 3});
+  add(FIELD(RMSprop, momentum), {0, 0.7, 1}, {-0.5, 1.5});
+  add(FIELD(SGD, momentum), {0, 0.7, 1}, {-0.5, 1.5});
+  add(FIELD(SGD, dampening), {0, 0.7, 1}, {-0.5, 1.5});
+  ranges.push_back({"SGD.nesterov", {SGD{.momentum = 0.5, .nesterov = true}}, {SGD{.nesterov = true}}});
+#undef FIELD
+#undef EVERY
+#undef BETAS
+#undef EPS
+  for (const Range& r : ranges) {
+    Mlp m;
+    for (const OptimizerConfig& c : r.right) EXPECT_NO_THROW(Optimizer(m, c)) << r.what;
+    for (size_t i = 0; i < r.wrong.size(); ++i)
+      EXPECT_THROW(Optimizer(m, r.wrong[i]), ValueError) << r.what << " wrong value " << i;
+  }
+  EXPECT_EQ(whence::testing::message_of<ValueError>([] {
+              Mlp m;
+              Optimizer(m, RMSprop{.alpha = 1.5});
+            }),
+            "RMSprop: alpha must be in [0, 1), got 1.5");
+}
+
+TEST(Optimizer, RefusesGroupsThatMakeNoSense) {
+  Mlp m;
+  EXPECT_EQ(whence::testing::message_of<ValueError>([&] { Optimizer(m, SGD{}, {{.pattern = "inn.*"}}); }),
+            "ParameterGroup 'inn.*' matches no parameter of the model");
+  for (double bad : {std::nan(""), HUGE_VAL, -1.0})
+    EXPECT_THROW(Optimizer(m, SGD{}, {{.pattern = "*", .lr_scale = bad}}), ValueError) << bad;
+  EXPECT_THROW(Optimizer(m, SGD{}, {{.pattern = "*", .weight_decay = std::nan("")}}), ValueError);
+  EXPECT_NO_THROW(Optimizer(m, SGD{}, {{.pattern = "*", .weight_decay = -1}}));
+}
+
+TEST(Optimizer, AnUpdateRecordedBeforeAFreezeIsNotMadeAfterIt) {
+  Mlp m;
+  m.init(1);
+  Optimizer o(m, SGD{.lr = 0.1});
+  Graph g;
+  o.record(g, g.input("gradients", {m.flat().numel()}));
+  RunOptions numbers;
+  o.numbers(1, numbers);
+  m.out.weight.set_trainable(false);
+  EXPECT_THAT(whence::testing::message_of<ValueError>([&] { o.numbers(1, numbers); }),
+              ::testing::HasSubstr("'out.weight' is frozen now, but was not when the update was recorded"));
+}
+
 TEST(Optimizer, RefusesAStrangersStateAndChangesNothing) {
   Mlp m;
   m.init(1);
@@ -235,6 +447,8 @@ TEST(Clip, ScalesToTheNorm) {
   EXPECT_DOUBLE_EQ(clip_factor(5, 10), 1);
   EXPECT_DOUBLE_EQ(clip_factor(5, 1), 1 / (5 + 1e-6));
   EXPECT_DOUBLE_EQ(clip_factor(5, 0), 1);
+  EXPECT_THROW(clip_factor(5, -1), ValueError);
+  EXPECT_THROW(clip_factor(5, std::nan("")), ValueError);
 }
 
 TEST(Schedules, StartPeakAndEnd) {
@@ -246,6 +460,30 @@ TEST(Schedules, StartPeakAndEnd) {
   EXPECT_DOUBLE_EQ(cosine(0), 0.2);
   EXPECT_DOUBLE_EQ(cosine(5), 1);
   EXPECT_NEAR(cosine(20), 0.1, 1e-12);
+}
+
+TEST(Schedules, RefuseNumbersThatMakeNoSense) {
+  const double nan = std::nan(""), inf = HUGE_VAL;
+  EXPECT_THROW(linear_warmup(-1), ValueError);
+  EXPECT_THROW(cosine_schedule(-5), ValueError);
+  EXPECT_THROW(cosine_schedule(5, -1), ValueError);
+  for (double floor : {-0.1, 1.1, nan}) EXPECT_THROW(cosine_schedule(5, 1, floor), ValueError) << floor;
+  EXPECT_THROW(one_cycle(-1), ValueError);
+  for (double p : {-0.1, 1.1, nan}) EXPECT_THROW(one_cycle(5, p), ValueError) << p;
+  for (double d : {0.0, -2.0, nan, inf}) {
+    EXPECT_THROW(one_cycle(5, 0.3, d), ValueError) << d;
+    EXPECT_THROW(one_cycle(5, 0.3, 25, d), ValueError) << d;
+  }
+  for (double gamma : {-0.5, nan, inf}) {
+    EXPECT_THROW(exponential_schedule(gamma), ValueError) << gamma;
+    EXPECT_THROW(step_schedule(3, gamma), ValueError) << gamma;
+    EXPECT_THROW(multistep_schedule({3}, gamma), ValueError) << gamma;
+    EXPECT_THROW(polynomial_schedule(3, gamma), ValueError) << gamma;
+  }
+  EXPECT_THROW(step_schedule(0), ValueError);
+  EXPECT_THROW(step_schedule(-4), ValueError);
+  EXPECT_THROW(multistep_schedule({3, -1}), ValueError);
+  EXPECT_THROW(polynomial_schedule(-1), ValueError);
 }
 
 TEST(Schedules, Decays) {

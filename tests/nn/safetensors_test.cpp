@@ -6,6 +6,7 @@
 
 #include <cstring>
 
+#include "nn/checkpoint.h"
 #include "tests/nn/io_test_util.h"
 
 namespace whence {
@@ -71,6 +72,18 @@ TEST(Safetensors, TensorsAreViewsOfTheMappingAndOutliveIt) {
   x.fill(4);  // reaches memory only
   EXPECT_EQ(again.item(999), 4);
   EXPECT_EQ(Safetensors::open(tmp / "a").tensor("x").item(999), 3);
+}
+
+TEST(Safetensors, WhatIsLoadedDoesNotDependOnTheFileAnyMore) {
+  TempFolder tmp;
+  save_checkpoint(tmp / "a", {{"x", Tensor::full({100'000}, 3)}, {"n", Tensor::full({3}, 7, i64)}});
+  TensorMap loaded = load_safetensors(tmp / "a"), checked = load_checkpoint(tmp / "a").tensors;
+  put(tmp / "a", "short");  // in place
+  for (const TensorMap& all : {loaded, checked}) {
+    EXPECT_EQ(all.at("x").item(99'999), 3);
+    EXPECT_EQ(all.at("n").item(2), 7);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(all.at("n").raw()) % 64, 0u);  // no second copy was made
+  }
 }
 
 TEST(Safetensors, MisalignedDataAreCopied) {
@@ -165,6 +178,19 @@ TEST(Safetensors, MalformedFilesAreRefusedWithTheReason) {
                  zeros(5)),
        "'a' and 'b' overlap at byte 2"},
       {container("{}", "x"), "last 1 bytes"},
+      {container(std::string("{}\0", 3), ""), "byte 10 is a NUL"},
+      {container(std::string("{\"a\0\":1}", 8), ""), "byte 11 is a NUL"},
+      {container(std::string("{}  \0  {\"hidden\":1}", 20), ""), "is a NUL"},
+      {container("{} x", ""), "no JSON"},
+      {container("{}{}", ""), "no JSON"},
+      {container(R"({"t":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                 R"("\u0074":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+                 zeros(2)),
+       "'t' occurs twice"},
+      {container(one("F4", "[3]", "[0,2]"), zeros(2)), "F4[3] ends inside a byte"},
+      {container(one("F6_E2M3", "[4]", "[0,4]"), zeros(4)), "takes 3 bytes"},
+      {container(one("U64", "[1]", "[0,4]"), zeros(4)), "takes 8 bytes"},
+      {container(one("", "[1]", "[0,1]"), zeros(1)), "unknown dtype ''"},
   };
   for (const auto& c : cases) {
     std::string got = reason(c.file);
@@ -172,6 +198,32 @@ TEST(Safetensors, MalformedFilesAreRefusedWithTheReason) {
     EXPECT_THAT(got, HasSubstr("x.safetensors: not a valid safetensors file")) << c.file;
   }
   EXPECT_EQ(reason(container("{}   ", "")), "no exception");  // an empty container is a container
+  EXPECT_EQ(reason(container(R"({"__metadata__":null})", "")), "no exception");
+  EXPECT_EQ(reason(container(R"({"a\u0000b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x")), "no exception");
+}
+
+TEST(Safetensors, TensorsOfADtypeWeHaveNotAreNamedAndTheRestIsLoaded) {
+  const std::string file = container(R"({"a":{"dtype":"F8_E5M2FNUZ","shape":[3],"data_offsets":[0,3]},)"
+                                     R"("b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]},)"
+                                     R"("c":{"dtype":"F4","shape":[2,3],"data_offsets":[4,7]},)"
+                                     R"("d":{"dtype":"I8","shape":[1],"data_offsets":[7,8]},)"
+                                     R"("e":{"dtype":"C64","shape":[1],"data_offsets":[8,16]},)"
+                                     R"("f":{"dtype":"F32","shape":[1],"data_offsets":[16,20]},)"
+                                     R"("g":{"dtype":"F6_E3M2","shape":[0,5],"data_offsets":[20,20]}})",
+                                     "abc\x07xyz\xff" + zeros(10) + std::string("\x80\x3f", 2));
+  TempFolder tmp;
+  put(tmp / "a", file);
+  std::vector<std::string> left_out;
+  TensorMap rest = load_safetensors(tmp / "a", &left_out);
+  EXPECT_THAT(left_out, ::testing::ElementsAre("a", "c", "e", "g"));
+  ASSERT_EQ(rest.size(), 3u);
+  EXPECT_EQ(rest.at("b").item(), 7);
+  EXPECT_EQ(rest.at("d").item(), -1);
+  EXPECT_EQ(rest.at("f").item(), 1);
+  EXPECT_EQ(load_safetensors(tmp / "a").size(), 3u);
+  EXPECT_EQ(load_checkpoint(tmp / "a").left_out, left_out);
+  for (const std::string& name : left_out)
+    EXPECT_THAT(message_of<DTypeError>([&] { Safetensors::open(tmp / "a").tensor(name); }), HasSubstr("no equal here"));
 }
 
 TEST(Safetensors, EveryTruncationOfAGoodFileIsRefused) {
