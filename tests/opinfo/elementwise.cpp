@@ -18,6 +18,13 @@ template <class F> Builder binary(F f) {
     return Outputs(f(call.arg(0), call.arg(1)));
   };
 }
+// Numbers are refused.
+template <class F> Builder of_tensors(F f) {
+  return [f](Call& call) {
+    if (!call.is_tensor(0) || !call.is_tensor(1)) throw ValueError("an operand is no tensor");
+    return Outputs(f(call.var(0), call.var(1)));
+  };
+}
 Builder swapped(Var (*f)(Arg, Arg)) {
   return binary([f](Arg a, Arg b) { return f(b, a); });
 }
@@ -215,7 +222,7 @@ Table elementwise_rows() {
          std::optional<Arg> low = call.maybe(1, "min"), high = call.maybe(2, "max");
          return clamped(call.var(0), low, high);
        }},
-      {"heaviside", binary([](Arg a, Arg b) { return where(equal(a, 0), b, cast(greater(a, 0), a.dtype())); })},
+      {"heaviside", of_tensors([](Var a, Var b) { return where(equal(a, 0), b, cast(greater(a, 0), a.dtype())); })},
       {"xlogy", times_log(log, 1)},
       {"special.xlog1py", times_log(log1p, 0)},
       {"lerp",
@@ -235,9 +242,9 @@ Table elementwise_rows() {
       {"le", compared(less_equal)},
       {"gt", compared(greater)},
       {"ge", compared(greater_equal)},
-      {"logical_and", binary([](Arg a, Arg b) { return logical_and(cast(a, boolean), cast(b, boolean)); })},
-      {"logical_or", binary([](Arg a, Arg b) { return logical_or(cast(a, boolean), cast(b, boolean)); })},
-      {"logical_xor", binary([](Arg a, Arg b) { return not_equal(cast(a, boolean), cast(b, boolean)); })},
+      {"logical_and", of_tensors([](Var a, Var b) { return logical_and(cast(a, boolean), cast(b, boolean)); })},
+      {"logical_or", of_tensors([](Var a, Var b) { return logical_or(cast(a, boolean), cast(b, boolean)); })},
+      {"logical_xor", of_tensors([](Var a, Var b) { return not_equal(cast(a, boolean), cast(b, boolean)); })},
       {"logical_not", unary([](Var x) { return logical_not(cast(x, boolean)); })},
 
       {"where", [](Call& call) { return where(call.var(1), call.arg(0), call.arg(2)); }},
