@@ -56,6 +56,7 @@ Table activation_rows() {
       {"nn.functional.prelu",
        [](Call& call) {
          Var x = call.var(0), weight = call.var(1, "weight");
+         if (weight.rank() == 1 && weight.numel() == 1) weight = reshape(weight, {});  // one for all channels
          return prelu(x, weight, x.rank() < 2 ? 0 : 1);
        }},
       {"nn.functional.relu", unary(relu)},

@@ -49,12 +49,16 @@ Var ceiling(Var x) { return -floor(-x); }
 Var is_nan(Arg x) { return not_equal(x, x); }
 Var is_infinite(Arg x) { return equal(abs(x), INFINITY); }
 
-Var as_var(Arg a, Arg beside) { return a.is_number() ? beside.var.graph().constant(a.number, beside.dtype()) : a.var; }
+Var as_var(Arg a, Arg beside) {
+  if (a.is_number() && beside.is_number()) throw ValueError("both operands are numbers");
+  return a.is_number() ? beside.var.graph().constant(a.number, beside.dtype()) : a.var;
+}
 
-// hypot: an infinity beside NaN is one.
+// Squares of what is divided by the larger stay in range; an infinity beside NaN is one.
 Var hypotenuse(Arg left, Arg right) {
-  Var a = as_var(left, right), b = as_var(right, left), length = sqrt(square(a) + square(b));
-  return where(logical_or(is_infinite(a), is_infinite(b)), INFINITY, length);
+  Var a = as_var(left, right), b = as_var(right, left), far = logical_or(is_infinite(a), is_infinite(b));
+  Var larger = stop_gradient(maximum(abs(a), abs(b))), scale = where(logical_or(far, equal(larger, 0)), 1, larger);
+  return where(far, INFINITY, sqrt(square(a / scale) + square(b / scale)) * scale);
 }
 
 // The reference takes the remainder first: none of an infinite dividend, and of an infinite divisor the dividend.
@@ -62,7 +66,7 @@ Var floored_quotient(Arg left, Arg right) {
   Var a = as_var(left, right), b = as_var(right, left);
   Var opposite = logical_and(logical_or(logical_and(less(a, 0), greater(b, 0)), logical_and(greater(a, 0), less(b, 0))),
                              less(abs(a), INFINITY));
-  Var q = where(is_infinite(b), where(opposite, -1.0, where(is_nan(a), a, a * 0)), floor(a / b));
+  Var q = where(is_infinite(b), where(opposite, -1.0, stop_gradient(a * 0)), floor(a / b));
   return where(logical_and(is_infinite(a), not_equal(b, 0)), NAN, q);
 }
 

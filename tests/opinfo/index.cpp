@@ -176,7 +176,7 @@ Var with_slices_added(Call& call, Var base, double alpha) {
 // How many boundaries [.., n] lie below each of x [.., m], or not above it.
 Var place_among(Call& call, Var boundaries, Var x, bool paired) {
   bool right = call.flag(kKeyword, "right", false) || call.word(kKeyword, "side", "left") == "right";
-  if (call.given(kKeyword, "sorter")) throw OptionMissing("sorter");
+  if (call.given(kKeyword, "sorter")) boundaries = take_along_axis(boundaries, call.var(kKeyword, "sorter"), -1);
   if (!paired && boundaries.rank() != 1) throw ShapeError("bucketize: the boundaries have more than one axis");
   Var before = unsqueeze(x, -1), at = boundaries.rank() > 1 ? unsqueeze(boundaries, -2) : boundaries;
   Var not_below = right ? greater(at, before) : greater_equal(at, before);

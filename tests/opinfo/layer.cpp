@@ -106,6 +106,8 @@ Outputs unpool(Call& call, Var x) {
   size_t axes = size_t(x.rank()) - 2;
   Var indices = call.var(1, "indices");
   if (indices.rank() == x.rank() - 1) indices = unsqueeze(indices, 0);
+  for (int64_t s : call.ints(3, "stride"))
+    if (s < 1) throw ValueError("max_unpool: stride " + std::to_string(s));
   Ints space = call.ints(kKeyword, "output_size");
   if (space.size() > axes) space.erase(space.begin(), space.end() - int64_t(axes));
   if (space.empty()) {
@@ -174,6 +176,7 @@ Outputs group_norm(Call& call, int64_t groups, int weight, double eps) {
     throw ShapeError("group_norm: " + std::to_string(groups) + " groups of " + x.shape().str());
   int64_t batch = x.shape()[0], per_group = x.shape()[1] / groups;
   for (int axis = 2; axis < x.rank(); ++axis) per_group *= x.shape()[axis];
+  if (per_group == 0) throw ShapeError("group_norm: x has no cells: " + x.shape().str());
   Normalised n = normalised(reshape(x, {batch, groups, per_group}), {2}, eps);
   return {scaled(reshape(n.y, x.shape()), call.maybe(weight, "weight"), call.maybe(weight + 1, "bias")),
           reshape(n.mean, {batch, groups}), reshape(n.rstd, {batch, groups})};
@@ -263,21 +266,22 @@ Var sampled(Call& call, bool named) {
 }
 
 // ---- attention -----------------------------------------------------------------------------------------------------
+// [.., T, D] -> [B, H, T, D]
+Var four_axes(Var x) {
+  Shape s = x.shape(), shape{1, 1, s[-2], s[-1]};
+  if (s.rank() > 2) shape[1] = s[-3];
+  for (int i = 0; i < s.rank() - 3; ++i) shape[0] *= s[i];
+  return reshape(x, shape);
+}
+
 // Scores are biased rather than hidden: the reference counts from the upper left corner. Also log sum exp of them.
 Outputs attended(Call& call, int causal_at, int mask_at) {
   Var q = call.var(0), k = call.var(1), v = call.var(2);
-  if (call.real(causal_at < 0 ? 4 : causal_at - 1, "dropout_p", 0) != 0) throw OptionMissing("dropout draws");
-  Shape result = q.shape();
-  result[-1] = v.shape()[-1];
-  auto four_axes = [](Var x) {  // [.., H, T, D] -> [B, H, T, D]
-    Shape s = x.shape(), shape{1, 1, s[-2], s[-1]};
-    if (s.rank() > 2) shape[1] = s[-3];
-    for (int i = 0; i < s.rank() - 3; ++i) shape[0] *= s[i];
-    return reshape(x, shape);
-  };
+  if (call.real(causal_at - 1, "dropout_p", 0) != 0) throw OptionMissing("dropout draws");
+  Shape outer = q.rank() >= std::max(k.rank(), v.rank()) ? q.shape() : k.shape();  // the axes in front of T and D
+  int64_t T = q.shape()[-2], S = k.shape()[-2];
   AttentionOptions options;
   options.scale = call.real(kKeyword, "scale", 1 / std::sqrt(double(q.shape()[-1])));
-  int64_t T = q.shape()[-2], S = k.shape()[-2];
   if (call.flag(causal_at, "is_causal", false))
     options.bias = where(less(unsqueeze(arange(call.g, T), 1), unsqueeze(arange(call.g, S), 0)), -INFINITY,
                          full(call.g, {1, 1, T, S}, 0, q.dtype()));
@@ -288,13 +292,19 @@ Outputs attended(Call& call, int causal_at, int mask_at) {
     lead[-1] = S;
     options.bias = four_axes(broadcast_to(mask, lead));
   }
-  q = four_axes(q), k = four_axes(k);
-  Outputs out{reshape(attention(q, k, four_axes(v), options), result)};
+  q = four_axes(q), k = four_axes(k), v = four_axes(v);
+  int64_t batch = std::max({q.shape()[0], k.shape()[0], v.shape()[0]});
+  for (Var* x : {&q, &k, &v}) *x = broadcast_to(*x, {batch, x->shape()[1], x->shape()[2], x->shape()[3]});
+  Var y = attention(q, k, v, options);
+  if (outer.rank() > 2) outer[-3] = q.shape()[1];
+  outer[-2] = T;
+  outer[-1] = v.shape()[-1];
+  Outputs out{reshape(y, outer)};
   if (q.shape()[1] != k.shape()[1]) return out;  // shared heads: only the result
   Var scores = matmul(q, transpose(k)) * options.scale;
   if (options.bias) scores = scores + *options.bias;
-  result.erase(result.rank() - 1);
-  out.push_back(reshape(logsumexp(scores, {-1}), result));
+  outer.erase(outer.rank() - 1);
+  out.push_back(reshape(logsumexp(scores, {-1}), outer));
   return out;
 }
 

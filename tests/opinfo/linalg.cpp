@@ -117,10 +117,10 @@ Var covariance(Call& call) {
   std::optional<Var> weights = observation_weights(call, "aweights", false, n);
   Var w = ones_like(reshape(slice(rows, 0, 0, 1), {-1}));
   if (counts) w = w * cast(*counts, x.dtype());
-  if (weights) w = w * *weights;
+  if (weights) w = w * cast(*weights, x.dtype());
   double correction = call.real(kKeyword, "correction", 1);
   Var total = sum(w), mean_of = sum(rows * w, {1}, true) / total;
-  Var lost = weights ? sum(w * *weights) / total * correction : total * 0 + correction;
+  Var lost = weights ? sum(w * cast(*weights, x.dtype())) / total * correction : total * 0 + correction;
   Var d = rows - mean_of, c = matmul(d * w, transpose(d)) / maximum(total - lost, 0);
   return rows.shape()[0] == 1 ? reshape(c, {}) : c;
 }

@@ -63,6 +63,8 @@ Var class_loss(Call& call, Var logits, Var target) {
   double smoothing = call.real(kKeyword, "label_smoothing", 0);
   Var last = classes_last(logits);
   bool soft = is_float(target.dtype()) && target.shape() == logits.shape();
+  if (soft && call.given(kKeyword, "ignore_index"))
+    throw ValueError("cross_entropy: probabilities have no label to ignore");
   if (soft) target = classes_last(target);
   if (!call.given(kKeyword, "weight")) {
     CrossEntropyOptions options{call.integer(kKeyword, "ignore_index", -100), smoothing, reduction_of(call, kKeyword)};
@@ -109,7 +111,7 @@ Var margin_between_classes(Call& call) {
     excess = excess * unsqueeze(gather(weight, label), -1);
   }
   Var loss = mean(where(others, excess, 0), {-1});
-  if (x.rank() < 2) loss = reshape(loss, {});
+  if (x.rank() < 2) loss = reshape(loss, target.shape());
   return reduced(call, loss);
 }
 

@@ -27,7 +27,9 @@ Var matrix_norm(Var x, double order, const Ints& axes, bool keepdim) {
   int rank = x.rank();
   int64_t summed = normalize_axis(axes.at(columns ? 0 : 1), rank), left = normalize_axis(axes[columns ? 1 : 0], rank);
   if (summed == left) throw ValueError("matrix_norm: an axis is named twice");
-  Var sums = norm1(x, {summed}, true), both = order > 0 ? max(sums, {left}, true) : min(sums, {left}, true);
+  Var sums = norm1(x, {summed}, true);
+  bool nothing = order > 0 && sums.size(int(left)) == 0;  // of no sums the largest is 0
+  Var both = nothing ? sum(sums, {left}, true) : order > 0 ? max(sums, {left}, true) : min(sums, {left}, true);
   if (keepdim) return both;
   return squeeze(squeeze(both, std::max(summed, left)), std::min(summed, left));
 }

@@ -81,6 +81,7 @@ const Call::Operand* Call::find(const std::string& name) const {
 }
 
 Var Call::tensor(const Json& argument) {
+  if (!argument.is_object()) throw ValueError("argument " + argument.dump() + " is no tensor");
   bool stored = argument.contains("t");
   std::string name = stored ? argument.at("t").get<std::string>() : "described" + std::to_string(operands_.size());
   if (const Operand* seen = find(name)) return seen->var;
@@ -134,7 +135,10 @@ double Call::real(int place, const char* keyword, double otherwise) const {
   return given(place, keyword) ? number(at(place, keyword)) : otherwise;
 }
 int64_t Call::integer(int place, const char* keyword, int64_t otherwise) const {
-  return given(place, keyword) ? as<int64_t>(at(place, keyword)) : otherwise;
+  if (!given(place, keyword)) return otherwise;
+  const Json& j = at(place, keyword);
+  if (j.is_number_float()) throw ValueError("argument " + j.dump() + " is no whole number");
+  return as<int64_t>(j);
 }
 bool Call::flag(int place, const char* keyword, bool otherwise) const {
   return given(place, keyword) ? as<bool>(at(place, keyword)) : otherwise;

@@ -245,6 +245,7 @@ Table reduction_rows() {
          Var x = call.var(0), line = at_least_vector(x);
          int64_t k = call.integer(1, "k", 1), axis = call.integer(2, "dim", -1);
          TopK best = call.flag(3, "largest", true) ? topk(line, k, axis) : bottomk(line, k, axis);
+         if (x.rank() == 0) return Outputs{reshape(best.values, {}), reshape(best.indices, {})};
          return Outputs{best.values, best.indices};
        }},
 

@@ -371,14 +371,14 @@ Builder filled(int shape_at, double otherwise, int value_at = -1) {
 }
 
 Var counted(Call& call) {
-  bool from_zero = call.places() == 1;
+  bool from_zero = call.places() == 1 && !call.given(1, "end");
   double begin = from_zero ? 0 : call.real(0, "start", 0), end = call.real(from_zero ? 0 : 1, "end", 0);
-  double step = call.real(2, "step", 1), n = std::ceil((end - begin) / step);
+  double step = call.real(2, "step", 1), n = (end - begin) / step;
   if (step == 0 || !std::isfinite(n) || n < 0) throw ValueError("arange: the step does not lead from start to end");
   bool whole = true;
   for (int i = 0; i < call.places(); ++i) whole &= call.is_integer(i);
   DType dtype = call.dtype(kKeyword, "dtype", whole ? i64 : f32);
-  return cast(arange(call.g, int64_t(n), f64) * step + begin, dtype);
+  return cast(arange(call.g, int64_t(std::ceil(n)), f64) * step + begin, dtype);
 }
 
 Var evenly_spaced(Call& call) {
