@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,27 @@ struct Operator {
   bool by_element;  ///< tolerances are relative to each value rather than to the largest
   const Builder& build;
 };
+struct Tolerance {
+  double relative;
+  bool by_element;
+  double least_scale = 0;
+};
+
+struct Result {
+  std::string key;
+  Tensor got, want;
+  Tolerance tolerance;
+  std::string difference;
+};
+
+bool equal_numbers(double a, double b);  ///< NaN equals NaN
+std::set<std::string> words(const char* text);
+
+// ---- where this engine does otherwise on purpose: why, or nullptr ---------------------------------------------------
+const char* convention(const Operator& op, const Call& call, const Json& sample, const std::vector<Result>& results);
+const char* accepted(const Operator& op, const Json& call);
+bool to_mend(const Operator& op);  ///< a fault that is being mended
+
 Verdict run_sample(const Operator& op, const Json& sample);
 Verdict run_refused(const Operator& op, const Json& call);
 
