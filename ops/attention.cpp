@@ -359,9 +359,9 @@ Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
   LocationGuard at(q);
   double scale = o.scale != 0 ? o.scale : 1 / std::sqrt(double(q.rank() ? std::max<int64_t>(1, q.shape()[-1]) : 1));
   std::vector<Var> in{q, k, v};
-  if (o.mask || o.bias) in.push_back(o.mask ? *o.mask : q.var.graph().constant(Tensor::full({1, 1}, 1, boolean)));
+  if (o.mask || o.bias) in.push_back(o.mask ? *o.mask : q.graph().constant(Tensor::full({1, 1}, 1, boolean)));
   if (o.bias) in.push_back(*o.bias);
-  return swapped(q.var.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}}));
+  return swapped(q.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}}));
 }
 
 }  // namespace whence

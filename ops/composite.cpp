@@ -65,7 +65,7 @@ namespace {
 
 // The other operand of a binary composite: a number becomes a constant.
 Var as_var(const Arg& a, const Arg& other) {
-  return a.is_number() ? other.var.graph().constant(a.number, other.dtype()) : a.var;
+  return a.is_number() ? other.graph().constant(a.number, other.dtype()) : a.var;
 }
 
 }  // namespace
@@ -152,7 +152,7 @@ Var prelu(Arg x, Arg weight, int64_t axis) {
 
 namespace {
 std::vector<Var> halves(const Arg& x, int64_t axis) {
-  if (x.var.size(axis) % 2)
+  if (Var(x).size(axis) % 2)
     throw ShapeError("[glu] axis " + std::to_string(axis) + " of " + x.shape().str() + " has no two halves");
   return chunk(x, 2, axis);
 }
@@ -175,19 +175,21 @@ Var swiglu(Arg x, int64_t axis) {
 }
 Var masked_fill(Arg x, Arg mask, double value) {
   LocationGuard at(x);
-  return where(mask, x.var.graph().constant(value, x.dtype()), x);
+  return where(mask, x.graph().constant(value, x.dtype()), x);
 }
 
 // ---- creation -----------------------------------------------------------------------------------------------------
 
-Var full(Graph& g, Shape shape, double value, DType dtype) { return broadcast_to(g.constant(value, dtype), shape); }
+Var full(Graph& g, Shape shape, double value, DType dtype, std::source_location where) {
+  return broadcast_to(Arg(g.constant(value, dtype, where), where), shape);
+}
 Var zeros_like(Arg x) {
   LocationGuard at(x);
-  return full(x.var.graph(), x.shape(), 0, x.dtype());
+  return full(x.graph(), x.shape(), 0, x.dtype());
 }
 Var ones_like(Arg x) {
   LocationGuard at(x);
-  return full(x.var.graph(), x.shape(), 1, x.dtype());
+  return full(x.graph(), x.shape(), 1, x.dtype());
 }
 
 // ---- reductions, norms --------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ Var prod(Arg x, int64_t axis, bool keepdim) {
   int a = normalize_axis(axis, s.rank());
   if (s[a] == 0) {
     s[a] = 1;
-    Var one = full(x.var.graph(), s, 1, x.dtype());
+    Var one = full(x.graph(), s, 1, x.dtype());
     return keepdim ? one : squeeze(one, a);
   }
   Var last = slice(cumprod(x, a), a, s[a] - 1, s[a]);
@@ -253,7 +255,7 @@ TopK sort(Arg x, int64_t axis, bool descending) {
 Var segment_mean(Arg x, Arg index, int64_t axis, int64_t count) {
   LocationGuard at(x);
   Var total = segment_sum(x, index, axis, count);
-  Graph& g = x.var.graph();
+  Graph& g = x.graph();
   Var members = segment_sum(full(g, index.shape(), 1, x.dtype()), index, 0, count);
   Shape s = Shape::filled(total.rank(), 1);
   s[axis < 0 ? int(axis) + x.rank() : int(axis)] = count;
@@ -266,7 +268,7 @@ Var index_add(Arg base, Arg index, Arg src, int64_t axis) {
 }
 Var put_along_axis(Arg base, Arg index, Arg src, int64_t axis) {
   LocationGuard at(base);
-  Graph& g = base.var.graph();
+  Graph& g = base.graph();
   Var hits = scatter_add(full(g, base.shape(), 0, i32), index, full(g, index.shape(), 1, i32), axis);
   return scatter_add(where(greater(hits, 0.0), 0.0, base), index, src, axis);
 }

@@ -42,7 +42,8 @@ Var masked_fill(Arg x, Arg mask, double value);
 
 // ---- creation -----------------------------------------------------------------------------------------------------
 /// value everywhere: shape, of any dtype. A constant: it carries nothing.
-Var full(Graph& g, Shape shape, double value, DType dtype = f32);
+Var full(Graph& g, Shape shape, double value, DType dtype = f32,
+         std::source_location where = std::source_location::current());
 Var zeros_like(Arg x);  ///< 0 in x's shape and dtype; any. A constant: nothing of x
 Var ones_like(Arg x);   ///< 1 in x's shape and dtype; any. A constant: nothing of x
 

@@ -16,7 +16,7 @@ void infer_concat(InferCtx& infer) {
       if (k != a && infer.shape(i)[k] != s[k])
         infer.shape_error("extents differ on axis " + std::to_string(k) + ": " + std::to_string(s[k]) + " vs " +
                           std::to_string(infer.shape(i)[k]));
-    s[a] += infer.shape(i)[a];
+    s[a] = add_extents(s[a], infer.shape(i)[a]);
   }
   infer.out(s, infer.dtype(0));
 }
@@ -61,13 +61,11 @@ REGISTER_OP(concat) = {
 };
 
 Var concat(const std::vector<Var>& xs, int64_t axis, std::source_location where) {
-  if (xs.empty()) throw ValueError("[concat] needs at least one operand");
-  return xs[0].graph().record(concat_op, xs, axis_attrs(axis), where);
+  return graph_of("concat", xs, where).record(concat_op, xs, axis_attrs(axis), where);
 }
 
 Var stack(const std::vector<Var>& xs, int64_t axis, std::source_location where) {
-  if (xs.empty()) throw ValueError("[stack] needs at least one operand");
-  LocationGuard at(xs[0].graph(), where);
+  LocationGuard at(graph_of("stack", xs, where), where);
   int a = normalize_axis(axis, xs[0].rank() + 1);
   std::vector<Var> rows;
   for (const Var& x : xs) {

@@ -239,12 +239,12 @@ Attrs attrs_of(const ConvOptions& o, int space) {
 
 }  // namespace
 
-Var conv(Arg x, Arg weight, std::optional<Arg> bias, const ConvOptions& o) {
+Var conv(Arg x, Arg weight, OptionalArg bias, const ConvOptions& o) {
   Attrs a = attrs_of(o, std::max(0, x.rank() - 2));
   return bias ? record(conv_op, {x, weight, *bias}, a) : record(conv_op, {x, weight}, a);
 }
 
-Var conv_transpose(Arg x, Arg weight, std::optional<Arg> bias, const ConvOptions& o) {
+Var conv_transpose(Arg x, Arg weight, OptionalArg bias, const ConvOptions& o) {
   int space = std::max(0, x.rank() - 2);
   Attrs a = with(attrs_of(o, space), "output_padding", per_axis(o.output_padding, space, 0));
   return bias ? record(conv_transpose_op, {x, weight, *bias}, a) : record(conv_transpose_op, {x, weight}, a);

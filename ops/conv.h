@@ -17,11 +17,11 @@ struct ConvOptions {
 /// y = sum over taps of weight x + bias: x [N, C, n..], weight [O, C / groups, k..], bias [O], absent: 0 -> [N, O,
 /// floor((n + 2 padding - dilation (k - 1) - 1) / stride) + 1 ..]; float. ShapeError: they do not fit, or k is larger
 /// than x. Relevance as for linear. (arXiv 1603.07285)
-Var conv(Arg x, Arg weight, std::optional<Arg> bias = {}, const ConvOptions& options = {});
+Var conv(Arg x, Arg weight, OptionalArg bias = {}, const ConvOptions& options = {});
 /// The adjoint of conv in its input: x [N, C, n..], weight [C, O / groups, k..], bias [O], absent: 0 -> [N, O, (n - 1)
 /// stride - 2 padding + dilation (k - 1) + output_padding + 1 ..]; float. ShapeError: they do not fit; ValueError: too
 /// much output_padding. Relevance as for linear. (arXiv 1603.07285)
-Var conv_transpose(Arg x, Arg weight, std::optional<Arg> bias = {}, const ConvOptions& options = {});
+Var conv_transpose(Arg x, Arg weight, OptionalArg bias = {}, const ConvOptions& options = {});
 
 /// Each list has one value per axis of space, or one for all. ValueError: no kernel, or a value that makes no window.
 struct PoolOptions {

@@ -25,7 +25,7 @@ Var ctc_loss(Arg logits, Arg targets, Arg input_lengths, Arg target_lengths, con
   LocationGuard at(logits);
   if (logits.rank() != 3 || logits.shape()[0] < 1)
     throw ShapeError("[ctc_loss] logits must be [T, B, classes], got " + logits.shape().str());
-  Graph& g = logits.var.graph();
+  Graph& g = logits.graph();
   int64_t T = logits.shape()[0], B = logits.shape()[1], blank = o.blank;
   if (targets.rank() != 2 || targets.shape()[0] != B || targets.shape()[1] < 1)
     throw ShapeError("[ctc_loss] targets must be [" + std::to_string(B) + ", S], got " + targets.shape().str());

@@ -133,8 +133,7 @@ Equation parse(const std::string& text) {
 }  // namespace
 
 Var einsum(const std::string& equation, const std::vector<Var>& operands, std::source_location where) {
-  if (operands.empty()) throw ValueError("[einsum] needs at least one operand");
-  LocationGuard at(operands[0].graph(), where);
+  LocationGuard at(graph_of("einsum", operands, where), where);
   Equation e = parse(equation);
   if (e.operands.size() != operands.size())
     bad(equation, "has subscripts for " + std::to_string(e.operands.size()) + " operands, got " +

@@ -521,7 +521,7 @@ BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FU
 
             Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.
-  Graph& g = condition.var.graph();
+  Graph& g = condition.graph();
   LocationGuard at(condition);
   DType t = !a.is_number() ? a.dtype() : !b.is_number() ? b.dtype() : f32;
   Var x = a.is_number() ? g.constant(a.number, t) : a.var, y = b.is_number() ? g.constant(b.number, t) : b.var;

@@ -25,8 +25,7 @@ Ints led(const Ints& axes, int lead) {  // an axis permutation with `lead` fixed
 // ---- reshape
 void infer_reshape(InferCtx& infer) {
   Shape want = infer.attrs.shape("shape");
-  for (int64_t d : want)
-    if (d < 0) infer.value_error("negative extent in " + want.str());
+  check_extents(want);
   if (want.numel() != infer.shape(0).numel())
     infer.shape_error("cannot reshape " + infer.shape(0).str() + " (" + std::to_string(infer.shape(0).numel()) +
                       " elements) to " + want.str() + " (" + std::to_string(want.numel()) + ")");

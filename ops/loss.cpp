@@ -187,7 +187,7 @@ Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
 
 // A target that would broadcast is almost always a mistake: [B, 1] against [B] gives B x B differences.
 static Var matching(const char* op, Arg x, Arg target) {
-  if (target.is_number()) return x.var.graph().constant(target.number, x.dtype());
+  if (target.is_number()) return x.graph().constant(target.number, x.dtype());
   if (!(target.shape() == x.shape()))
     throw ShapeError(std::string("[") + op + "] shapes differ: " + x.shape().str() + " vs " + target.shape().str());
   return cast(target, x.dtype());

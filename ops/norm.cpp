@@ -223,7 +223,7 @@ REGISTER_OP(rms_norm_backward) = {
     .traits = {.backward = true},
 };
 
-Var layer_norm(Arg x, std::optional<Arg> weight, std::optional<Arg> bias, double eps) {
+Var layer_norm(Arg x, OptionalArg weight, OptionalArg bias, double eps) {
   LocationGuard at(x);
   if (!weight && bias) return layer_norm(x, {}, {}, eps) + *bias;
   if (weight && bias) return record(layer_norm_op, {x, *weight, *bias}, {{"eps", eps}});
@@ -231,7 +231,7 @@ Var layer_norm(Arg x, std::optional<Arg> weight, std::optional<Arg> bias, double
   return record(layer_norm_op, {x}, {{"eps", eps}});
 }
 
-Var rms_norm(Arg x, std::optional<Arg> weight, double eps) {
+Var rms_norm(Arg x, OptionalArg weight, double eps) {
   if (weight) return record(rms_norm_op, {x, *weight}, {{"eps", eps}});
   return record(rms_norm_op, {x}, {{"eps", eps}});
 }

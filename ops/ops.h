@@ -124,7 +124,7 @@ Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse = false);
 
 // ---- layout -----------------------------------------------------------------------------------------------------
 // Of any dtype. Gradient and relevance go back to where an element came from; copies of one add up.
-/// The same elements in row-major order; one extent may be -1. ShapeError: counts differ; ValueError: negative extents.
+/// The same elements in row-major order; one extent may be -1. ShapeError: counts differ, or one is negative.
 Var reshape(Arg x, Shape shape);
 /// Axis i of the result is x's axes[i]. ShapeError: not one entry per axis; ValueError: an axis is named twice.
 Var permute(Arg x, Ints axes);
@@ -205,7 +205,7 @@ Var argsort(Arg x, int64_t axis = -1, bool descending = false);
 Var matmul(Arg a, Arg b, std::optional<DType> dtype = {});
 /// x weight^T + bias: x [.., in], weight [out, in], bias [out], absent: 0 -> [.., out]; float; dtype as for matmul.
 /// ShapeError: they do not fit. Relevance as for matmul; the bias absorbs its share.
-Var linear(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<DType> dtype = {});
+Var linear(Arg x, Arg weight, OptionalArg bias = {}, std::optional<DType> dtype = {});
 /// NumPy's subscripts, a letter per axis, "..." broadcasting, a letter twice on an operand its diagonal; without "->"
 /// the letters that occur once, sorted, behind "...". Written in mul (number), matmul (float: what two operands share
 /// and the result has not) and sum, from left to right. ShapeError: they do not fit; ValueError: no operand.
@@ -214,7 +214,7 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands,
 /// y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}, depthwise: x [B, T, C], weight [C, K >= 1], bias [C], absent: 0;
 /// state [B, K-1, C] precedes x, absent: 0 -> [B, T, C]; float. ShapeError: they do not fit. Relevance as for linear;
 /// state is data. (As in Mamba, arXiv 2312.00752)
-Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<Arg> state = {});
+Var causal_conv1d(Arg x, Arg weight, OptionalArg bias = {}, OptionalArg state = {});
 
 // ---- normalisation, softmax, attention, losses: computed in f32 for halves; losses of halves are f32 --------------
 /// s = e^x / sum(e^x) along axis; float. Relevance: x (R - s sum(R)), x = -inf taking none (AttnLRP, arXiv 2402.05602,
@@ -226,10 +226,10 @@ Var log_softmax(Arg x, int64_t axis = -1);
 /// bias [C], absent: 0; float, weight and bias may be f32 beside an x of halves. ShapeError: they do not fit;
 /// ValueError: eps < 0. Relevance holds 1 / sqrt(var + eps) constant (AttnLRP, arXiv 2402.05602). The layer:
 /// 1607.06450.
-Var layer_norm(Arg x, std::optional<Arg> weight = {}, std::optional<Arg> bias = {}, double eps = 1e-5);
+Var layer_norm(Arg x, OptionalArg weight = {}, OptionalArg bias = {}, double eps = 1e-5);
 /// y = x / sqrt(mean(x^2) + eps) weight over the last axis: x [.., C], weight [C], absent: 1; float. Errors and
 /// relevance as for layer_norm. (arXiv 1910.07467)
-Var rms_norm(Arg x, std::optional<Arg> weight = {}, double eps = 1e-6);
+Var rms_norm(Arg x, OptionalArg weight = {}, double eps = 1e-6);
 
 struct AttentionOptions {
   bool causal = false;           ///< query i sees keys up to i + S - T
@@ -276,14 +276,16 @@ Var slice_at(Arg x, Arg at, int64_t length, int64_t axis);
 
 // ---- random: counter based (Philox); `key` names the stream, the run's seed advances it ---------------------------
 // An element depends on key, seed (the operand Graph::seed) and position only (Salmon et al., SC 2011).
-/// Uniform in [low, high), float (bf16 and f16: drawn in f32 and rounded, to high even). ValueError: low > high, or a
-/// negative extent. Ends here.
+/// Uniform in [low, high), float (bf16 and f16: drawn in f32 and rounded, to high even). ValueError: low > high;
+/// ShapeError: a negative extent. Ends here.
 Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32,
             std::source_location where = std::source_location::current());
-/// Normal, float (bf16 and f16: drawn in f32 and rounded). ValueError: stddev < 0, or a negative extent. Ends here.
+/// Normal, float (bf16 and f16: drawn in f32 and rounded). ValueError: stddev < 0; ShapeError: a negative
+/// extent. Ends here.
 Var normal(Graph& g, Shape shape, int64_t key, double mean = 0, double stddev = 1, DType dtype = f32,
            std::source_location where = std::source_location::current());
-/// 1 with probability p, else 0, equal in any dtype. ValueError: p outside [0, 1], or a negative extent. Ends here.
+/// 1 with probability p, else 0, equal in any dtype. ValueError: p outside [0, 1]; ShapeError: a
+/// negative extent. Ends here.
 Var bernoulli(Graph& g, Shape shape, int64_t key, double p, DType dtype = f32,
               std::source_location where = std::source_location::current());
 /// 0 .. n - 1 in random order: [n] i64. ValueError: n < 0. Ends here.

@@ -27,8 +27,8 @@ Shape padded(InferCtx& infer, Shape s) {
       infer.shape_error(where, "there is no edge to repeat");
     if (mode == PadMode::circular && std::max(before, after) > n)
       infer.shape_error(where, "wrapping shows at most extent elements");
-    if (n + before + after < 0) infer.shape_error(where);
-    s[a] = n + before + after;
+    s[a] = add_extents(add_extents(n, before), after);
+    if (s[a] < 0) infer.shape_error(where);
   }
   return s;
 }

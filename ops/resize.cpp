@@ -102,7 +102,7 @@ Var grid_sample(Arg x, Arg grid, bool align_corners) {
   const Shape &s = x.shape(), &p = grid.shape();
   if (p.rank() != 4 || p[0] != s[0] || p[3] != 2)
     throw ShapeError("[grid_sample] grid must be [" + std::to_string(s[0]) + ", h, w, 2], got " + p.str());
-  Graph& g = x.var.graph();
+  Graph& g = x.graph();
   int64_t N = s[0], C = s[1], size[2] = {s[3], s[2]};  // columns, rows
   Var cells = reshape(permute(x, {0, 2, 3, 1}), {N * s[2] * s[3], C});
   Var first[2], part[2];  // the cell before the point, and how far behind it the point lies; [N, h, w]

@@ -35,12 +35,12 @@ void check_window(const char* op, const Window& w) {
 Var tril(Arg x, int64_t diagonal) {
   LocationGuard at(x);
   if (x.rank() < 2) throw ShapeError("[tril] x needs two axes, got " + x.shape().str());
-  return where(less_equal(distance(x.var.graph(), x.shape()[-2], x.shape()[-1]), double(diagonal)), x, 0.0);
+  return where(less_equal(distance(x.graph(), x.shape()[-2], x.shape()[-1]), double(diagonal)), x, 0.0);
 }
 Var triu(Arg x, int64_t diagonal) {
   LocationGuard at(x);
   if (x.rank() < 2) throw ShapeError("[triu] x needs two axes, got " + x.shape().str());
-  return where(greater_equal(distance(x.var.graph(), x.shape()[-2], x.shape()[-1]), double(diagonal)), x, 0.0);
+  return where(greater_equal(distance(x.graph(), x.shape()[-2], x.shape()[-1]), double(diagonal)), x, 0.0);
 }
 
 Var diagonal(Arg x, int64_t offset, int64_t a, int64_t b) {
@@ -59,7 +59,7 @@ Var diagonal(Arg x, int64_t offset, int64_t a, int64_t b) {
   Shape flat = y.shape();
   flat.erase(rank - 1);
   flat[-1] = rows * columns;
-  Var at_diagonal = arange(x.var.graph(), n) * double(columns + 1) + double(i0 * columns + j0);
+  Var at_diagonal = arange(x.graph(), n) * double(columns + 1) + double(i0 * columns + j0);
   return gather(reshape(y, flat), at_diagonal, -1);
 }
 
@@ -67,7 +67,7 @@ Var unfold(Arg x, int64_t axis, int64_t size, int64_t step) {
   LocationGuard at(x);
   int a = normalize_axis(axis, x.rank());
   int64_t n = window_count("unfold", x.shape()[a], size, step, 1);
-  Var y = gather(x, window_index(x.var.graph(), n, step, size, 1), a);
+  Var y = gather(x, window_index(x.graph(), n, step, size, 1), a);
   Ints axes;
   for (int i = 0; i < y.rank(); ++i)
     if (i != a + 1) axes.push_back(i);
@@ -79,7 +79,7 @@ Var im2col(Arg x, const Window& w) {
   LocationGuard at(x);
   check_window("im2col", w);
   if (x.rank() != 4) throw ShapeError("[im2col] x must be [B, C, H, W], got " + x.shape().str());
-  Graph& g = x.var.graph();
+  Graph& g = x.graph();
   Var y = pad(x, {0, 0, 0, 0, w.padding[0], w.padding[0], w.padding[1], w.padding[1]});
   int64_t oh = window_count("im2col", y.shape()[2], w.kernel[0], w.stride[0], w.dilation[0]);
   int64_t ow = window_count("im2col", y.shape()[3], w.kernel[1], w.stride[1], w.dilation[1]);
@@ -98,7 +98,7 @@ Var col2im(Arg x, int64_t height, int64_t width, const Window& w) {
   if (x.rank() != 3 || x.shape()[1] % taps || x.shape()[2] != oh * ow)
     throw ShapeError("[col2im] x must be [B, C * " + std::to_string(taps) + ", " + std::to_string(oh * ow) + "], got " +
                      x.shape().str());
-  Graph& g = x.var.graph();
+  Graph& g = x.graph();
   Var y =
       permute(reshape(x, {x.shape()[0], x.shape()[1] / taps, w.kernel[0], w.kernel[1], oh, ow}), {0, 1, 4, 2, 5, 3});
   y = segment_sum(y, window_index(g, ow, w.stride[1], w.kernel[1], w.dilation[1]), 4, v);  // [B, C, oh, kh, W]

@@ -18,6 +18,9 @@ struct DTypeError : Error {
 struct ValueError : Error {
   using Error::Error;
 };  ///< An argument has a value that makes no sense.
+struct OutOfMemory : Error {
+  using Error::Error;
+};  ///< Memory for a value, or for the work itself, is not to be had.
 struct DeviceError : Error {
   using Error::Error;
 };  ///< A device is absent, or failed.
