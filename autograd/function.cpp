@@ -34,6 +34,7 @@ TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>(
 }
 
 std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& body, RunOptions options) const {
+  if (!body) throw ValueError("TraceCache needs a function");
   for (size_t i = 0; i < inputs.size(); ++i)
     if (!inputs[i].defined())
       throw ValueError("argument " + std::to_string(i) + " of the function is an undefined tensor");
@@ -54,7 +55,9 @@ std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& 
         trace->names.push_back("argument " + std::to_string(i));
         vars.push_back(trace->graph->input(trace->names[i], inputs[i].shape(), inputs[i].dtype()));
       }
-      trace->plan = compile(body(vars), state_->options);
+      std::vector<Var> results = body(vars);
+      for (const Var& v : results) trace->graph->check_own(v, "a result of the function");
+      trace->plan = compile(results, state_->options);
       traces.push_front(trace);
       if (traces.size() > kMaxSignatures) traces.pop_back();
     }

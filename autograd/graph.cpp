@@ -10,10 +10,16 @@ const Attrs Graph::kNoAttrs;
 
 // ---- inference errors -----------------------------------------------------------------------------------------
 
-std::string at_line(std::source_location where) {
-  std::string_view file = where.file_name();
-  if (size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-  return fmt::format(" at {}:{}", file, where.line());
+std::string at_line(std::source_location where) { return SourceLine{where.file_name(), where.line()}.str(); }
+
+LocationGuard::LocationGuard(Graph& g, std::source_location where)
+    : graph_(g), before_(g.location_), line_before_(users_line) {
+  if (!before_) g.location_ = where;
+  if (!users_line.file) users_line = {where.file_name(), where.line()};
+}
+LocationGuard::~LocationGuard() {
+  graph_.location_ = before_;
+  users_line = line_before_;
 }
 
 Graph& Var::undefined() { throw ValueError("the Var is undefined: nothing was assigned to it"); }
@@ -164,12 +170,15 @@ void Graph::assign(const State& state, Var next) {
     throw DTypeError(
         fmt::format("state '{}' is {}, assigned {}", state.name(), name_of(now.dtype()), name_of(next.dtype())));
   if (!state.tensor().contiguous()) throw ValueError("state '" + state.name() + "' is strided and cannot be assigned");
-  for (auto& [leaf, value] : assigns_)
-    if (leaf == now.id()) {
-      value = next.id();
+  for (size_t i = 0; i < assigns_.size(); ++i)
+    if (assigns_[i].first == now.id()) {
+      if (assigned_[i] != state.name())
+        throw ValueError("states '" + assigned_[i] + "' and '" + state.name() + "' are one memory: it takes one value");
+      assigns_[i].second = next.id();
       return;
     }
   assigns_.emplace_back(now.id(), next.id());
+  assigned_.push_back(state.name());
 }
 
 Var Graph::next(const State& state) {
@@ -249,9 +258,13 @@ Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::so
     in = cast;
   }
   const size_t nodes = nodes_.size(), edges = edges_.size(), values = types_.size(), lists = attrs_.size();
+  const SourceLine line = std::exchange(users_line, {});  // the line is told with the op and its scope
   try {
-    return append(op, in, std::move(attrs), location);
+    Var first = append(op, in, std::move(attrs), location);
+    users_line = line;
+    return first;
   } catch (...) {
+    users_line = line;
     nodes_.resize(nodes);
     edges_.resize(edges);
     types_.resize(values);

@@ -154,7 +154,7 @@ class Graph {
                 std::source_location where = std::source_location::current());
   /// `next` is the state's value when a run ends: every plan compiled from this graph from now on writes it there. A
   /// later assign of the same state replaces this one. \throws ShapeError, DTypeError; ValueError for a strided state,
-  /// for a value of another graph, and in an immediate graph
+  /// for one whose memory another assigned state is, for a value of another graph, and in an immediate graph
   void assign(const State& state, Var next);
   /// What the state has been assigned so far, else its value when the run begins: for what moves a state that may have
   /// been moved before in the same recording.
@@ -232,7 +232,8 @@ class Graph {
   std::vector<std::pair<std::string, ValueId>> named_inputs_;
   std::unordered_multimap<const void*, ValueId> parameters_;  // by memory
   std::vector<std::pair<ValueId, ValueId>> assigns_;
-  std::deque<Tensor> values_;  // immediate graphs only; a reference from value() outlives later records
+  std::vector<std::string> assigned_;  // the names of those states
+  std::deque<Tensor> values_;          // immediate graphs only; a reference from value() outlives later records
   uint32_t scope_ = 0;
   NodeId origin_ = kNone;
   uint8_t pass_ = 0;
@@ -253,19 +254,18 @@ class ScopeGuard {
 };
 using Scope = ScopeGuard;
 
-/// Ops composed of other ops put this first, so that inner nodes carry the user's line.
+/// Ops composed of other ops put this first, so that inner nodes carry the user's line, and errors too.
 class LocationGuard {
  public:
   explicit LocationGuard(const Arg& a) : LocationGuard(a.graph(), a.where) {}
-  LocationGuard(Graph& g, std::source_location where) : graph_(g), before_(g.location_) {
-    if (!before_) g.location_ = where;
-  }
-  ~LocationGuard() { graph_.location_ = before_; }
+  LocationGuard(Graph& g, std::source_location where);
+  ~LocationGuard();
   LocationGuard(const LocationGuard&) = delete;
 
  private:
   Graph& graph_;
   std::optional<std::source_location> before_;
+  SourceLine line_before_;
 };
 
 /// Sweeps and inlined bodies: what is recorded serves node `origin` in pass `pass`.

@@ -141,8 +141,10 @@ static bool starts_relevance(const Graph& g, const Node& n) {
 
 std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) {
   std::vector<char> carry(g.value_count());
-  for (const Var& v : extra)
+  for (const Var& v : extra) {
+    g.check_own(v, "a value that carries relevance");
     if (g.producer(v.id()).op->name != "parameter") carry[v.id()] = 1;
+  }
   for (size_t i = 0; i < g.node_count(); ++i) {
     const Node& n = g.node(NodeId(i));
     bool c = starts_relevance(g, n) ||
@@ -484,6 +486,7 @@ std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, s
   check_operands(roots, seeds, wrt, pass, where);
   return or_out_of_memory("a sweep", [&] {
     Graph& g = roots[0].graph();
+    LocationGuard at(g, where);
     NodeId end = NodeId(g.node_count());
     Sweeper s(g, wrt, pass);
     s.check_rules(roots);

@@ -79,15 +79,17 @@ Var stack(const std::vector<Var>& xs, int64_t axis, std::source_location where) 
 std::vector<Var> split(Arg x, Ints sizes, int64_t axis) {
   LocationGuard at(x);
   int a = normalize_axis(axis, x.rank());
-  int64_t begin = 0;
+  int64_t total = 0, begin = 0;
+  for (int64_t n : sizes) total = add_extents(total, n);
+  if (total != x.shape()[a])
+    throw ShapeError("[split] sizes add up to " + std::to_string(total) + ", axis " + std::to_string(a) + " of " +
+                     x.shape().str() + " has " + std::to_string(x.shape()[a]));
   std::vector<Var> parts;
   for (int64_t n : sizes) {
+    if (n < 0 || n > total - begin) throw ShapeError("[split] size " + std::to_string(n) + " leaves the axis");
     parts.push_back(slice(x, a, begin, begin + n));
     begin += n;
   }
-  if (begin != x.shape()[a])
-    throw ShapeError("[split] sizes add up to " + std::to_string(begin) + ", axis " + std::to_string(a) + " of " +
-                     x.shape().str() + " has " + std::to_string(x.shape()[a]));
   return parts;
 }
 
@@ -96,7 +98,7 @@ std::vector<Var> chunk(Arg x, int64_t parts, int64_t axis) {
   if (parts < 1 || n % parts)
     throw ShapeError("[chunk] an extent of " + std::to_string(n) + " does not divide into " + std::to_string(parts) +
                      " parts");
-  return split(x, Ints(size_t(parts), n / parts), axis);
+  return or_out_of_memory("[chunk]", [&] { return split(x, Ints(size_t(parts), n / parts), axis); });
 }
 
 }  // namespace whence

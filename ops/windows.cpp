@@ -16,9 +16,10 @@ Var window_index(Graph& g, int64_t windows, int64_t stride, int64_t size, int64_
 }
 
 int64_t window_count(const char* op, int64_t extent, int64_t size, int64_t stride, int64_t dilation) {
+  for (int64_t v : {size, stride, dilation})
+    if (v < 1 || v > INT32_MAX)
+      throw ValueError(std::string("[") + op + "] window size, stride and dilation must be positive and below 2^31");
   int64_t span = (size - 1) * dilation + 1;
-  if (size < 1 || stride < 1 || dilation < 1)
-    throw ValueError(std::string("[") + op + "] window size, stride and dilation must be positive");
   if (span > extent)
     throw ShapeError(std::string("[") + op + "] a window spans " + std::to_string(span) + " elements, the axis has " +
                      std::to_string(extent));
@@ -28,6 +29,9 @@ int64_t window_count(const char* op, int64_t extent, int64_t size, int64_t strid
 void check_window(const char* op, const Window& w) {
   if (w.kernel.size() != 2 || w.stride.size() != 2 || w.padding.size() != 2 || w.dilation.size() != 2)
     throw ValueError(std::string("[") + op + "] kernel, stride, padding and dilation need two entries each");
+  for (int64_t p : w.padding)
+    if (p < 0 || p > INT32_MAX)
+      throw ValueError(std::string("[") + op + "] padding must not be negative, and below 2^31");
 }
 
 }  // namespace
@@ -54,6 +58,7 @@ Var diagonal(Arg x, int64_t offset, int64_t a, int64_t b) {
   axes.push_back(v);
   Var y = permute(x, axes);
   int64_t rows = y.shape()[-2], columns = y.shape()[-1];
+  offset = std::clamp(offset, -rows, columns);  // beyond lies nothing
   int64_t i0 = offset < 0 ? -offset : 0, j0 = offset > 0 ? offset : 0,
           n = std::max<int64_t>(0, std::min(rows - i0, columns - j0));
   Shape flat = y.shape();
@@ -91,10 +96,12 @@ Var im2col(Arg x, const Window& w) {
 Var col2im(Arg x, int64_t height, int64_t width, const Window& w) {
   LocationGuard at(x);
   check_window("col2im", w);
+  check_extents({height, width});
   int64_t h = height + 2 * w.padding[0], v = width + 2 * w.padding[1];
   int64_t oh = window_count("col2im", h, w.kernel[0], w.stride[0], w.dilation[0]);
   int64_t ow = window_count("col2im", v, w.kernel[1], w.stride[1], w.dilation[1]);
   int64_t taps = w.kernel[0] * w.kernel[1];
+  check_extents({oh, ow});
   if (x.rank() != 3 || x.shape()[1] % taps || x.shape()[2] != oh * ow)
     throw ShapeError("[col2im] x must be [B, C * " + std::to_string(taps) + ", " + std::to_string(oh * ow) + "], got " +
                      x.shape().str());
@@ -113,7 +120,7 @@ struct Image {
 };
 Image image(const char* op, const Arg& x, int64_t r) {
   if (x.rank() < 3) throw ShapeError(std::string("[") + op + "] x needs [.., C, H, W], got " + x.shape().str());
-  if (r < 1) throw ValueError(std::string("[") + op + "] factor must be positive");
+  if (r < 1 || r > INT32_MAX) throw ValueError(std::string("[") + op + "] factor must be positive and below 2^31");
   Image i{x.shape(), x.shape()[-3], x.shape()[-2], x.shape()[-1]};
   for (int k = 0; k < 3; ++k) i.lead.erase(i.lead.rank() - 1);
   return i;

@@ -290,7 +290,75 @@ TEST(Memory, ThatIsNotToBeHadIsToldByShapeAndBytes) {
 }
 
 TEST(Exceptions, OfTheLibraryAreItsOwn) {
+  Graph g;
+  Var x = g.input("x", {2});
+  EXPECT_NE(thrown<ValueError>([&] { checkpoint(std::function<Var(Var)>(), x); }), "");
+  EXPECT_NE(thrown<ValueError>([&] { TraceCache().run(std::vector{Tensor::zeros({1})}, {}); }), "");
+  EXPECT_NE(thrown<ValueError>([&] { function([&](Var) { return x; })(Tensor::zeros({2})); }), "");
   Attrs attrs{{"n", 1}};
   EXPECT_NE(thrown<ValueError>([&] { attrs.ints("n"); }), "");
   EXPECT_NE(thrown<ValueError>([&] { attrs.text("m"); }), "");
+}
+
+// What a composed function finds wrong before it records anything.
+TEST(ErrorsOfComposedFunctions, NameTheLine) {
+  Graph g;
+  Var x = g.input("x", {2, 3}), y = g.input("y", {4});
+  refused_here<ShapeError>({
+      HERE(logaddexp(x, y)),
+      HERE(split(x, {1, 1})),
+      HERE(l2_normalize(x, 5)),
+      HERE(prod(x, -3)),
+      HERE(sum_to(x, {4})),
+      HERE(stack({x, x}, 4)),
+      HERE(geglu(x)),
+      HERE(im2col(x, {.kernel = {1, 1}})),
+  });
+  EXPECT_THAT(thrown<ShapeError>([] { Tensor::zeros({2}).reshaped({3}); }), testing::Not(HasSubstr("recorded")));
+}
+
+TEST(OneMemory, TakesOneValue) {
+  Tensor place = Tensor::zeros({2}), whole = Tensor::zeros({3});
+  State a("a", place), b("b", place), left("left", whole.slice(0, 0, 2)), right("right", whole.slice(0, 1, 3));
+  Graph g;
+  Var x = g.input("x", {2});
+  g.assign(a, x * 2.0);
+  g.assign(a, x * 3.0);
+  EXPECT_THAT(thrown<ValueError>([&] { g.assign(b, x * 5.0); }), HasSubstr("'a' and 'b' are one memory"));
+  // Fed memory that the run writes is read as it was when the run began.
+  compile({x}).run({{"x", place}});
+  place.fill(1);
+  for (double want : {3., 9., 27.}) {
+    compile({x * 1.0}).run({{"x", place}});
+    EXPECT_EQ(place.item(), want);
+    EXPECT_EQ(place.item(1), want);
+  }
+  Graph h;
+  Var y = h.input("y", {2});
+  h.assign(left, y * 2.0);
+  h.assign(right, y * 5.0);
+  EXPECT_NE(thrown<ValueError>([&] { compile({y}); }), "");
+}
+
+// What calls of a function leave behind, counted in bytes of results that are still there.
+TEST(Function, KeepsLittleOfManySignatures) {
+  std::vector<std::weak_ptr<Buffer>> results;
+  auto f = function([](Var x) { return exp(x); });
+  auto alive = [&] {
+    size_t bytes = 0;
+    for (auto& r : results)
+      if (auto b = r.lock()) bytes += b->bytes();
+    return bytes;
+  };
+  for (int64_t n = 1; n <= 150; ++n) {
+    Tensor y = f(Tensor::zeros({n, 100'000}));
+    results.push_back(y.buffer());
+  }
+  EXPECT_LE(alive(), size_t(640) << 20);  // of 4,530 MB: 256 that plans keep, 256 in the cache, the last two
+  EXPECT_EQ(f.signatures(), 64u);
+  f(Tensor::zeros({140, 100'000}));  // used last, so the 63 others go before it
+  for (int64_t n = 1; n <= 63; ++n) f(Tensor::zeros({n, 1}));
+  const size_t hits = plan_cache_stats().hits + plan_cache_stats().misses;
+  f(Tensor::zeros({140, 100'000}));
+  EXPECT_EQ(plan_cache_stats().hits + plan_cache_stats().misses, hits);
 }

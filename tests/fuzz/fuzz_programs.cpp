@@ -860,7 +860,9 @@ void Program::tensors() {
         case 4: t = t.reshaped(shape()); break;
         case 5: t = t.contiguous_copy(); break;
         case 6: t = t.to(dtype()); break;
-        case 7: t.fill(number()); break;
+        case 7:
+          if (!t.defined() || t.numel() < 100000) t.fill(number());  // not a huge view
+          break;
         case 8: (void)t.str(); break;
         case 9: (void)t.item(integer()); break;
         case 10: t = Tensor::zeros(shape(), dtype()); break;
