@@ -221,7 +221,7 @@ Var reshape(Arg x, Shape shape) {
 Var permute(Arg x, Ints axes) {
   bool same = int(axes.size()) == x.rank();
   for (size_t i = 0; i < axes.size(); ++i) {
-    if (axes[i] < 0) axes[i] += x.rank();
+    if (axes[i] < 0 && axes[i] >= -x.rank()) axes[i] += x.rank();
     same = same && axes[i] == int64_t(i);
   }
   if (same) return x;
@@ -231,8 +231,8 @@ Var permute(Arg x, Ints axes) {
 Var transpose(Arg x, int64_t a, int64_t b) {
   Ints axes(size_t(x.rank()));
   for (size_t i = 0; i < axes.size(); ++i) axes[i] = int64_t(i);
-  if (a < 0) a += x.rank();
-  if (b < 0) b += x.rank();
+  if (a < 0 && a >= -x.rank()) a += x.rank();
+  if (b < 0 && b >= -x.rank()) b += x.rank();
   if (std::min(a, b) < 0 || std::max(a, b) >= x.rank()) axes = {a, b};  // permute names the error
   else std::swap(axes[size_t(a)], axes[size_t(b)]);
   return permute(x, std::move(axes));

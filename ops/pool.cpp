@@ -248,7 +248,9 @@ std::vector<Spans> sliding(const Arg& x, const PoolOptions& o, const std::string
     int64_t count = (room + (o.ceil ? s - 1 : 0)) / s + 1;
     if ((count - 1) * s >= extent + p) --count;
     Spans spans;
-    for (int64_t k = 0; k < count; ++k) spans.push_back({k * s - p, k * s - p + span, dilation[i]});
+    or_out_of_memory("[pool]", [&] {
+      for (int64_t k = 0; k < count; ++k) spans.push_back({k * s - p, k * s - p + span, dilation[i]});
+    });
     axes.push_back(std::move(spans));
   }
   return axes;
@@ -260,8 +262,12 @@ std::vector<Spans> adaptive(const Arg& x, const Ints& out, const std::string& op
   std::vector<Spans> axes;
   for (size_t i = 0; i < out.size(); ++i) {
     int64_t n = x.shape()[int(i) + 2];
+    if (out[i] > INT32_MAX || n > INT32_MAX)
+      throw ShapeError("[" + op + "] " + std::to_string(out[i]) + " windows on an extent of " + std::to_string(n));
     Spans spans;
-    for (int64_t k = 0; k < out[i]; ++k) spans.push_back({k * n / out[i], ((k + 1) * n + out[i] - 1) / out[i]});
+    or_out_of_memory("[adaptive pool]", [&] {
+      for (int64_t k = 0; k < out[i]; ++k) spans.push_back({k * n / out[i], ((k + 1) * n + out[i] - 1) / out[i]});
+    });
     axes.push_back(std::move(spans));
   }
   return axes;

@@ -69,14 +69,17 @@ Var resampled(const Arg& x, const Ints& space, const std::vector<double>& factor
   if (align && mode != Resize::linear && mode != Resize::cubic)
     throw ValueError("[resize] align_corners goes with linear and cubic");
   for (int64_t m : space)
-    if (m < 1) throw ShapeError("[resize] sizes must be positive");
+    if (m < 1 || m > INT32_MAX) throw ShapeError("[resize] sizes must be positive and below 2^31");
   if (mode == Resize::area) return adaptive_avg_pool(x, space);
   Var y = x;
   for (size_t i = 0; i < space.size(); ++i) {
     int64_t n = x.shape()[int(i) + 2];
     bool by_size = factors.empty();
-    y = along_axis(y, int(i) + 2,
-                   taps_of(n, space[i], by_size ? double(n) : 1, by_size ? double(space[i]) : factors[i], mode, align));
+    y = or_out_of_memory("[resize]", [&] {
+      return along_axis(
+          y, int(i) + 2,
+          taps_of(n, space[i], by_size ? double(n) : 1, by_size ? double(space[i]) : factors[i], mode, align));
+    });
   }
   return y;
 }
@@ -91,8 +94,11 @@ Var resize(Arg x, const Ints& space, Resize mode, bool align_corners) {
 Var resize_by(Arg x, const std::vector<double>& factors, Resize mode, bool align_corners) {
   check(x, factors.size(), "resize_by");
   Ints space;
-  for (size_t i = 0; i < factors.size(); ++i)
-    space.push_back(int64_t(std::floor(double(x.shape()[int(i) + 2]) * factors[i])));
+  for (size_t i = 0; i < factors.size(); ++i) {
+    const double cells = std::floor(double(x.shape()[int(i) + 2]) * factors[i]);
+    if (!(cells >= 1 && cells <= INT32_MAX)) throw ShapeError("[resize] sizes must be positive and below 2^31");
+    space.push_back(int64_t(cells));
+  }
   return resampled(x, space, factors, mode, align_corners);
 }
 

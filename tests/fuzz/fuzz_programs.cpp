@@ -289,7 +289,7 @@ class Program {
 
   void add(Var v) {
     if (!v.defined()) return fault("an undefined Var came out of an op");
-    say(" -> v%zu %s", values_.size(), g.type(v.id()).str().c_str());
+    say(" -> v%zu %s", values_.size(), TensorType{v.shape(), v.dtype()}.str().c_str());
     values_.push_back(v);
   }
   void add(const std::vector<Var>& list) {
@@ -822,8 +822,7 @@ void Program::plan() {
   bool absurd = false, written = false;
   for (const Var& v : values_) absurd |= huge(v);
   for (const Var& v : outputs)
-    if (v.defined() && &v.graph() == &g)
-      written |= double(g.type(v.id()).shape.numel()) * double(size_of(v.dtype())) > double(int64_t(1) << 32);
+    if (v.defined()) written |= double(v.numel()) * double(size_of(v.dtype())) > double(int64_t(1) << 32);
   const bool run = !absurd || written;  // else a view that nobody writes would be walked through
   use(p, run);
   if (chance(0.2)) {
