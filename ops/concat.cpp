@@ -94,6 +94,7 @@ std::vector<Var> split(Arg x, Ints sizes, int64_t axis) {
 }
 
 std::vector<Var> chunk(Arg x, int64_t parts, int64_t axis) {
+  LocationGuard at(x);
   int64_t n = x.shape()[normalize_axis(axis, x.rank())];
   if (parts < 1 || n % parts)
     throw ShapeError("[chunk] an extent of " + std::to_string(n) + " does not divide into " + std::to_string(parts) +
