@@ -85,10 +85,10 @@ template <class T> WHENCE_FN T logaddexp(T a, T b) {
   T apart = select(a == b, T(0), abs(a - b));
   return maximum(a, b) + log1p_unit(exp(-apart));
 }
-/// share r / (z + sigma(z) e), sigma(0) = 1; 0 where the denominator is 0.
+/// share r / (z + sigma(z) e), sigma(0) = 1; 0 where the denominator is 0, and where r is, were z NaN.
 template <class T> WHENCE_FN T stabilised_div(T r, T z, T share, T e) {
   T den = z + select(z >= T(0), e, -e);
-  return select(den == T(0), T(0), share * r / den);
+  return select((den == T(0)) | (r == T(0)), T(0), share * r / den);
 }
 
 // ---- derivatives --------------------------------------------------------------------------------------------------
