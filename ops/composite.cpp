@@ -155,7 +155,8 @@ Var prelu(Arg x, Arg weight, int64_t axis) {
     s[normalize_axis(axis, x.rank())] = w.shape()[0];
     w = reshape(w, s);
   }
-  return where(greater(x, 0.0), x, minimum(x, 0.0) * w);  // the weight sees nothing of a positive x, were it infinite
+  Var positive = greater(x, 0.0);
+  return where(positive, x, where(positive, 0.0, x) * w);  // the weight sees nothing of a positive x, were it infinite
 }
 
 namespace {

@@ -16,6 +16,12 @@ void infer_unary(InferCtx& c) {
   c.out(c.shape(0), c.dtype(0));
 }
 
+void infer_clamp(InferCtx& c) {
+  double low = c.attrs.real("low"), high = c.attrs.real("high");
+  if (!(low <= high)) c.value_error("low " + std::to_string(low) + " is not below high " + std::to_string(high));
+  infer_unary(c);
+}
+
 void need_number(InferCtx& c) {  // what has arithmetic: u8 stores, bool is logical
   if (DType t = c.dtype(0); t == u8 || t == boolean)
     c.dtype_error(c.op.operand_name(0) + " must be a float, i32 or i64, got " + std::string(name_of(t)),
@@ -90,6 +96,10 @@ template <int LOW = -20, int HIGH = 20, int GAP = 0> std::vector<Sample> binary_
           {{in({2, 0}), in({1, 1})}, {}, "empty"}, {{in({33}), in({33})}, {}, "odd"}};
 }
 std::vector<ErrorSample> unary_errors() { return {{{{{2}, i32}}, {}, "must be floating point"}}; }
+std::vector<ErrorSample> clamp_errors() {
+  return {{{{{2}, i32}}, {{"low", 0.0}, {"high", 1.0}}, "must be floating point"},
+          {{{{2}, f32}}, {{"low", 1.0}, {"high", 0.0}}, "is not below high"}};
+}
 std::vector<ErrorSample> binary_errors() {
   return {{{{{2, 3}, f32}, {{4}, f32}}, {}, "cannot broadcast"}, {{{{2}, f32}, {{2}, f64}}, {}, "dtypes differ"}};
 }
@@ -219,11 +229,11 @@ UNARY_WITH(
     },
     unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_leaky_relu_op, c.in(), c.d(), c.attrs)); });
 UNARY_WITH(
-    clamp, "x held to [low, high]", infer_unary,
+    clamp, "x held to [low, high]", infer_clamp,
     [] {
       return with(unary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}});
     },
-    unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
+    clamp_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
 UNARY_WITH(
     softplus, "log(1 + e^(beta x)) / beta", infer_unary,
     [] {
@@ -346,7 +356,8 @@ void relevance_div(SweepCtx& c) {
 // What reaches a and b: d e^a / (e^a + e^b) and d e^b / (e^a + e^b); nothing where both are -inf. The same for
 // relevance: identity through exp and log, the epsilon rule over the sum of exponentials.
 std::array<Var, 2> parts_of_logaddexp(SweepCtx& c) {
-  Var a = c.in(0), b = c.in(1), apart = a - b, level = logical_and(equal(a, b), not_equal(apart, 0.0));  // both infinite
+  Var a = c.in(0), b = c.in(1), apart = a - b,
+      level = logical_and(equal(a, b), not_equal(apart, 0.0));  // both infinite
   Var d = where(equal(c.out(), -kInf), 0.0, c.d()), first = d * sigmoid(where(level, 0.0, apart));
   return {first, d - first};
 }
@@ -434,9 +445,8 @@ BINARY(
       }
     },
     relevance_div, nullptr, Variants{});
-BINARY(
-    logaddexp, "log(e^a + e^b), without overflow", infer_binary_float, (binary_samples<-20, 20>), sweep_logaddexp,
-    sweep_logaddexp, absorbed_logaddexp, Variants{});
+BINARY(logaddexp, "log(e^a + e^b), without overflow", infer_binary_float, (binary_samples<-20, 20>), sweep_logaddexp,
+       sweep_logaddexp, absorbed_logaddexp, Variants{});
 BINARY(
     maximum, "the larger; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
     [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); },
@@ -530,10 +540,12 @@ UNARY_FUNCTION(sign)
 UNARY_FUNCTION(exp)
 UNARY_FUNCTION(expm1)
 UNARY_FUNCTION(log)
-UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square)
-    UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf)
-        UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu)
-            UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(log1p)
+UNARY_FUNCTION(sqrt)
+UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos)
+    UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu)
+        UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor)
+            UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
 
                 Var leaky_relu(Arg x, double slope) {
   return record(leaky_relu_op, {x}, {{"slope", slope}});
@@ -552,11 +564,12 @@ BINARY_FUNCTION(div)
 BINARY_FUNCTION(maximum)
 BINARY_FUNCTION(minimum)
 BINARY_FUNCTION(logaddexp)
-BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater)
-    BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and)
-        BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(pow)
+BINARY_FUNCTION(less)
+BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal)
+    BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
 
-            Var where(Arg condition, Arg a, Arg b) {
+        Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.
   Graph& g = condition.graph();
   LocationGuard at(condition);

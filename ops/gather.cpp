@@ -121,13 +121,14 @@ REGISTER_OP(in_range) = {
         [](InferCtx& infer) {
           infer.need_integer(0);
           int64_t low = infer.attrs.integer("low"), high = infer.attrs.integer("high");
-          if (low > high)
-            infer.value_error("low " + std::to_string(low) + " is above high " + std::to_string(high));
+          if (low > high) infer.value_error("low " + std::to_string(low) + " is above high " + std::to_string(high));
           infer.out(infer.shape(0), infer.dtype(0));
         },
     .samples =
         [] {
-          auto between = [](int64_t low, int64_t high) { return Attrs{{"low", low}, {"high", high}, {"what", std::string("x")}}; };
+          auto between = [](int64_t low, int64_t high) {
+            return Attrs{{"low", low}, {"high", high}, {"what", std::string("x")}};
+          };
           auto x = [](Shape s, int64_t low, int64_t high, DType t) {
             return SampleInput{.shape = s, .dtype = t, .low = double(low), .high = double(high)};
           };

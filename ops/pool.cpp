@@ -311,11 +311,12 @@ Var avg_pool(Arg x, const PoolOptions& o) {
   need_float(x, "avg_pool");
   Ints padding = per_axis(o.padding, std::max(0, x.rank() - 2), 0, "avg_pool");
   Var wide = o.divisor != 0 ? widened(x) : x.var;  // a sum of halves may overflow before it is divided
-  Var y = record(
-      avg_pool_op, {wide}, clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
-        if (o.divisor != 0) return int64_t(1);
-        return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin : inside;
-      }));
+  Var y = record(avg_pool_op, {wide},
+                 clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
+                   if (o.divisor != 0) return int64_t(1);
+                   return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin
+                                              : inside;
+                 }));
   return o.divisor != 0 ? cast(y * (1 / o.divisor), x.dtype()) : y;
 }
 Var adaptive_avg_pool(Arg x, const Ints& out) {

@@ -37,9 +37,7 @@ template <class T> WHENCE_FN T log1p_unit(T t) { return log1p(t); }
 
 template <class T> WHENCE_FN T neg(T x) { return -x; }
 template <class T> WHENCE_FN T magnitude(T x) { return abs(x); }
-template <class T> WHENCE_FN T sign(T x) {
-  return select(x > T(0), T(1), select(x < T(0), T(-1), T(0)));
-}  // NaN: 0
+template <class T> WHENCE_FN T sign(T x) { return select(x > T(0), T(1), select(x < T(0), T(-1), T(0))); }  // NaN: 0
 template <class T> WHENCE_FN T reciprocal(T x) { return T(1) / x; }
 template <class T> WHENCE_FN T rsqrt(T x) { return T(1) / sqrt(x); }
 template <class T> WHENCE_FN T square(T x) { return x * x; }
@@ -118,14 +116,14 @@ template <class T> WHENCE_FN T d_gelu_tanh(T x, T dy) {
 // ---- integers -----------------------------------------------------------------------------------------------------
 // Arithmetic wraps round.
 
-#define WHENCE_INTEGER(I, U)                                                  \
-  WHENCE_FN I add(I a, I b) { return (I)((U)a + (U)b); }                      \
-  WHENCE_FN I sub(I a, I b) { return (I)((U)a - (U)b); }                      \
-  WHENCE_FN I mul(I a, I b) { return (I)((U)a * (U)b); }                      \
-  WHENCE_FN I neg(I x) { return sub((I)0, x); }                               \
-  WHENCE_FN I magnitude(I x) { return x < 0 ? neg(x) : x; }                   \
-  WHENCE_FN I square(I x) { return mul(x, x); }                               \
-  WHENCE_FN I maximum(I a, I b) { return a > b ? a : b; }                     \
+#define WHENCE_INTEGER(I, U)                                \
+  WHENCE_FN I add(I a, I b) { return (I)((U)a + (U)b); }    \
+  WHENCE_FN I sub(I a, I b) { return (I)((U)a - (U)b); }    \
+  WHENCE_FN I mul(I a, I b) { return (I)((U)a * (U)b); }    \
+  WHENCE_FN I neg(I x) { return sub((I)0, x); }             \
+  WHENCE_FN I magnitude(I x) { return x < 0 ? neg(x) : x; } \
+  WHENCE_FN I square(I x) { return mul(x, x); }             \
+  WHENCE_FN I maximum(I a, I b) { return a > b ? a : b; }   \
   WHENCE_FN I minimum(I a, I b) { return a < b ? a : b; }
 WHENCE_INTEGER(int, unsigned)
 WHENCE_INTEGER(long, unsigned long)

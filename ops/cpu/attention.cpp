@@ -130,8 +130,7 @@ template <class T> const uint8_t* set_aside(const AttentionInputs<T>& in, Rows<T
   return flags;
 }
 
-template <class T>
-bool sees(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, const uint8_t* flagged) {
+template <class T> bool sees(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, const uint8_t* flagged) {
   for (int64_t j = 0; flagged && j < in.dims.S; ++j)
     if (flagged[j] && visible(in, b, h, i, j)) return true;
   return false;
