@@ -62,6 +62,12 @@ void InferCtx::need_same_dtype(int i, int j) const {
     dtype_error(fmt::format("dtypes differ: {} vs {}", name_of(dtype(i)), name_of(dtype(j))),
                 fmt::format("cast {} to {}", op.operand_name(j), name_of(dtype(i))));
 }
+// A number of C++ takes the dtype of what it meets; nothing is promoted and nothing is lost.
+static std::string not_held(DType t, double x) { return fmt::format("{} cannot hold the number {}", name_of(t), x); }
+static const char* const kCastFirst = "cast the operand to a float, or give an integer of its range";
+void InferCtx::need_holds(DType t, double number) const {
+  if (!holds(t, number)) dtype_error(not_held(t, number), kCastFirst);
+}
 void InferCtx::need_rank(int i, int r) const {
   if (rank(i) != r) shape_error(fmt::format("{} must have rank {}, got {}", op.operand_name(i), r, shape(i).str()));
 }
@@ -201,6 +207,8 @@ Var Graph::constant(Tensor value, std::source_location where) {
   return record(constant_op, {}, {{"tensor", std::move(value)}}, where);
 }
 Var Graph::constant(double value, DType dtype, std::source_location where) {
+  LocationGuard at(*this, where);
+  if (!holds(dtype, value)) throw DTypeError(not_held(dtype, value) + "\n  hint: " + kCastFirst);
   return constant(Tensor::scalar(value, dtype), where);
 }
 

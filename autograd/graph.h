@@ -165,7 +165,8 @@ class Graph {
   /// lies, so leave it as it is.
   /// \throws ValueError for an undefined tensor
   Var constant(Tensor value, std::source_location where = std::source_location::current());
-  Var constant(double value, DType dtype, std::source_location where = std::source_location::current());  ///< shape []
+  /// Shape []. \throws DTypeError for a number that an integer dtype cannot hold exactly
+  Var constant(double value, DType dtype, std::source_location where = std::source_location::current());
 
   // ---- recording (ops call this; users call ops)
   /// Appends a node; shapes and dtypes are checked here. Returns its first result; result k is at id + k.

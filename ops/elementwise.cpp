@@ -542,10 +542,11 @@ UNARY_FUNCTION(expm1)
 UNARY_FUNCTION(log)
 UNARY_FUNCTION(log1p)
 UNARY_FUNCTION(sqrt)
-UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos)
-    UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu)
-        UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor)
-            UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(rsqrt)
+UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh)
+    UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh)
+        UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round)
+            UNARY_FUNCTION(logical_not)
 
                 Var leaky_relu(Arg x, double slope) {
   return record(leaky_relu_op, {x}, {{"slope", slope}});
@@ -566,8 +567,9 @@ BINARY_FUNCTION(minimum)
 BINARY_FUNCTION(logaddexp)
 BINARY_FUNCTION(pow)
 BINARY_FUNCTION(less)
-BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal)
-    BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(less_equal)
+BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal)
+    BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
 
         Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.

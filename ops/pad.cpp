@@ -85,7 +85,11 @@ REGISTER_OP(pad) = {
     .doc =
         "x with `before` and `after` elements added at both ends of each axis; constant pads may be negative and crop",
     .operands = {"x"},
-    .infer = [](InferCtx& infer) { infer.out(padded(infer, infer.shape(0)), infer.dtype(0)); },
+    .infer =
+        [](InferCtx& infer) {
+          infer.need_holds(infer.dtype(0), PadAttrs::of(infer.attrs).value);
+          infer.out(padded(infer, infer.shape(0)), infer.dtype(0));
+        },
     .vjp = vjp_pad,
     .relevance = lrp::reindex,
     .absorbed = absorbed_pad,
