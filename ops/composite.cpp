@@ -100,7 +100,8 @@ Var logit(Arg x) {
 Var softplus(Arg x, double beta) { return record(op_named("softplus"), {x}, {{"beta", beta}}); }
 Var elu(Arg x, double alpha) {
   LocationGuard at(x);
-  return where(less_equal(x, 0.0), expm1(minimum(x, 0.0)) * alpha, x);  // a NaN passes with its cotangent
+  Var wide = widened(x);
+  return cast(where(less_equal(wide, 0.0), expm1(minimum(wide, 0.0)) * alpha, wide), x.dtype());  // a NaN passes whole
 }
 // Where it is flat the gradient ends, and at the bounds, as for relu; relevance passes everywhere.
 Var relu6(Arg x) {
@@ -137,7 +138,8 @@ Var softsign(Arg x) {
 Var softshrink(Arg x, double lambda) {
   LocationGuard at(x);
   if (!(lambda >= 0)) throw ValueError("[softshrink] lambda must not be negative, got " + std::to_string(lambda));
-  return x - clamp(x, -lambda, lambda);
+  Var wide = widened(x);
+  return cast(wide - clamp(wide, -lambda, lambda), x.dtype());
 }
 Var softcap(Arg x, double cap) {
   LocationGuard at(x);

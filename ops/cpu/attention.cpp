@@ -249,8 +249,10 @@ void forward_single(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t 
   const T* v = in.v.at(b, hk);
   T* score = scratch<T>(7, d.S + slack<T>());
   int64_t *seen = scratch<int64_t>(10, d.S + 1), n = 0;  // the keys, and how many
-  for (int64_t j = 0; j < d.S; ++j) {
-    if (!visible(in, b, h, i, j)) continue;
+  const int64_t last = d.causal ? std::clamp<int64_t>(i + d.S - d.T + 1, 0, d.S) : d.S;
+  const bool some = in.key_mask || in.bias.data;
+  for (int64_t j = 0; j < last; ++j) {
+    if (some && !visible(in, b, h, i, j)) continue;
     V s(T(0));
     each<T>(d.D,
             [&](int64_t c, int64_t m) { s = fma(load_upto(q + c, m), load_upto(k + j * in.k.strides.t + c, m), s); });
