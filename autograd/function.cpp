@@ -1,12 +1,13 @@
 #include "autograd/function.h"
 
+#include <algorithm>
 #include <list>
 #include <mutex>
 
 namespace whence {
 
 namespace {
-constexpr size_t kMaxSignatures = 64;  // the oldest trace goes first
+constexpr size_t kMaxSignatures = 64;  // the least recently used trace goes first
 
 struct Trace {
   std::vector<TensorType> types;
@@ -25,7 +26,7 @@ struct Trace {
 struct TraceCache::State {
   CompileOptions options;
   std::mutex mutex;
-  std::list<std::shared_ptr<Trace>> traces;
+  std::list<std::shared_ptr<Trace>> traces;  // the latest used first
 };
 
 TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>()) {
@@ -33,28 +34,32 @@ TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>(
 }
 
 std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& body, RunOptions options) const {
+  if (!body) throw ValueError("TraceCache needs a function");
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (!inputs[i].defined())
+      throw ValueError("argument " + std::to_string(i) + " of the function is an undefined tensor");
   std::shared_ptr<Trace> trace;
   {
     std::lock_guard lock(state_->mutex);
-    for (auto& t : state_->traces)
-      if (t->fits(inputs)) {
-        trace = t;
-        break;
-      }
-    if (!trace) {
+    auto& traces = state_->traces;
+    auto found = std::find_if(traces.begin(), traces.end(), [&](auto& t) { return t->fits(inputs); });
+    if (found != traces.end()) {
+      traces.splice(traces.begin(), traces, found);
+      trace = traces.front();
+    } else {
       trace = std::make_shared<Trace>();
       trace->graph = std::make_unique<Graph>();
       std::vector<Var> vars;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        if (!inputs[i].defined())
-          throw ValueError("argument " + std::to_string(i) + " of the function is an undefined tensor");
         trace->types.push_back({inputs[i].shape(), inputs[i].dtype()});
         trace->names.push_back("argument " + std::to_string(i));
         vars.push_back(trace->graph->input(trace->names[i], inputs[i].shape(), inputs[i].dtype()));
       }
-      trace->plan = compile(body(vars), state_->options);
-      state_->traces.push_back(trace);
-      if (state_->traces.size() > kMaxSignatures) state_->traces.pop_front();
+      std::vector<Var> results = body(vars);
+      for (const Var& v : results) trace->graph->check_own(v, "a result of the function");
+      trace->plan = compile(results, state_->options);
+      traces.push_front(trace);
+      if (traces.size() > kMaxSignatures) traces.pop_back();
     }
   }
   Feeds feeds;

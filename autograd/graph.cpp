@@ -10,6 +10,29 @@ const Attrs Graph::kNoAttrs;
 
 // ---- inference errors -----------------------------------------------------------------------------------------
 
+std::string at_line(std::source_location where) { return SourceLine{where.file_name(), where.line()}.str(); }
+
+LocationGuard::LocationGuard(Graph& g, std::source_location where)
+    : graph_(g), before_(g.location_), line_before_(users_line) {
+  if (!before_) g.location_ = where;
+  if (!users_line.file) users_line = {where.file_name(), where.line()};
+}
+LocationGuard::~LocationGuard() {
+  graph_.location_ = before_;
+  users_line = line_before_;
+}
+
+Graph& Var::undefined() { throw ValueError("the Var is undefined: nothing was assigned to it"); }
+
+void Arg::undefined(std::source_location where) {
+  throw ValueError("an operand is an undefined Var: nothing was assigned to it\n  recorded" + at_line(where));
+}
+const Var& Arg::number_alone() const {
+  throw ValueError(
+      fmt::format("the number {} stands where a Var is needed: one operand at least is a Var\n  recorded{}", number,
+                  at_line(where)));
+}
+
 static std::string complaint(const InferCtx& c, const std::string& what, const std::string& hint) {
   std::string s = what + "\n  operands: ";
   for (int i = 0; i < c.n(); ++i) s += (i ? ", " : "") + c.op.operand_name(i) + " " + c.in[size_t(i)].str();
@@ -38,6 +61,12 @@ void InferCtx::need_same_dtype(int i, int j) const {
   if (dtype(i) != dtype(j))
     dtype_error(fmt::format("dtypes differ: {} vs {}", name_of(dtype(i)), name_of(dtype(j))),
                 fmt::format("cast {} to {}", op.operand_name(j), name_of(dtype(i))));
+}
+// A number of C++ takes the dtype of what it meets; nothing is promoted and nothing is lost.
+static std::string not_held(DType t, double x) { return fmt::format("{} cannot hold the number {}", name_of(t), x); }
+static const char* const kCastFirst = "cast the operand to a float, or give an integer of its range";
+void InferCtx::need_holds(DType t, double number) const {
+  if (!holds(t, number)) dtype_error(not_held(t, number), kCastFirst);
 }
 void InferCtx::need_rank(int i, int r) const {
   if (rank(i) != r) shape_error(fmt::format("{} must have rank {}, got {}", op.operand_name(i), r, shape(i).str()));
@@ -97,6 +126,7 @@ Var Graph::input(const std::string& name, const Shape& shape, DType dtype, Input
 }
 
 Var Graph::input(const std::string& name, Tensor value, InputOptions options, std::source_location where) {
+  if (!value.defined()) throw ValueError("input '" + name + "' is an undefined tensor\n  recorded" + at_line(where));
   if (!immediate()) return input(name, value.shape(), value.dtype(), options, where);
   Attrs attrs{{"name", name},
               {"shape", value.shape()},
@@ -121,15 +151,16 @@ Var Graph::seed() {
   return scalar("seed", i64);
 }
 
-Var Graph::parameter(const std::string& name, const Tensor& value) {
-  if (!value.defined()) throw ValueError("parameter '" + name + "' is an undefined tensor");
+Var Graph::parameter(const std::string& name, const Tensor& value, std::source_location where) {
+  if (!value.defined())
+    throw ValueError("parameter '" + name + "' is an undefined tensor\n  recorded" + at_line(where));
   auto [begin, end] = parameters_.equal_range(value.raw());
   for (auto at = begin; at != end; ++at) {
     const Tensor& have = attrs(producer(at->second)).tensor("tensor");
     if (have.shape() == value.shape() && have.dtype() == value.dtype() && have.strides() == value.strides())
       return var(at->second);
   }
-  Var v = record(parameter_op, {}, {{"name", name}, {"tensor", value}});
+  Var v = record(parameter_op, {}, {{"name", name}, {"tensor", value}}, where);
   parameters_.emplace(value.raw(), v.id());
   return v;
 }
@@ -137,8 +168,7 @@ Var Graph::parameter(const std::string& name, const Tensor& value) {
 void Graph::assign(const State& state, Var next) {
   if (immediate())
     throw ValueError("an immediate graph has no end of a run: assign '" + state.name() + "' in a recorded one");
-  if (!next.defined() || &next.graph() != this)
-    throw ValueError("the next value of '" + state.name() + "' is no value of this graph");
+  check_own(next, "the next value of '" + state.name() + "'");
   Var now = this->state(state);
   if (!(next.shape() == now.shape()))
     throw ShapeError("state '" + state.name() + "' is " + now.shape().str() + ", assigned " + next.shape().str());
@@ -146,12 +176,15 @@ void Graph::assign(const State& state, Var next) {
     throw DTypeError(
         fmt::format("state '{}' is {}, assigned {}", state.name(), name_of(now.dtype()), name_of(next.dtype())));
   if (!state.tensor().contiguous()) throw ValueError("state '" + state.name() + "' is strided and cannot be assigned");
-  for (auto& [leaf, value] : assigns_)
-    if (leaf == now.id()) {
-      value = next.id();
+  for (size_t i = 0; i < assigns_.size(); ++i)
+    if (assigns_[i].first == now.id()) {
+      if (assigned_[i] != state.name())
+        throw ValueError("states '" + assigned_[i] + "' and '" + state.name() + "' are one memory: it takes one value");
+      assigns_[i].second = next.id();
       return;
     }
   assigns_.emplace_back(now.id(), next.id());
+  assigned_.push_back(state.name());
 }
 
 Var Graph::next(const State& state) {
@@ -169,8 +202,15 @@ void Graph::guard_assigns(Var condition) {
   }
 }
 
-Var Graph::constant(Tensor value) { return record(constant_op, {}, {{"tensor", std::move(value)}}); }
-Var Graph::constant(double value, DType dtype) { return constant(Tensor::scalar(value, dtype)); }
+Var Graph::constant(Tensor value, std::source_location where) {
+  if (!value.defined()) throw ValueError("a constant is an undefined tensor\n  recorded" + at_line(where));
+  return record(constant_op, {}, {{"tensor", std::move(value)}}, where);
+}
+Var Graph::constant(double value, DType dtype, std::source_location where) {
+  LocationGuard at(*this, where);
+  if (!holds(dtype, value)) throw DTypeError(not_held(dtype, value) + "\n  hint: " + kCastFirst);
+  return constant(Tensor::scalar(value, dtype), where);
+}
 
 // ---- recording ------------------------------------------------------------------------------------------------
 
@@ -200,52 +240,87 @@ std::vector<Var> Graph::as_policy_wants(const OpDef& op, std::span<const Var> in
   return out;
 }
 
+void Graph::check_own(const Var& v, const std::string& what) const {
+  if (!v.defined()) throw ValueError(what + " is undefined");
+  if (&v.graph() != this) throw ValueError(what + " belongs to another graph");
+}
+
+std::string Graph::in_context(const OpDef& op, uint32_t location, const std::string& text) const {
+  std::string s = fmt::format("[{}] {}", op.name, text), line = "\n  recorded" + at_line(locations_[location]);
+  if (!scopes_[scope_].empty()) line += " in " + scopes_[scope_];
+  if (origin_ != kNone) line += "\n  while serving " + describe(origin_);
+  size_t hint = s.find("\n  hint: ");
+  return hint == s.npos ? s + line : s.substr(0, hint) + line + s.substr(hint);
+}
+
 Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
+  const uint32_t location = intern_location(where);
   for (const Var& v : in)
     if (!v.defined() || &v.graph() != this)
-      throw ValueError(fmt::format("[{}] {} {}", op.name, op.operand_name(int(&v - in.data())),
-                                   v.defined() ? "belongs to another graph" : "is undefined"));
+      throw ValueError(in_context(
+          op, location,
+          op.operand_name(int(&v - in.data())) + (v.defined() ? " belongs to another graph" : " is undefined")));
   std::vector<Var> cast;
   if (precision_.compute != f32 && pass_ == 0 && in.size() > 1 && !op.traits.mixed_floats) {
     cast = as_policy_wants(op, in, where);
     in = cast;
   }
+  const size_t nodes = nodes_.size(), edges = edges_.size(), values = types_.size(), lists = attrs_.size();
+  const SourceLine line = std::exchange(users_line, {});  // the line is told with the op and its scope
+  try {
+    Var first = append(op, in, std::move(attrs), location);
+    users_line = line;
+    return first;
+  } catch (...) {
+    users_line = line;
+    nodes_.resize(nodes);
+    edges_.resize(edges);
+    types_.resize(values);
+    producer_.resize(values);
+    attrs_.resize(lists);
+    if (immediate()) values_.resize(values);
+    rethrow_in_context(op, location);
+  }
+}
+
+// What append throws, with op, line and scope.
+void Graph::rethrow_in_context(const OpDef& op, uint32_t location) const {
+  auto text = [&](const std::exception& e) { return in_context(op, location, e.what()); };
+  try {
+    throw;
+  } catch (const ShapeError& e) {
+    throw ShapeError(text(e));
+  } catch (const DTypeError& e) {
+    throw DTypeError(text(e));
+  } catch (const ValueError& e) {
+    throw ValueError(text(e));
+  } catch (const MissingKernel& e) {
+    throw MissingKernel(text(e));
+  } catch (const OutOfMemory& e) {
+    throw OutOfMemory(text(e));
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemory(in_context(op, location, "memory to record it is not to be had"));
+  } catch (const std::length_error&) {
+    throw OutOfMemory(in_context(op, location, "memory to record it is not to be had"));
+  }
+}
+
+Var Graph::append(const OpDef& op, std::span<const Var> in, Attrs attrs, uint32_t location) {
   scratch_in_.clear();
   for (const Var& v : in) scratch_in_.push_back(types_[v.id()]);
-  ValueId first = ValueId(types_.size());
+  const ValueId first = ValueId(types_.size());
+  InferCtx c(op, scratch_in_, attrs, types_);
+  op.infer(c);
+  for (size_t v = first; v < types_.size(); ++v) check_extents(types_[v].shape, size_of(types_[v].dtype));
   Node n{.op = &op,
          .in_begin = uint32_t(edges_.size()),
          .in_count = uint32_t(in.size()),
          .out_begin = first,
+         .out_count = uint32_t(types_.size()) - first,
          .scope = scope_,
-         .location = intern_location(where),
+         .location = location,
          .origin = origin_,
          .pass = pass_};
-  auto context = [&](const std::string& text) {
-    std::string s = fmt::format("[{}] {}", op.name, text);
-    size_t hint = s.find("\n  hint: ");
-    const auto& at = locations_[n.location];
-    std::string_view file = at.file_name();
-    if (size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-    std::string line = fmt::format("\n  recorded at {}:{}", file, at.line());
-    if (!scopes_[scope_].empty()) line += " in " + scopes_[scope_];
-    if (origin_ != kNone) line += "\n  while serving " + describe(origin_);
-    return hint == s.npos ? s + line : s.substr(0, hint) + line + s.substr(hint);
-  };
-  try {
-    InferCtx c(op, scratch_in_, attrs, types_);
-    op.infer(c);
-  } catch (const ShapeError& e) {
-    types_.resize(first);
-    throw ShapeError(context(e.what()));
-  } catch (const DTypeError& e) {
-    types_.resize(first);
-    throw DTypeError(context(e.what()));
-  } catch (const ValueError& e) {
-    types_.resize(first);
-    throw ValueError(context(e.what()));
-  }
-  n.out_count = uint32_t(types_.size()) - first;
   for (const Var& v : in) edges_.push_back(v.id());
   if (!attrs.list().empty()) {
     n.attrs = uint32_t(attrs_.size());
@@ -281,20 +356,31 @@ Var record(const OpDef& op, std::initializer_list<Arg> in, Attrs attrs) {
   const Arg* first = in.begin();
   for (const Arg& a : in)
     if (!a.is_number() && !anchor.defined()) anchor = a.var;
-  if (!anchor.defined()) throw ValueError("[" + op.name + "] needs at least one Var among its operands");
+  if (!anchor.defined())
+    throw ValueError("[" + op.name + "] needs at least one Var among its operands\n  recorded" +
+                     (first == in.end() ? "" : at_line(first->where)));
   Graph& g = anchor.graph();
   std::array<Var, 8> vars;
   std::vector<Var> many;
   if (in.size() > vars.size()) many.resize(in.size());
   std::span<Var> out = in.size() > vars.size() ? std::span<Var>(many) : std::span<Var>(vars.data(), in.size());
   size_t i = 0;
-  for (const Arg& a : in) out[i++] = a.is_number() ? g.constant(a.number, anchor.dtype()) : a.var;
+  for (const Arg& a : in) out[i++] = a.is_number() ? g.constant(a.number, anchor.dtype(), a.where) : a.var;
   return g.record(op, out, std::move(attrs), first->where);
 }
 
+Graph& graph_of(std::string_view op, std::span<const Var> operands, std::source_location where) {
+  if (operands.empty())
+    throw ValueError(fmt::format("[{}] needs at least one operand\n  recorded{}", op, at_line(where)));
+  for (const Var& v : operands)
+    if (!v.defined())
+      throw ValueError(
+          fmt::format("[{}] operand {} is undefined\n  recorded{}", op, &v - operands.data(), at_line(where)));
+  return operands[0].graph();
+}
+
 std::vector<Var> record_all(const OpDef& op, std::span<const Var> in, Attrs attrs, std::source_location where) {
-  if (in.empty()) throw ValueError("[" + op.name + "] needs at least one operand");
-  Graph& g = in[0].graph();
+  Graph& g = graph_of(op.name, in, where);
   Var first = g.record(op, in, std::move(attrs), where);
   std::vector<Var> out;
   for (uint32_t k = 0; k < g.producer(first.id()).out_count; ++k) out.push_back({&g, first.id() + k});
@@ -302,6 +388,7 @@ std::vector<Var> record_all(const OpDef& op, std::span<const Var> in, Attrs attr
 }
 
 void Graph::mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep) {
+  for (const Var& v : keep) check_own(v, "a result of the checkpoint");
   for (NodeId i = begin; i < end; ++i) nodes_[i].recompute = !nodes_[i].op->traits.leaf;
   for (const Var& v : keep) nodes_[producer_[v.id()]].recompute = false;
 }
@@ -316,22 +403,21 @@ ScopeGuard::ScopeGuard(Graph& g, std::string_view name) : graph_(g), before_(g.s
 
 std::string Graph::describe(NodeId id) const {
   const Node& n = nodes_[id];
-  const auto& at = locations_[n.location];
-  std::string_view file = at.file_name();
-  if (size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-  std::string s;
   if (n.origin != kNone) {
     static const char* doing[] = {"inlined from", "while differentiating", "while tracing the relevance of"};
     return fmt::format("{} {} {}", n.op->name, doing[n.pass], describe(n.origin));
   }
-  s = fmt::format("{} recorded at {}:{}", n.op->name, file, at.line());
+  std::string s = n.op->name + " recorded" + at_line(locations_[n.location]);
   if (!scopes_[n.scope].empty()) s += " in " + scopes_[n.scope];
   return s;
 }
 
 std::string Graph::dot(std::span<const Var> roots) const {
   std::vector<char> live(nodes_.size(), roots.empty());
-  for (const Var& r : roots) live[producer_[r.id()]] = 1;
+  for (const Var& r : roots) {
+    check_own(r, "a root of dot");
+    live[producer_[r.id()]] = 1;
+  }
   if (!roots.empty())
     for (size_t i = nodes_.size(); i-- > 0;)
       if (live[i])

@@ -19,13 +19,14 @@ using ValueId = uint32_t;                       ///< number of a value in its gr
 using NodeId = uint32_t;                        ///< number of a node likewise; a node's results are consecutive values
 inline constexpr uint32_t kNone = 0xffffffffu;  ///< no value, no node, no entry
 
-/// A value in a graph. Cheap to copy; valid while its graph lives. All but defined() and == want a defined Var.
+/// A value in a graph. Cheap to copy; valid while its graph lives. \throws ValueError for an undefined one, in all but
+/// defined(), id() and ==
 class Var {
  public:
   Var() = default;  ///< undefined
   Var(Graph* graph, ValueId id) : graph_(graph), id_(id) {}
   bool defined() const { return graph_ != nullptr; }
-  Graph& graph() const { return *graph_; }
+  Graph& graph() const { return graph_ ? *graph_ : undefined(); }
   ValueId id() const { return id_; }
   const Shape& shape() const;  ///< the reference stays valid while the graph lives
   DType dtype() const;
@@ -38,24 +39,47 @@ class Var {
   bool operator==(const Var&) const = default;  ///< the same value of the same graph; equal() compares elements
 
  private:
+  [[noreturn]] static Graph& undefined();
   Graph* graph_ = nullptr;
   ValueId id_ = kNone;
 };
 
+/// " at model.cpp:42", for errors.
+std::string at_line(std::source_location where);
+
 /// An op's argument: a Var, or a number that becomes a constant of the other operand's dtype. Converting captures
-/// the user's line, through operators too.
+/// the user's line, through operators too. \throws ValueError with that line for an undefined Var, and from all but
+/// is_number() for a number
 struct Arg {
   Var var;
   double number = 0;
   std::source_location where;
-  Arg(Var v, std::source_location at = std::source_location::current()) : var(v), where(at) {}
+  Arg(Var v, std::source_location at = std::source_location::current()) : var(v), where(at) {
+    if (!v.defined()) undefined(at);
+  }
   Arg(double x, std::source_location at = std::source_location::current()) : number(x), where(at) {}
   Arg(int x, std::source_location at = std::source_location::current()) : number(x), where(at) {}
   bool is_number() const { return !var.defined(); }
-  operator Var() const { return var; }
-  const Shape& shape() const { return var.shape(); }
-  DType dtype() const { return var.dtype(); }
-  int rank() const { return var.rank(); }
+  operator Var() const { return known(); }
+  Graph& graph() const { return known().graph(); }
+  const Shape& shape() const { return known().shape(); }
+  DType dtype() const { return known().dtype(); }
+  int rank() const { return known().rank(); }
+
+ private:
+  const Var& known() const { return is_number() ? number_alone() : var; }
+  [[noreturn]] static void undefined(std::source_location where);
+  [[noreturn]] const Var& number_alone() const;
+};
+
+/// An operand that may be absent.
+struct OptionalArg : std::optional<Arg> {
+  OptionalArg() = default;
+  OptionalArg(std::nullopt_t) {}
+  OptionalArg(const Arg& a) : optional(a) {}
+  OptionalArg(const std::optional<Arg>& a) : optional(a) {}
+  OptionalArg(Var v, std::source_location at = std::source_location::current()) : optional(Arg(v, at)) {}
+  OptionalArg(double x, std::source_location at = std::source_location::current()) : optional(Arg(x, at)) {}
 };
 
 /// One application of an op.
@@ -112,7 +136,7 @@ class Graph {
   Var input(const std::string& name, const Shape& shape, DType dtype = f32, InputOptions options = {},
             std::source_location where = std::source_location::current());
   /// The same, of value's shape and dtype. An immediate graph takes the value; a recorded one does not keep it.
-  /// \throws ValueError when the name is taken by another shape or dtype
+  /// \throws ValueError when the name is taken by another shape or dtype, and for an undefined tensor
   Var input(const std::string& name, Tensor value, InputOptions options = {},
             std::source_location where = std::source_location::current());
   /// A number that changes from run to run (a learning rate), shape []. Given with RunOptions::scalars; all scalars of
@@ -122,12 +146,15 @@ class Graph {
   Var seed();
   /// The state's value when a run begins, read from where it lives. The same memory gives the same Var. Carries no
   /// relevance. \throws ValueError for an undefined tensor
-  Var state(const State& state) { return parameter(state.name(), state.tensor()); }
+  Var state(const State& state, std::source_location where = std::source_location::current()) {
+    return parameter(state.name(), state.tensor(), where);
+  }
   /// The same for a tensor that no State holds. \throws ValueError for an undefined tensor
-  Var parameter(const std::string& name, const Tensor& value);
+  Var parameter(const std::string& name, const Tensor& value,
+                std::source_location where = std::source_location::current());
   /// `next` is the state's value when a run ends: every plan compiled from this graph from now on writes it there. A
   /// later assign of the same state replaces this one. \throws ShapeError, DTypeError; ValueError for a strided state,
-  /// for a value of another graph, and in an immediate graph
+  /// for one whose memory another assigned state is, for a value of another graph, and in an immediate graph
   void assign(const State& state, Var next);
   /// What the state has been assigned so far, else its value when the run begins: for what moves a state that may have
   /// been moved before in the same recording.
@@ -136,16 +163,20 @@ class Graph {
   void guard_assigns(Var condition);
   /// A fixed tensor: it carries no relevance. Up to 64 elements are copied by compile; a larger one is read where it
   /// lies, so leave it as it is.
-  Var constant(Tensor value);
-  Var constant(double value, DType dtype);  ///< shape []
+  /// \throws ValueError for an undefined tensor
+  Var constant(Tensor value, std::source_location where = std::source_location::current());
+  /// Shape []. \throws DTypeError for a number that an integer dtype cannot hold exactly
+  Var constant(double value, DType dtype, std::source_location where = std::source_location::current());
 
   // ---- recording (ops call this; users call ops)
   /// Appends a node; shapes and dtypes are checked here. Returns its first result; result k is at id + k.
-  /// \throws what the op's infer throws, with op, line and scope, and nothing is appended then; ValueError for an
-  /// operand that is undefined or of another graph
+  /// \throws what the op's infer throws, with op, line and scope; ValueError for an operand that is undefined or of
+  /// another graph; ShapeError for a result with too many bytes; OutOfMemory. Nothing is appended then.
   Var record(const OpDef& op, std::span<const Var> in, Attrs attrs = {},
              std::source_location where = std::source_location::current());
 
+  /// \throws ValueError with `what`, unless v is a value of this graph
+  void check_own(const Var& v, const std::string& what) const;
   /// Values of nodes [begin, end) are dropped after forward and recomputed for later sweeps, but for `keep`
   /// (checkpoint.h).
   void mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep);
@@ -182,6 +213,9 @@ class Graph {
   friend class ScopeGuard;
   friend class OriginGuard;
   friend class LocationGuard;
+  Var append(const OpDef& op, std::span<const Var> in, Attrs attrs, uint32_t location);
+  std::string in_context(const OpDef& op, uint32_t location, const std::string& text) const;
+  [[noreturn]] void rethrow_in_context(const OpDef& op, uint32_t location) const;
   uint32_t intern_location(std::source_location);
   std::vector<Var> as_policy_wants(const OpDef&, std::span<const Var> in, std::source_location);
   void run_immediately(const Node&);
@@ -199,7 +233,8 @@ class Graph {
   std::vector<std::pair<std::string, ValueId>> named_inputs_;
   std::unordered_multimap<const void*, ValueId> parameters_;  // by memory
   std::vector<std::pair<ValueId, ValueId>> assigns_;
-  std::deque<Tensor> values_;  // immediate graphs only; a reference from value() outlives later records
+  std::vector<std::string> assigned_;  // the names of those states
+  std::deque<Tensor> values_;          // immediate graphs only; a reference from value() outlives later records
   uint32_t scope_ = 0;
   NodeId origin_ = kNone;
   uint8_t pass_ = 0;
@@ -220,19 +255,18 @@ class ScopeGuard {
 };
 using Scope = ScopeGuard;
 
-/// Ops composed of other ops put this first, so that inner nodes carry the user's line.
+/// Ops composed of other ops put this first, so that inner nodes carry the user's line, and errors too.
 class LocationGuard {
  public:
-  explicit LocationGuard(const Arg& a) : LocationGuard(a.var.graph(), a.where) {}
-  LocationGuard(Graph& g, std::source_location where) : graph_(g), before_(g.location_) {
-    if (!before_) g.location_ = where;
-  }
-  ~LocationGuard() { graph_.location_ = before_; }
+  explicit LocationGuard(const Arg& a) : LocationGuard(a.graph(), a.where) {}
+  LocationGuard(Graph& g, std::source_location where);
+  ~LocationGuard();
   LocationGuard(const LocationGuard&) = delete;
 
  private:
   Graph& graph_;
   std::optional<std::source_location> before_;
+  SourceLine line_before_;
 };
 
 /// Sweeps and inlined bodies: what is recorded serves node `origin` in pass `pass`.
@@ -257,9 +291,12 @@ class OriginGuard {
   uint32_t scope_;
 };
 
-inline const Shape& Var::shape() const { return graph_->type(id_).shape; }
-inline DType Var::dtype() const { return graph_->type(id_).dtype; }
-inline const Tensor& Var::value() const { return graph_->value(id_); }
+inline const Shape& Var::shape() const { return graph().type(id_).shape; }
+inline DType Var::dtype() const { return graph().type(id_).dtype; }
+inline const Tensor& Var::value() const { return graph().value(id_); }
+
+/// The graph of an op's list of operands. \throws ValueError with the line for an empty list or an undefined Var
+Graph& graph_of(std::string_view op, std::span<const Var> operands, std::source_location where);
 
 /// Records `op` on arguments, numbers becoming constants of the first Var's dtype. Returns result 0.
 Var record(const OpDef& op, std::initializer_list<Arg> in, Attrs attrs = {});

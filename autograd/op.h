@@ -37,6 +37,7 @@ class InferCtx {
   void need_float(int i) const;
   void need_integer(int i) const;
   void need_same_dtype(int i, int j) const;
+  void need_holds(DType t, double number) const;  ///< an attribute that becomes a t
   void need_rank(int i, int rank) const;
   void need_shape(int i, const Shape& shape) const;
   int axis(int i, int64_t axis) const;  ///< normalised, checked against operand i

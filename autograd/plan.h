@@ -13,8 +13,10 @@ namespace whence {
 /// compile's outputs: Vars and lists of Vars, in any mix.
 struct OutputGroup {
   std::vector<Var> vars;
-  OutputGroup(Var v) : vars{v} {}
-  OutputGroup(std::vector<Var> vs) : vars(std::move(vs)) {}
+  std::source_location where;
+  OutputGroup(Var v, std::source_location at = std::source_location::current()) : vars{v}, where(at) {}
+  OutputGroup(std::vector<Var> vs, std::source_location at = std::source_location::current())
+      : vars(std::move(vs)), where(at) {}
 };
 
 struct CompileOptions {
@@ -45,8 +47,8 @@ class Results {
   Results(std::shared_ptr<const std::vector<Var>> vars, std::vector<Tensor> tensors)
       : vars_(std::move(vars)), tensors_(std::move(tensors)) {}
   size_t size() const { return tensors_.size(); }
-  const Tensor& operator[](size_t i) const { return tensors_.at(i); }  ///< \throws std::out_of_range
-  const Tensor& operator[](Var v) const;                               ///< \throws ValueError when v was not an output
+  const Tensor& operator[](size_t i) const;  ///< \throws ValueError when there are fewer
+  const Tensor& operator[](Var v) const;     ///< \throws ValueError when v was not an output
   auto begin() const { return tensors_.begin(); }
   auto end() const { return tensors_.end(); }
 
@@ -71,7 +73,7 @@ struct PlanStats {
 };
 
 /// A handle: copies are the same plan. Runs of one plan, from any threads, take turns, and so do those of a plan and
-/// its extensions; different plans run at the same time. Everything but defined() wants a defined plan.
+/// its extensions; different plans run at the same time. \throws ValueError for an undefined plan, in all but defined()
 class Plan {
  public:
   Plan() = default;  ///< undefined
@@ -82,7 +84,7 @@ class Plan {
   /// \throws ValueError naming a missing or unknown feed or a missing scalar; ShapeError, DTypeError for a feed
   /// \throws ValueError for data that an op refuses, with the line that recorded it: the run has ended then, and states
   ///         have been assigned, but where all_sound guards them
-  /// \throws std::bad_alloc
+  /// \throws OutOfMemory
   Results run(const Feeds& feeds = {}, const RunOptions& options = {});
 
   /// The same into results that are used again and again: from the second run on nothing is allocated.
@@ -116,6 +118,7 @@ class Plan {
   const State* state() const { return state_.get(); }  ///< for tests of the planner
 
  private:
+  State& self() const;  // \throws ValueError
   std::shared_ptr<State> state_;
 };
 
@@ -126,9 +129,11 @@ class Plan {
 /// \throws DeviceError for a device that is absent, or a state on another one
 /// \throws ValueError without outputs, for an undefined one, for outputs of different graphs, or states that overlap
 ///         in part
+/// \throws OutOfMemory
 /// \throws Error when memory_budget cannot be met, with the smallest arena found
 Plan compile(std::initializer_list<OutputGroup> outputs, const CompileOptions& options = {});
-Plan compile(const std::vector<Var>& outputs, const CompileOptions& options = {});
+Plan compile(const std::vector<Var>& outputs, const CompileOptions& options = {},
+             std::source_location where = std::source_location::current());
 
 /// Compiled programs are kept, the latest 128; the least recently used go first. Counts since the start of the process.
 struct PlanCacheStats {

@@ -94,7 +94,8 @@ bool register_kernel(Device::Kind kind, const char* op, const Kernel& kernel) {
 }
 
 std::string Status::message(const OpDef& op, const Attrs& attrs) const {
-  std::string s = "[" + op.name + "] " + op.operand_name(operand) + " " + std::to_string(value) + " at position " +
+  std::string what = attrs.has("what") ? attrs.text("what") : op.operand_name(operand);
+  std::string s = "[" + op.name + "] " + what + " " + std::to_string(value) + " at position " +
                   std::to_string(position) + " is outside [" + std::to_string(attrs.integer("low", 0)) + ", " +
                   std::to_string(limit) + ")";
   if (attrs.has("ignore_index")) s += " and not ignore_index " + std::to_string(attrs.integer("ignore_index"));

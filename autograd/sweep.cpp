@@ -141,8 +141,10 @@ static bool starts_relevance(const Graph& g, const Node& n) {
 
 std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) {
   std::vector<char> carry(g.value_count());
-  for (const Var& v : extra)
+  for (const Var& v : extra) {
+    g.check_own(v, "a value that carries relevance");
     if (g.producer(v.id()).op->name != "parameter") carry[v.id()] = 1;
+  }
   for (size_t i = 0; i < g.node_count(); ++i) {
     const Node& n = g.node(NodeId(i));
     bool c = starts_relevance(g, n) ||
@@ -450,58 +452,88 @@ class Sweeper {
   std::map<const OpDef*, std::set<std::string>> body_ops_;
 };
 
-std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
-                       const Pass& pass) {
-  if (roots.empty()) throw ValueError("a sweep needs at least one root");
-  if (seeds.size() != roots.size()) throw ValueError("a sweep needs one seed per root");
-  Graph& g = roots[0].graph();
-  for (const Var& w : wrt)
-    if (!w.defined() || &w.graph() != &g) throw ValueError("every wrt must be a value of the root's graph");
-  NodeId end = NodeId(g.node_count());
-  Sweeper s(g, wrt, pass);
-  s.check_rules(roots);
+namespace {
+
+// Roots, seeds and wrt are values of one graph, and seeds fit their roots.
+void check_operands(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt, const Pass& pass,
+                    std::source_location where) {
+  const std::string at = "\n  asked for" + at_line(where);
+  if (roots.empty()) throw ValueError("a sweep needs at least one root" + at);
+  if (seeds.size() != roots.size()) throw ValueError("a sweep needs one seed per root" + at);
+  auto check = [&](const Var& v, const char* what) {
+    if (!v.defined()) throw ValueError(std::string(what) + " is undefined" + at);
+    if (&v.graph() != &roots[0].graph()) throw ValueError(std::string(what) + " is no value of the root's graph" + at);
+  };
+  for (const Var& r : roots) check(r, "a root");
+  for (const Var& w : wrt) check(w, "a wrt");
   for (size_t i = 0; i < roots.size(); ++i) {
-    Shape want = roots[i].shape();
+    const Var &seed = seeds[i], &root = roots[i];
+    check(seed, "the seed");
+    Shape want = root.shape();
     if (pass.targets) want.insert(0, pass.targets);
-    if (!(seeds[i].shape() == want))
-      throw ShapeError("the seed has shape " + seeds[i].shape().str() + ", the root needs " + want.str());
-    s.seed(roots[i].id(), seeds[i]);
+    if (!(seed.shape() == want))
+      throw ShapeError("the seed has shape " + seed.shape().str() + ", the root needs " + want.str() + at);
+    if (seed.dtype() != root.dtype() && seed.dtype() != accumulate_dtype(root.dtype()))
+      throw DTypeError("the seed is " + std::string(name_of(seed.dtype())) + ", the root " +
+                       std::string(name_of(root.dtype())) + at + "\n  hint: cast the seed");
   }
-  s.reverse(0, end);
-  std::vector<Var> out;
-  for (const Var& w : wrt) out.push_back(s.result(w));
-  return out;
+}
+
+}  // namespace
+
+std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
+                       const Pass& pass, std::source_location where) {
+  check_operands(roots, seeds, wrt, pass, where);
+  return or_out_of_memory("a sweep", [&] {
+    Graph& g = roots[0].graph();
+    LocationGuard at(g, where);
+    NodeId end = NodeId(g.node_count());
+    Sweeper s(g, wrt, pass);
+    s.check_rules(roots);
+    for (size_t i = 0; i < roots.size(); ++i) s.seed(roots[i].id(), seeds[i]);
+    s.reverse(0, end);
+    std::vector<Var> out;
+    for (const Var& w : wrt) out.push_back(s.result(w));
+    return out;
+  });
 }
 
 // ---- the two passes -------------------------------------------------------------------------------------------
 
-std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed) {
+std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed, std::source_location where) {
+  if (!loss.defined()) throw ValueError("the loss is undefined\n  asked for" + at_line(where));
   if (!seed.defined()) {
     if (loss.numel() != 1)
-      throw ShapeError("grad needs a scalar, got " + loss.shape().str() + "; reduce it, or give a seed of that shape");
+      throw ShapeError("grad needs a scalar, got " + loss.shape().str() +
+                       "; reduce it, or give a seed of that shape\n  asked for" + at_line(where));
     seed = call("broadcast_to", {loss.graph().constant(1.0, loss.dtype())}, {{"shape", loss.shape()}});
   }
-  return sweep({&loss, 1}, {&seed, 1}, wrt, {.kind = PassKind::gradient});
+  return sweep({&loss, 1}, {&seed, 1}, wrt, {.kind = PassKind::gradient}, where);
 }
 
-Var grad(Var loss, Var wrt, Var seed) { return grad(loss, std::span<const Var>(&wrt, 1), seed)[0]; }
+Var grad(Var loss, Var wrt, Var seed, std::source_location where) {
+  return grad(loss, std::span<const Var>(&wrt, 1), seed, where)[0];
+}
 
 std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed,
-                           const RelevanceOptions& o) {
+                           const RelevanceOptions& o, std::source_location where) {
   if (!seed.defined()) {
     seed = y;
-    if (o.targets) throw ValueError("several targets need a seed with a leading target axis");
+    if (o.targets)
+      throw ValueError("several targets need a seed with a leading target axis\n  asked for" + at_line(where));
   }
   return sweep({&y, 1}, {&seed, 1}, wrt,
                {.kind = PassKind::relevance,
                 .rules = &rules,
                 .targets = o.targets,
                 .inline_fused = o.inline_fused,
-                .observe = o.observe});
+                .observe = o.observe},
+               where);
 }
 
-Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed, const RelevanceOptions& o) {
-  return relevance(y, std::span<const Var>(&wrt, 1), rules, seed, o)[0];
+Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed, const RelevanceOptions& o,
+              std::source_location where) {
+  return relevance(y, std::span<const Var>(&wrt, 1), rules, seed, o, where)[0];
 }
 
 }  // namespace whence

@@ -30,15 +30,17 @@ struct Pass {
 
 /// Appends the sweep's nodes to the graph of roots[0].
 /// \param roots  where cotangents or relevance start
-/// \param seeds  one per root, of its shape (with a leading axis of pass.targets when that is set)
+/// \param seeds  one per root, of its shape (with a leading axis of pass.targets when that is set) and dtype, or
+///                f32 where the root is a half
 /// \param wrt    values to report
 /// \returns one Var per wrt, of its shape and accumulate_dtype; zeros where nothing arrives. For an integer wrt (token
 ///          ids) in a relevance pass: relevance of the looked-up rows, summed over the features.
 /// \throws MissingRule naming every op on the way that has no rule, ValueError naming every node whose rule asks for a
 /// variant that its
-///         op has not, ShapeError when a seed does not fit. Nothing is recorded then.
+///         op has not, and for an undefined root, seed or wrt and one of another graph; ShapeError, DTypeError for a
+///         seed that does not fit. Nothing is recorded then, and `where` is named.
 std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
-                       const Pass& pass);
+                       const Pass& pass, std::source_location where = std::source_location::current());
 
 /// Which values carry relevance: data inputs and what depends on them; never parameters, constants, masks.
 std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra);
@@ -125,8 +127,9 @@ class SweepCtx {
 
 /// d loss / d wrt for a scalar loss (or for sum(seed * y)), f32 where wrt is a half. Nodes are appended; nothing is
 /// computed.
-std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed = {});
-Var grad(Var loss, Var wrt, Var seed = {});
+std::vector<Var> grad(Var loss, std::span<const Var> wrt, Var seed = {},
+                      std::source_location where = std::source_location::current());
+Var grad(Var loss, Var wrt, Var seed = {}, std::source_location where = std::source_location::current());
 
 struct RelevanceOptions {
   int64_t targets = 0;
@@ -137,7 +140,9 @@ struct RelevanceOptions {
 /// Relevance of `y` with respect to each of `wrt` under `rules`. The seed defaults to y itself (logit value).
 /// \throws MissingRule with the complete list of ops that have no rule.
 std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed = {},
-                           const RelevanceOptions& options = {});
-Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed = {}, const RelevanceOptions& options = {});
+                           const RelevanceOptions& options = {},
+                           std::source_location where = std::source_location::current());
+Var relevance(Var y, Var wrt, const lrp::RuleSet& rules, Var seed = {}, const RelevanceOptions& options = {},
+              std::source_location where = std::source_location::current());
 
 }  // namespace whence

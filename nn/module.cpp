@@ -5,6 +5,7 @@
 namespace whence::nn {
 
 Tensor Parameter::tensor() const {
+  if (!owner_) throw ValueError("a parameter that no module made has no tensor");
   if (!tensor_.defined()) owner_->root().init();
   return tensor_;
 }

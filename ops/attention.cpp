@@ -12,6 +12,8 @@
 namespace whence {
 namespace {
 
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
 // The result and the gradients are [B, T, H, E]: a token's heads lie together, as the projections before and after want
 // them, so that splitting and merging heads are views. attention() shows the result as [B, H, T, E].
 //
@@ -117,23 +119,40 @@ Var sum_heads(Var v, int64_t groups) {
   return sum(reshape(v, s), {-3});
 }
 
-// Which keys each query sees: [B or 1, 1, T or 1, S]; undefined when all are seen.
-Var visible_keys(Var q, Var k, Var mask, const Attrs& attrs) {
-  int64_t T = q.shape()[2], S = k.shape()[2];
-  Var seen;
-  if (mask.defined()) {
-    Var m = mask.dtype() == boolean ? mask : not_equal(mask, 0.0);
-    m = broadcast_to(m, {m.shape()[0], S});
-    seen = reshape(m, {m.shape()[0], 1, 1, S});
+// The operands of the scores by name, halves widened; undefined where absent. What no query may see is zero: a masked
+// key or value may be NaN, and a bias of -inf is a mask.
+struct Operands {
+  Var q, k, v, mask, bias, hidden;
+  Operands(std::span<const Var> in, size_t at) : q(widened(in[0])), k(widened(in[1])), v(widened(in[2])) {
+    if (in.size() > at) {
+      mask = in[at].dtype() == boolean ? in[at] : not_equal(in[at], 0.0);
+      mask = broadcast_to(mask, {mask.shape()[0], k.shape()[2]});
+      Var row = reshape(mask, {mask.shape()[0], 1, k.shape()[2], 1});
+      k = where(row, k, 0.0);
+      v = where(row, v, 0.0);
+    }
+    if (in.size() > at + 1) {
+      bias = widened(in[at + 1]);
+      hidden = equal(bias, -kInf);
+      bias = where(hidden, 0.0, bias);
+    }
   }
+};
+
+// Which keys each query sees: [B or 1, H or 1, T or 1, S]; undefined when all are seen.
+Var visible_keys(const Operands& x, const Attrs& attrs) {
+  int64_t T = x.q.shape()[2], S = x.k.shape()[2];
+  Var seen;
+  auto add = [&](Var v) { seen = seen.defined() ? logical_and(seen, v) : v; };
+  if (x.mask.defined()) add(reshape(x.mask, {x.mask.shape()[0], 1, 1, S}));
   if (attrs.flag("causal")) {
     Tensor lower = Tensor::empty({1, 1, T, S}, boolean);
     bool* p = lower.data<bool>();
     for (int64_t i = 0; i < T; ++i)
       for (int64_t j = 0; j < S; ++j) *p++ = j <= i + S - T;
-    Var c = q.graph().constant(lower);
-    seen = seen.defined() ? logical_and(seen, c) : c;
+    add(x.q.graph().constant(lower));
   }
+  if (x.hidden.defined()) add(logical_not(x.hidden));
   return seen;
 }
 
@@ -142,39 +161,15 @@ Var scores_of(Var q, Var k, Var bias, const Attrs& attrs) {
   return bias.defined() ? s + bias : s;
 }
 
-// The operands by name, halves widened; undefined where absent.
-Var optional(std::span<const Var> in, size_t i) { return i < in.size() ? in[i] : Var(); }
-Var optional_wide(std::span<const Var> in, size_t i) { return i < in.size() ? widened(in[i]) : Var(); }
-
-struct Operands {
-  Var q, k, v, mask, bias;
-  explicit Operands(std::span<const Var> in)
-      : q(widened(in[0])), k(widened(in[1])), v(widened(in[2])), mask(optional(in, 3)), bias(optional_wide(in, 4)) {}
-};
-
-struct BackwardOperands {
-  Var q, k, v, o, lse, d, mask, bias;
-  explicit BackwardOperands(std::span<const Var> in)
-      : q(widened(in[0])),
-        k(widened(in[1])),
-        v(widened(in[2])),
-        o(widened(in[3])),
-        lse(in[4]),
-        d(widened(in[5])),
-        mask(optional(in, 6)),
-        bias(optional_wide(in, 7)) {}
-};
-
 std::vector<Var> attention_body(std::span<const Var> in, const Attrs& attrs) {
-  Operands x(in);
+  Operands x(in, 3);
   Graph& g = x.q.graph();
   int64_t H = x.q.shape()[1];
   auto result = [&](Var p) { return cast(swapped(matmul(p, repeat_heads(x.v, H))), in[0].dtype()); };
-  Var s = scores_of(x.q, x.k, x.bias, attrs), seen = visible_keys(x.q, x.k, x.mask, attrs);
+  Var s = scores_of(x.q, x.k, x.bias, attrs), seen = visible_keys(x, attrs);
   if (!seen.defined()) return {result(softmax(s)), logsumexp(s, {-1})};
   // A query that sees nothing attends to nothing: scores 0, weights 0, and lse -inf.
-  Var none = g.constant(-std::numeric_limits<double>::infinity(), s.dtype()), zero = g.constant(0.0, s.dtype()),
-      some = any(seen, {-1}, true);
+  Var none = g.constant(-kInf, s.dtype()), zero = g.constant(0.0, s.dtype()), some = any(seen, {-1}, true);
   s = where(seen, s, where(some, none, zero));
   Var p = where(some, softmax(s), zero), lse = where(some, logsumexp(s, {-1}, true), none);
   return {result(p), squeeze(lse, -1)};
@@ -187,15 +182,15 @@ Var weights_of(Var s, Var seen, Var lse) {
   lse = unsqueeze(lse, -1);
   if (!seen.defined()) return exp(s - lse);
   Var finite = where(less(lse, lowest), g.constant(0.0, s.dtype()), lse);
-  return exp(where(seen, s - finite, g.constant(-std::numeric_limits<double>::infinity(), s.dtype())));
+  return exp(where(seen, s - finite, g.constant(-kInf, s.dtype())));
 }
 
 std::vector<Var> attention_backward_body(std::span<const Var> in, const Attrs& attrs) {
-  BackwardOperands x(in);
+  Operands x(in, 6);
   int64_t H = x.q.shape()[1], G = x.k.shape()[1];
-  Var o = swapped(x.o), d = swapped(x.d);
+  Var o = swapped(widened(in[3])), lse = in[4], d = swapped(widened(in[5]));
   Var s = scores_of(x.q, x.k, x.bias, attrs);
-  Var p = weights_of(s, visible_keys(x.q, x.k, x.mask, attrs), x.lse);
+  Var p = weights_of(s, visible_keys(x, attrs), lse);
   Var dp = matmul(d, transpose(repeat_heads(x.v, H)));
   Var db = p * (dp - sum(d * o, {-1}, true)), ds = db * attrs.real("scale");
   std::vector<Var> out{swapped(matmul(ds, repeat_heads(x.k, H))), swapped(sum_heads(matmul(transpose(ds), x.q), G)),
@@ -239,10 +234,12 @@ void attention_relevance(SweepCtx& c) {
   bool doubled = c.rule().stab_of_double && share.output == 0.5;
   std::vector<Var> g = c.frozen_vjp(doubled ? c.stabilised_share(c.d(), c.out() * 2.0, 1.0)
                                             : c.stabilised_share(c.d(), c.out(), share.output));
+  // What passes nothing on takes nothing: a masked key may be NaN, a bias is -inf where it hides.
+  auto taken = [](Var x, Var d) { return where(equal(d, 0.0), 0.0, x * d); };
   for (int i = 0; i < c.n_in(); ++i) {
     if (!g[size_t(i)].defined()) continue;
-    if (i >= 3) c.give(i, c.in(i)*g[size_t(i)]);
-    else c.give(i, swapped(swapped(c.in(i)) * swapped(g[size_t(i)]) * (i < 2 ? share.scores : 1.0)));
+    if (i >= 3) c.give(i, taken(c.in(i), g[size_t(i)]));
+    else c.give(i, swapped(taken(swapped(c.in(i)), swapped(g[size_t(i)])) * (i < 2 ? share.scores : 1.0)));
   }
 }
 
@@ -255,9 +252,9 @@ void attention_absorbed(SweepCtx& c) {
       arrived = g * c.out();
   c.absorb("stabiliser", c.d() - arrived * ((share.weights ? 1.0 : 0.0) + (share.values ? 1.0 : 0.0)));
   if (!share.weights) return;
-  Operands x(c.all_in());
+  Operands x(c.all_in(), 3);
   Var raw = scores_of(x.q, x.k, {}, c.attrs), s = x.bias.defined() ? raw + x.bias : raw;
-  Var p = weights_of(s, visible_keys(x.q, x.k, x.mask, c.attrs), c.out(1));
+  Var p = weights_of(s, visible_keys(x, c.attrs), c.out(1));
   Var ds = p * (matmul(swapped(g), transpose(repeat_heads(x.v, x.q.shape()[1]))) - sum(swapped(arrived), {-1}, true));
   c.absorb("softmax", sum(arrived) - sum(s * ds));
   if (x.bias.defined() && !c.carries(4)) c.absorb("bias", x.bias * ds);
@@ -359,9 +356,9 @@ Var attention(Arg q, Arg k, Arg v, AttentionOptions o) {
   LocationGuard at(q);
   double scale = o.scale != 0 ? o.scale : 1 / std::sqrt(double(q.rank() ? std::max<int64_t>(1, q.shape()[-1]) : 1));
   std::vector<Var> in{q, k, v};
-  if (o.mask || o.bias) in.push_back(o.mask ? *o.mask : q.var.graph().constant(Tensor::full({1, 1}, 1, boolean)));
+  if (o.mask || o.bias) in.push_back(o.mask ? *o.mask : q.graph().constant(Tensor::full({1, 1}, 1, boolean)));
   if (o.bias) in.push_back(*o.bias);
-  return swapped(q.var.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}}));
+  return swapped(q.graph().record(attention_op, in, {{"causal", o.causal}, {"scale", scale}}));
 }
 
 }  // namespace whence

@@ -17,7 +17,7 @@ inline int first_axis(const Attrs& attrs, int rank) {
 inline View narrowed(View v, int axis, int64_t begin, int64_t n, int64_t step = 1) {
   v.data = v.as<std::byte>() + begin * v.strides[axis] * int64_t(size_of(v.dtype));
   v.shape[axis] = n;
-  v.strides[axis] *= step;
+  if (n > 1) v.strides[axis] *= step;
   return v;
 }
 
@@ -28,7 +28,7 @@ struct SliceAttrs {
     return {attrs.integer("axis"), attrs.integer("begin"), attrs.integer("end"), attrs.integer("step")};
   }
   Attrs attrs() const { return {{"axis", axis}, {"begin", begin}, {"end", end}, {"step", step}}; }
-  int64_t count() const { return (end - begin + step - 1) / step; }
+  int64_t count() const { return steps_between(begin, end, step); }
   View view(const View& x) const { return narrowed(x, normalize_axis(axis, x.shape.rank()), begin, count(), step); }
 };
 

@@ -17,7 +17,7 @@ inline Ints canonical_axes(Ints axes, int rank) {
     std::iota(axes.begin(), axes.end(), 0);
   }
   for (int64_t& a : axes)
-    if (a < 0) a += rank;
+    if (a < 0 && a >= -rank) a += rank;
   std::sort(axes.begin(), axes.end());
   return axes;
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "autograd/sweep.h"
+#include "ops/checks.h"
 #include "ops/scalar_row.h"
 
 namespace whence {
@@ -65,7 +66,7 @@ namespace {
 
 // The other operand of a binary composite: a number becomes a constant.
 Var as_var(const Arg& a, const Arg& other) {
-  return a.is_number() ? other.var.graph().constant(a.number, other.dtype()) : a.var;
+  return a.is_number() ? other.graph().constant(a.number, other.dtype()) : a.var;
 }
 
 }  // namespace
@@ -73,32 +74,34 @@ Var as_var(const Arg& a, const Arg& other) {
 Var atan2(Arg y, Arg x) {
   LocationGuard at(y.is_number() ? x : y);
   Var v = as_var(y, x), u = as_var(x, y);
+  need_float(v, "atan2", "y");
+  need_same_dtype(v, u, "atan2");
+  DType dtype = v.dtype();
   Shape s = broadcast_shapes(v.shape(), u.shape());
-  v = broadcast_to(v, s);
-  u = broadcast_to(u, s);
+  v = widened(broadcast_to(v, s));
+  u = widened(broadcast_to(u, s));
+  // Two infinities stand for a diagonal.
+  Var far = logical_and(equal(abs(v), INFINITY), equal(abs(u), INFINITY));
+  v = where(far, sign(v), v);
+  u = where(far, sign(u), u);
   // The quotient of the smaller by the larger, so that neither half divides by zero away from the origin.
   Var steep = greater(abs(v), abs(u)), up = greater_equal(v, 0.0);
   Var q = where(steep, u, v) / where(steep, v, where(equal(u, 0.0), ones_like(u), u));
   Var turn = atan(q);
   Var flat = where(less(u, 0.0), turn + where(up, full(v.graph(), s, M_PI, v.dtype()), -M_PI), turn);
-  return where(steep, where(up, full(v.graph(), s, M_PI / 2, v.dtype()), -M_PI / 2) - turn, flat);
-}
-
-Var logaddexp(Arg a, Arg b) {
-  LocationGuard at(a.is_number() ? b : a);
-  Var u = as_var(a, b), v = as_var(b, a);
-  Shape s = broadcast_shapes(u.shape(), v.shape());
-  return cast(logsumexp(stack({broadcast_to(u, s), broadcast_to(v, s)}, 0), {0}), u.dtype());
+  return cast(where(steep, where(up, full(v.graph(), s, M_PI / 2, v.dtype()), -M_PI / 2) - turn, flat), dtype);
 }
 
 Var logit(Arg x) {
   LocationGuard at(x);
-  return log(x / (1.0 - x));
+  Var wide = widened(x);
+  return cast(log(wide / (1.0 - wide)), x.dtype());
 }
 Var softplus(Arg x, double beta) { return record(op_named("softplus"), {x}, {{"beta", beta}}); }
 Var elu(Arg x, double alpha) {
   LocationGuard at(x);
-  return where(greater(x, 0.0), x, expm1(minimum(x, 0.0)) * alpha);
+  Var wide = widened(x);
+  return cast(where(less_equal(wide, 0.0), expm1(minimum(wide, 0.0)) * alpha, wide), x.dtype());  // a NaN passes whole
 }
 // Where it is flat the gradient ends, and at the bounds, as for relu; relevance passes everywhere.
 Var relu6(Arg x) {
@@ -107,33 +110,40 @@ Var relu6(Arg x) {
 }
 
 // Gates take no relevance: everything goes to x, as for one activation.
-Var hardswish(Arg x) {
+static Var gated(const Arg& x, Var (*gate)(Var)) {
   LocationGuard at(x);
-  return x * stop_relevance(hardsigmoid(x));
+  Var wide = widened(x);
+  return cast(wide * stop_relevance(gate(wide)), x.dtype());
+}
+Var hardswish(Arg x) {
+  return gated(x, [](Var v) { return hardsigmoid(v); });
 }
 Var swish(Arg x, double beta) {
   LocationGuard at(x);
-  return x * stop_relevance(sigmoid(x * beta));
+  Var wide = widened(x);
+  return cast(wide * stop_relevance(sigmoid(wide * beta)), x.dtype());
 }
 Var quick_gelu(Arg x) {
   LocationGuard at(x);
   return swish(x, 1.702);
 }
 Var mish(Arg x) {
-  LocationGuard at(x);
-  return x * stop_relevance(tanh(softplus(x)));
+  return gated(x, [](Var v) { return tanh(softplus(v)); });
 }
 Var softsign(Arg x) {
   LocationGuard at(x);
-  return x / (abs(x) + 1.0);
+  Var wide = widened(x);
+  return cast(wide / (abs(wide) + 1.0), x.dtype());
 }
 Var softshrink(Arg x, double lambda) {
   LocationGuard at(x);
-  return x - clamp(x, -lambda, lambda);
+  if (!(lambda >= 0)) throw ValueError("[softshrink] lambda must not be negative, got " + std::to_string(lambda));
+  Var wide = widened(x);
+  return cast(wide - clamp(wide, -lambda, lambda), x.dtype());
 }
 Var softcap(Arg x, double cap) {
   LocationGuard at(x);
-  return tanh(x * (1.0 / cap)) * cap;
+  return cast(tanh(widened(x) * (1.0 / cap)) * cap, x.dtype());
 }
 Var softmin(Arg x, int64_t axis) {
   LocationGuard at(x);
@@ -147,47 +157,51 @@ Var prelu(Arg x, Arg weight, int64_t axis) {
     s[normalize_axis(axis, x.rank())] = w.shape()[0];
     w = reshape(w, s);
   }
-  return where(greater(x, 0.0), x, x * w);
+  Var positive = greater(x, 0.0);
+  return where(positive, x, where(positive, 0.0, x) * w);  // the weight sees nothing of a positive x, were it infinite
 }
 
 namespace {
 std::vector<Var> halves(const Arg& x, int64_t axis) {
-  if (x.var.size(axis) % 2)
+  if (Var(x).size(axis) % 2)
     throw ShapeError("[glu] axis " + std::to_string(axis) + " of " + x.shape().str() + " has no two halves");
-  return chunk(x, 2, axis);
+  std::vector<Var> h = chunk(x, 2, axis);
+  return {widened(h[0]), widened(h[1])};
 }
 }  // namespace
 
 Var glu(Arg x, int64_t axis) {
   LocationGuard at(x);
   auto h = halves(x, axis);
-  return sigmoid(h[1]) * h[0];  // gates stand first (lrp::cp)
+  return cast(sigmoid(h[1]) * h[0], x.dtype());  // gates stand first (lrp::cp)
 }
 Var geglu(Arg x, int64_t axis) {
   LocationGuard at(x);
   auto h = halves(x, axis);
-  return gelu(h[0]) * h[1];
+  return cast(gelu(h[0]) * h[1], x.dtype());
 }
 Var swiglu(Arg x, int64_t axis) {
   LocationGuard at(x);
   auto h = halves(x, axis);
-  return silu(h[0]) * h[1];
+  return cast(silu(h[0]) * h[1], x.dtype());
 }
 Var masked_fill(Arg x, Arg mask, double value) {
   LocationGuard at(x);
-  return where(mask, x.var.graph().constant(value, x.dtype()), x);
+  return where(mask, x.graph().constant(value, x.dtype()), x);
 }
 
 // ---- creation -----------------------------------------------------------------------------------------------------
 
-Var full(Graph& g, Shape shape, double value, DType dtype) { return broadcast_to(g.constant(value, dtype), shape); }
+Var full(Graph& g, Shape shape, double value, DType dtype, std::source_location where) {
+  return broadcast_to(Arg(g.constant(value, dtype, where), where), shape);
+}
 Var zeros_like(Arg x) {
   LocationGuard at(x);
-  return full(x.var.graph(), x.shape(), 0, x.dtype());
+  return full(x.graph(), x.shape(), 0, x.dtype());
 }
 Var ones_like(Arg x) {
   LocationGuard at(x);
-  return full(x.var.graph(), x.shape(), 1, x.dtype());
+  return full(x.graph(), x.shape(), 1, x.dtype());
 }
 
 // ---- reductions, norms --------------------------------------------------------------------------------------------
@@ -198,15 +212,27 @@ Var prod(Arg x, int64_t axis, bool keepdim) {
   int a = normalize_axis(axis, s.rank());
   if (s[a] == 0) {
     s[a] = 1;
-    Var one = full(x.var.graph(), s, 1, x.dtype());
+    Var one = full(x.graph(), s, 1, x.dtype());
     return keepdim ? one : squeeze(one, a);
   }
   Var last = slice(cumprod(x, a), a, s[a] - 1, s[a]);
   return keepdim ? last : squeeze(last, a);
 }
+namespace {
+
+// sqrt(x) with gradient 0 at 0: of the subgradients of a norm at its tip, the one of least norm.
+Var root(Var x) {
+  Var tip = equal(x, 0.0);
+  return where(tip, 0.0, sqrt(where(tip, 1.0, x)));
+}
+
+}  // namespace
+
+// The squares are taken in f64: those of f32 neither overflow nor vanish there.
 Var standard_deviation(Arg x, Ints axes, bool keepdim, int64_t correction) {
   LocationGuard at(x);
-  return sqrt(variance(x, std::move(axes), keepdim, correction));
+  need_float(x, "standard_deviation");
+  return cast(root(variance(cast(x, f64), std::move(axes), keepdim, correction)), accumulate_dtype(x.dtype()));
 }
 Var norm1(Arg x, Ints axes, bool keepdim) {
   LocationGuard at(x);
@@ -214,29 +240,36 @@ Var norm1(Arg x, Ints axes, bool keepdim) {
 }
 Var norm2(Arg x, Ints axes, bool keepdim) {
   LocationGuard at(x);
-  return sqrt(sum(square(widened(x)), std::move(axes), keepdim));
+  need_float(x, "norm2");
+  return cast(root(sum(square(cast(x, f64)), std::move(axes), keepdim)), accumulate_dtype(x.dtype()));
 }
 Var l2_normalize(Arg x, int64_t axis, double eps) {
   LocationGuard at(x);
-  return x / maximum(norm2(x, {axis}, true), eps);
+  need_float(x, "l2_normalize");
+  return cast(widened(x) / maximum(norm2(x, {axis}, true), eps), x.dtype());
 }
 
 // ---- scans --------------------------------------------------------------------------------------------------------
 
-// y_t = x_t y_{t-1}, started by b_first = x_first: a linear recurrence, exact for zeros.
+// y_t = x_t y_{t-1}, started by y_first = x_first: a linear recurrence, exact for zeros and infinities.
 Var cumprod(Arg x, int64_t axis, bool reverse) {
   LocationGuard at(x);
   int a = normalize_axis(axis, x.rank());
   int64_t n = x.shape()[a], first = reverse ? n - 1 : 0;
   if (n == 0) return x;
-  Ints pads(size_t(2 * x.rank()), 0);
-  pads[size_t(2 * a)] = first;
-  pads[size_t(2 * a + 1)] = n - 1 - first;
-  return linear_scan(x, pad(slice(x, a, first, first + 1), pads), a, reverse);
+  auto pads = [&](int64_t before, int64_t after) {
+    Ints p(size_t(2 * x.rank()), 0);
+    p[size_t(2 * a)] = before;
+    p[size_t(2 * a + 1)] = after;
+    return p;
+  };
+  Var start = pad(slice(x, a, first, first + 1), pads(first, n - 1 - first)), rest = slice(x, a, !reverse, n - reverse);
+  return linear_scan(pad(rest, pads(!reverse, reverse), PadMode::constant, 1), start, a, reverse);
 }
 
 Var diff(Arg x, int64_t axis) {
   LocationGuard at(x);
+  if (x.var.size(int(normalize_axis(axis, x.rank()))) == 0) return x;
   return slice(x, axis, 1) - slice(x, axis, 0, -1);
 }
 
@@ -252,12 +285,13 @@ TopK sort(Arg x, int64_t axis, bool descending) {
 
 Var segment_mean(Arg x, Arg index, int64_t axis, int64_t count) {
   LocationGuard at(x);
-  Var total = segment_sum(x, index, axis, count);
-  Graph& g = x.var.graph();
-  Var members = segment_sum(full(g, index.shape(), 1, x.dtype()), index, 0, count);
+  need_float(x, "segment_mean");
+  Var total = segment_sum(widened(x), index, axis, count);
+  Graph& g = x.graph();
+  Var members = segment_sum(full(g, index.shape(), 1, total.dtype()), index, 0, count);
   Shape s = Shape::filled(total.rank(), 1);
   s[axis < 0 ? int(axis) + x.rank() : int(axis)] = count;
-  return total / reshape(maximum(members, 1.0), s);
+  return cast(total / reshape(maximum(members, 1.0), s), x.dtype());
 }
 Var index_add(Arg base, Arg index, Arg src, int64_t axis) {
   LocationGuard at(base);
@@ -266,7 +300,7 @@ Var index_add(Arg base, Arg index, Arg src, int64_t axis) {
 }
 Var put_along_axis(Arg base, Arg index, Arg src, int64_t axis) {
   LocationGuard at(base);
-  Graph& g = base.var.graph();
+  Graph& g = base.graph();
   Var hits = scatter_add(full(g, base.shape(), 0, i32), index, full(g, index.shape(), 1, i32), axis);
   return scatter_add(where(greater(hits, 0.0), 0.0, base), index, src, axis);
 }

@@ -10,24 +10,27 @@ namespace whence {
 // ---- elementwise --------------------------------------------------------------------------------------------------
 // Relevance passes as it is, R, unless said.
 Var atan(Arg x);  ///< inverse tangent; float
-/// Angle of the point (x, y), in (-pi, pi], 0 at the origin; broadcasting, float. Relevance: to the smaller of |x| and
+/// Angle of the point (x, y), in (-pi, pi], 0 at the origin; broadcasting, float. Two infinities are a diagonal; their
+/// gradient is 0. Relevance: to the smaller of |x| and
 /// |y|; the constant of the quadrant absorbs its share.
 Var atan2(Arg y, Arg x);
-/// log(e^a + e^b), without overflow; broadcasting, float. Relevance: R e^a / (e^a + e^b) to a, and so for b.
+/// log(e^a + e^b), without overflow; broadcasting, float. Relevance: R e^a / (e^a + e^b) to a, and so for b, as the
+/// gradient.
 Var logaddexp(Arg a, Arg b);
-Var logit(Arg x);                            ///< log(x / (1 - x)), NaN outside [0, 1]; float
-Var softplus(Arg x, double beta);            ///< log(1 + e^(beta x)) / beta, without overflow; float
-Var elu(Arg x, double alpha = 1);            ///< x for x > 0, else alpha (e^x - 1); float (arXiv 1511.07289)
-Var relu6(Arg x);                            ///< x held to [0, 6]; float; gradient 0 at 0 and 6
-Var hardsigmoid(Arg x);                      ///< x / 6 + 1/2 held to [0, 1]; float
-Var hardswish(Arg x);                        ///< x hardsigmoid(x); float (arXiv 1905.02244)
-Var swish(Arg x, double beta = 1);           ///< x sigmoid(beta x); float (arXiv 1710.05941)
-Var quick_gelu(Arg x);                       ///< x sigmoid(1.702 x); float (arXiv 1606.08415)
-Var mish(Arg x);                             ///< x tanh(softplus(x)); float (arXiv 1908.08681)
-Var softsign(Arg x);                         ///< x / (1 + |x|); float
-Var softshrink(Arg x, double lambda = 0.5);  ///< x - lambda for x > lambda, x + lambda for x < -lambda, else 0; float
-Var softcap(Arg x, double cap);              ///< cap tanh(x / cap); float (Gemma 2, arXiv 2408.00118)
-Var softmin(Arg x, int64_t axis = -1);       ///< softmax(-x) along axis, with its relevance; float
+Var logit(Arg x);                   ///< log(x / (1 - x)), NaN outside [0, 1]; float
+Var softplus(Arg x, double beta);   ///< log(1 + e^(beta x)) / beta, without overflow; float
+Var elu(Arg x, double alpha = 1);   ///< x for x > 0, else alpha (e^x - 1); float (arXiv 1511.07289)
+Var relu6(Arg x);                   ///< x held to [0, 6]; float; gradient 0 at 0 and 6
+Var hardsigmoid(Arg x);             ///< x / 6 + 1/2 held to [0, 1]; float
+Var hardswish(Arg x);               ///< x hardsigmoid(x); float (arXiv 1905.02244)
+Var swish(Arg x, double beta = 1);  ///< x sigmoid(beta x); float (arXiv 1710.05941)
+Var quick_gelu(Arg x);              ///< x sigmoid(1.702 x); float (arXiv 1606.08415)
+Var mish(Arg x);                    ///< x tanh(softplus(x)); float (arXiv 1908.08681)
+Var softsign(Arg x);                ///< x / (1 + |x|); float
+/// x - lambda for x > lambda, x + lambda for x < -lambda, else 0; float. ValueError: lambda < 0
+Var softshrink(Arg x, double lambda = 0.5);
+Var softcap(Arg x, double cap);         ///< cap tanh(x / cap); float (Gemma 2, arXiv 2408.00118)
+Var softmin(Arg x, int64_t axis = -1);  ///< softmax(-x) along axis, with its relevance; float
 /// x for x > 0, else weight x: x [..], weight [] or [C], C being the extent of `axis`; float. ShapeError: they do not
 /// fit. (arXiv 1502.01852)
 Var prelu(Arg x, Arg weight, int64_t axis = 1);
@@ -37,25 +40,28 @@ Var glu(Arg x, int64_t axis = -1);
 Var geglu(Arg x, int64_t axis = -1);
 /// silu(a) b, a and b the halves of an axis; float. ShapeError: odd extent. Relevance: half each. (arXiv 2002.05202)
 Var swiglu(Arg x, int64_t axis = -1);
-/// mask ? value : x, broadcasting; mask bool or u8, x any. What is filled absorbs its R.
+/// mask ? value : x, broadcasting; mask bool or u8, x any. DTypeError: x's dtype cannot hold value. What is filled
+/// absorbs its R.
 Var masked_fill(Arg x, Arg mask, double value);
 
 // ---- creation -----------------------------------------------------------------------------------------------------
-/// value everywhere: shape, of any dtype. A constant: it carries nothing.
-Var full(Graph& g, Shape shape, double value, DType dtype = f32);
+/// value everywhere: shape, of any dtype. DTypeError: it cannot hold value; ShapeError: a negative extent. A constant:
+/// it carries nothing.
+Var full(Graph& g, Shape shape, double value, DType dtype = f32,
+         std::source_location where = std::source_location::current());
 Var zeros_like(Arg x);  ///< 0 in x's shape and dtype; any. A constant: nothing of x
 Var ones_like(Arg x);   ///< 1 in x's shape and dtype; any. A constant: nothing of x
 
 // ---- reductions, norms --------------------------------------------------------------------------------------------
 /// Product along one axis, 1 over nothing; float; the gradient is right for zeros, too. Relevance as for cumprod.
 Var prod(Arg x, int64_t axis, bool keepdim = false);
-/// sqrt(variance(x, axes, keepdim, correction)); float; its gradient where it is 0 is NaN. axes {}: all.
+/// sqrt(variance(x, axes, keepdim, correction)), in f64; float; its gradient where it is 0 is 0. axes {}: all.
 Var standard_deviation(Arg x, Ints axes = {}, bool keepdim = false, int64_t correction = 1);
 /// sum(|x|) over axes, {} being all; number. Relevance: R |x| / sum(|x|).
 Var norm1(Arg x, Ints axes = {}, bool keepdim = false);
-/// sqrt(sum(x^2)) over axes, {} being all; float; the gradient at x = 0 is NaN. Relevance: R x^2 / sum(x^2).
+/// sqrt(sum(x^2)) over axes, {} being all, in f64; float; the gradient at x = 0 is 0. Relevance: R x^2 / sum(x^2).
 Var norm2(Arg x, Ints axes = {}, bool keepdim = false);
-/// x / max(norm2 along axis, eps); float; its gradient at x = 0 is NaN. Relevance: R, the norm is a normaliser.
+/// x / max(norm2 along axis, eps); float. Relevance: R, the norm is a normaliser.
 Var l2_normalize(Arg x, int64_t axis = -1, double eps = 1e-12);
 
 // ---- scans --------------------------------------------------------------------------------------------------------
@@ -67,7 +73,7 @@ TopK cummax(Arg x, int64_t axis, bool reverse = false);
 Var cumprod(Arg x, int64_t axis, bool reverse = false);
 /// log(e^x_0 + .. + e^x_t), without overflow; float. Relevance: sum over t of R_t e^(x_s - y_t), as the gradient.
 Var logcumsumexp(Arg x, int64_t axis, bool reverse = false);
-/// x_{t+1} - x_t, one element less; number. ShapeError: the axis has none.
+/// x_{t+1} - x_t, one element less, none of none; number.
 Var diff(Arg x, int64_t axis = -1);
 
 // ---- order --------------------------------------------------------------------------------------------------------

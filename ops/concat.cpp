@@ -16,7 +16,7 @@ void infer_concat(InferCtx& infer) {
       if (k != a && infer.shape(i)[k] != s[k])
         infer.shape_error("extents differ on axis " + std::to_string(k) + ": " + std::to_string(s[k]) + " vs " +
                           std::to_string(infer.shape(i)[k]));
-    s[a] += infer.shape(i)[a];
+    s[a] = add_extents(s[a], infer.shape(i)[a]);
   }
   infer.out(s, infer.dtype(0));
 }
@@ -61,13 +61,11 @@ REGISTER_OP(concat) = {
 };
 
 Var concat(const std::vector<Var>& xs, int64_t axis, std::source_location where) {
-  if (xs.empty()) throw ValueError("[concat] needs at least one operand");
-  return xs[0].graph().record(concat_op, xs, axis_attrs(axis), where);
+  return graph_of("concat", xs, where).record(concat_op, xs, axis_attrs(axis), where);
 }
 
 Var stack(const std::vector<Var>& xs, int64_t axis, std::source_location where) {
-  if (xs.empty()) throw ValueError("[stack] needs at least one operand");
-  LocationGuard at(xs[0].graph(), where);
+  LocationGuard at(graph_of("stack", xs, where), where);
   int a = normalize_axis(axis, xs[0].rank() + 1);
   std::vector<Var> rows;
   for (const Var& x : xs) {
@@ -81,24 +79,27 @@ Var stack(const std::vector<Var>& xs, int64_t axis, std::source_location where) 
 std::vector<Var> split(Arg x, Ints sizes, int64_t axis) {
   LocationGuard at(x);
   int a = normalize_axis(axis, x.rank());
-  int64_t begin = 0;
+  int64_t total = 0, begin = 0;
+  for (int64_t n : sizes) total = add_extents(total, n);
+  if (total != x.shape()[a])
+    throw ShapeError("[split] sizes add up to " + std::to_string(total) + ", axis " + std::to_string(a) + " of " +
+                     x.shape().str() + " has " + std::to_string(x.shape()[a]));
   std::vector<Var> parts;
   for (int64_t n : sizes) {
+    if (n < 0 || n > total - begin) throw ShapeError("[split] size " + std::to_string(n) + " leaves the axis");
     parts.push_back(slice(x, a, begin, begin + n));
     begin += n;
   }
-  if (begin != x.shape()[a])
-    throw ShapeError("[split] sizes add up to " + std::to_string(begin) + ", axis " + std::to_string(a) + " of " +
-                     x.shape().str() + " has " + std::to_string(x.shape()[a]));
   return parts;
 }
 
 std::vector<Var> chunk(Arg x, int64_t parts, int64_t axis) {
+  LocationGuard at(x);
   int64_t n = x.shape()[normalize_axis(axis, x.rank())];
   if (parts < 1 || n % parts)
     throw ShapeError("[chunk] an extent of " + std::to_string(n) + " does not divide into " + std::to_string(parts) +
                      " parts");
-  return split(x, Ints(size_t(parts), n / parts), axis);
+  return or_out_of_memory("[chunk]", [&] { return split(x, Ints(size_t(parts), n / parts), axis); });
 }
 
 }  // namespace whence

@@ -20,8 +20,9 @@ void check_attrs(InferCtx& infer, int space) {
     if (int(list->size()) != space)
       infer.value_error(std::string(name) + " needs " + std::to_string(space) + " values");
   for (size_t i = 0; i < size_t(space); ++i)
-    if (stride[i] < 1 || dilation[i] < 1 || padding[i] < 0)
-      infer.value_error("stride and dilation must be positive, padding not negative");
+    for (int64_t v : {stride[i], dilation[i], padding[i] + 1})
+      if (v < 1 || v > INT32_MAX)
+        infer.value_error("stride and dilation must be positive, padding not negative, all below 2^31");
   if (groups < 1) infer.value_error("groups must be positive");
 }
 
@@ -40,12 +41,12 @@ void infer_conv(InferCtx& infer) {
   auto [stride, padding, dilation, groups] = ConvAttrs::of(infer.attrs);
   if (x[1] % groups || w[0] % groups || x[1] / groups != w[1])
     infer.shape_error("x has " + std::to_string(x[1]) + " channels, weight [O, C / groups, ...] " + w.str() + " with " +
-                      std::to_string(groups) + " groups takes " + std::to_string(w[1] * groups));
+                      std::to_string(groups) + " groups takes " + std::to_string(w[1]) + " each");
   if (infer.n() > 2) infer.need_shape(2, {w[0]});
   Shape out{x[0], w[0]};
   for (int i = 2; i < x.rank(); ++i) {
     size_t a = size_t(i - 2);
-    int64_t room = x[i] + 2 * padding[a] - dilation[a] * (w[i] - 1) - 1;
+    int64_t room = x[i] + 2 * padding[a] - multiply_extents(dilation[a], w[i] - 1) - 1;
     if (room < 0)
       infer.shape_error("the kernel is larger than axis " + std::to_string(i) + " of x " + x.str() +
                         " with its padding");
@@ -61,16 +62,18 @@ void infer_transpose(InferCtx& infer) {
   if (x[1] != w[0] || x[1] % groups)
     infer.shape_error("x has " + std::to_string(x[1]) + " channels, weight [C, O / groups, ...] " + w.str() +
                       " takes " + std::to_string(w[0]));
-  if (infer.n() > 2) infer.need_shape(2, {w[1] * groups});
+  const int64_t channels = multiply_extents(w[1], groups);
+  if (infer.n() > 2) infer.need_shape(2, {channels});
   const Ints& extra = infer.attrs.ints("output_padding");
   if (int(extra.size()) != x.rank() - 2)
     infer.value_error("output_padding needs " + std::to_string(x.rank() - 2) + " values");
-  Shape out{x[0], w[1] * groups};
+  Shape out{x[0], channels};
   for (int i = 2; i < x.rank(); ++i) {
     size_t a = size_t(i - 2);
     if (extra[a] < 0 || extra[a] >= std::max(stride[a], dilation[a]))
       infer.value_error("output_padding must be less than stride or dilation");
-    int64_t n = (x[i] - 1) * stride[a] - 2 * padding[a] + dilation[a] * (w[i] - 1) + extra[a] + 1;
+    int64_t n = add_extents(multiply_extents(x[i] - 1, stride[a]) - 2 * padding[a] + extra[a] + 1,
+                            multiply_extents(dilation[a], w[i] - 1));
     if (n < 0) infer.shape_error("padding leaves nothing of axis " + std::to_string(i));
     out.push_back(n);
   }
@@ -239,12 +242,12 @@ Attrs attrs_of(const ConvOptions& o, int space) {
 
 }  // namespace
 
-Var conv(Arg x, Arg weight, std::optional<Arg> bias, const ConvOptions& o) {
+Var conv(Arg x, Arg weight, OptionalArg bias, const ConvOptions& o) {
   Attrs a = attrs_of(o, std::max(0, x.rank() - 2));
   return bias ? record(conv_op, {x, weight, *bias}, a) : record(conv_op, {x, weight}, a);
 }
 
-Var conv_transpose(Arg x, Arg weight, std::optional<Arg> bias, const ConvOptions& o) {
+Var conv_transpose(Arg x, Arg weight, OptionalArg bias, const ConvOptions& o) {
   int space = std::max(0, x.rank() - 2);
   Attrs a = with(attrs_of(o, space), "output_padding", per_axis(o.output_padding, space, 0));
   return bias ? record(conv_transpose_op, {x, weight, *bias}, a) : record(conv_transpose_op, {x, weight}, a);

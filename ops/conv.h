@@ -17,13 +17,14 @@ struct ConvOptions {
 /// y = sum over taps of weight x + bias: x [N, C, n..], weight [O, C / groups, k..], bias [O], absent: 0 -> [N, O,
 /// floor((n + 2 padding - dilation (k - 1) - 1) / stride) + 1 ..]; float. ShapeError: they do not fit, or k is larger
 /// than x. Relevance as for linear. (arXiv 1603.07285)
-Var conv(Arg x, Arg weight, std::optional<Arg> bias = {}, const ConvOptions& options = {});
+Var conv(Arg x, Arg weight, OptionalArg bias = {}, const ConvOptions& options = {});
 /// The adjoint of conv in its input: x [N, C, n..], weight [C, O / groups, k..], bias [O], absent: 0 -> [N, O, (n - 1)
 /// stride - 2 padding + dilation (k - 1) + output_padding + 1 ..]; float. ShapeError: they do not fit; ValueError: too
 /// much output_padding. Relevance as for linear. (arXiv 1603.07285)
-Var conv_transpose(Arg x, Arg weight, std::optional<Arg> bias = {}, const ConvOptions& options = {});
+Var conv_transpose(Arg x, Arg weight, OptionalArg bias = {}, const ConvOptions& options = {});
 
-/// Each list has one value per axis of space, or one for all. ValueError: no kernel, or a value that makes no window.
+/// Each list has one value per axis of space, or one for all (ValueError: another count). ValueError: no kernel, a
+/// value that makes no window, or padding of more than half a window.
 struct PoolOptions {
   Ints kernel{}, stride{}, padding{};  ///< stride empty: the kernel; padding empty: 0
   bool count_include_pad = true;       ///< averages divide by the cells of the window, padding included
@@ -35,10 +36,10 @@ struct PoolOptions {
 /// ValueError: a dilation. Relevance: epsilon rule, padding taking none; variants sum, abs, uniform.
 Var avg_pool(Arg x, const PoolOptions& options);
 /// Mean of each of out[i] windows per axis, window j covering floor(j n / out) .. ceil((j + 1) n / out): x [N, C, n..]
-/// float -> [N, C, out..]. ShapeError: not one extent per axis. Relevance as for avg_pool.
+/// float -> [N, C, out..]. ShapeError: not one extent per axis, or a negative one. Relevance as for avg_pool.
 Var adaptive_avg_pool(Arg x, const Ints& out);
 /// Largest of each window, NaN if one is: x [N, C, n..] float -> [N, C, windows..]. The first in row-major order takes
-/// gradient and relevance. ShapeError: the kernel is larger than x with its padding, or a window lies in the padding.
+/// gradient and relevance. ShapeError: the kernel is larger than x with its padding.
 Var max_pool(Arg x, const PoolOptions& options);
 /// Largest of each window of adaptive_avg_pool; otherwise as max_pool.
 Var adaptive_max_pool(Arg x, const Ints& out);
@@ -50,7 +51,7 @@ Var adaptive_max_pool_indices(Arg x, const Ints& out);
 /// indices of its shape (ShapeError). Relevance: epsilon rule.
 Var max_unpool(Arg x, Arg indices, const Ints& space);
 /// (sum |x|^p)^(1 / p) of each window: x [N, C, n..] float -> [N, C, windows..], padding being 0. Errors as for
-/// avg_pool. Relevance: R |x|^p / sum |x|^p.
+/// avg_pool; the gradient at x = 0 is 0. Relevance: R |x|^p / sum |x|^p.
 Var lp_pool(Arg x, double p, const PoolOptions& options);
 
 }  // namespace whence

@@ -129,7 +129,7 @@ REGISTER_OP(causal_conv1d_taps) = {
     .traits = {.backward = true},
 };
 
-Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias, std::optional<Arg> state) {
+Var causal_conv1d(Arg x, Arg weight, OptionalArg bias, OptionalArg state) {
   LocationGuard at(x);
   auto conv = [&](Var v) {
     return bias ? record(causal_conv1d_op, {v, weight, *bias}, ConvLineAttrs{false}.attrs())

@@ -2,18 +2,21 @@
 
 #include <cmath>
 
+#include "ops/checks.h"
 #include "ops/composite.h"
+#include "ops/index.h"
 
 namespace whence {
 namespace {
 
 constexpr double kNever = -1e30;  // log of no probability, finite so that it can be multiplied by zero
 
-Var lengths(const Arg& v, int64_t batch, const char* what) {
+// [B, 1], each in [low, high].
+Var lengths(const Arg& v, int64_t batch, int64_t low, int64_t high, const char* what) {
   if (!(v.shape() == Shape{batch}))
     throw ShapeError(std::string("[ctc_loss] ") + what + " must be [" + std::to_string(batch) + "], got " +
                      v.shape().str());
-  return unsqueeze(cast(v, i64), 1);
+  return unsqueeze(in_range(cast(v, i64), low, high + 1, what), 1);
 }
 
 // x [B, L] moved towards the end by n places.
@@ -23,23 +26,25 @@ Var later(Var x, int64_t n, double fill) { return pad(x, {0, 0, n, -n}, PadMode:
 
 Var ctc_loss(Arg logits, Arg targets, Arg input_lengths, Arg target_lengths, const CtcOptions& o) {
   LocationGuard at(logits);
+  need_float(logits, "ctc_loss", "logits");
   if (logits.rank() != 3 || logits.shape()[0] < 1)
     throw ShapeError("[ctc_loss] logits must be [T, B, classes], got " + logits.shape().str());
-  Graph& g = logits.var.graph();
+  Graph& g = logits.graph();
   int64_t T = logits.shape()[0], B = logits.shape()[1], blank = o.blank;
   if (targets.rank() != 2 || targets.shape()[0] != B || targets.shape()[1] < 1)
     throw ShapeError("[ctc_loss] targets must be [" + std::to_string(B) + ", S], got " + targets.shape().str());
   if (blank < 0 || blank >= logits.shape()[2])
     throw ValueError("[ctc_loss] blank " + std::to_string(blank) + " is no class");
   int64_t S = targets.shape()[1], L = 2 * S + 1;
-  Var rows = lengths(input_lengths, B, "input_lengths"), labels = lengths(target_lengths, B, "target_lengths");
+  Var rows = lengths(input_lengths, B, 1, T, "input_lengths"),
+      labels = lengths(target_lengths, B, 0, S, "target_lengths");
 
   // Blanks between, before and after the labels; what stands behind the target's length is not looked at.
   Var label = where(less(arange(g, S), labels), cast(targets, i64), double(blank)),
       gap = full(g, {B, S}, double(blank), i64);
   Var symbol = concat({reshape(stack({gap, label}, 2), {B, 2 * S}), full(g, {B, 1}, double(blank), i64)}, 1);  // [B, L]
-  Var score =
-      take_along_axis(log_softmax(widened(logits)), broadcast_to(unsqueeze(symbol, 0), {T, B, L}), 2);  // [T, B, L]
+  Var read = where(less(reshape(arange(g, T), {T, 1, 1}), unsqueeze(rows, 0)), widened(logits), 0.0);
+  Var score = take_along_axis(log_softmax(read), broadcast_to(unsqueeze(symbol, 0), {T, B, L}), 2);  // [T, B, L]
   // Two different labels may follow each other without the blank between them.
   Var skips = logical_and(not_equal(symbol, double(blank)), not_equal(symbol, later(symbol, 2, double(blank))));
 

@@ -12,8 +12,9 @@ struct CtcOptions {
 };
 /// -log of the probability that softmax(logits) spells the target, over all alignments: logits [T >= 1, B, classes]
 /// float, targets [B, S >= 1], input_lengths and target_lengths [B], each any -> [], or [B] for Reduction::none.
-/// Sequence b has its first input_lengths[b] rows (at least one) and target_lengths[b] labels; a target too long for
-/// them has no gradient. ShapeError: no fit; ValueError: blank is no class, at the run a label.
+/// Sequence b has its first input_lengths[b] rows (at least one) and target_lengths[b] labels; what lies behind is not
+/// looked at, and a target too long for its rows has no gradient. ShapeError: no fit; ValueError: blank is no class, at
+/// the run a label that is none, or a length outside 1 .. T, 0 .. S.
 Var ctc_loss(Arg logits, Arg targets, Arg input_lengths, Arg target_lengths, const CtcOptions& options = {});
 
 }  // namespace whence

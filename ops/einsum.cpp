@@ -133,8 +133,7 @@ Equation parse(const std::string& text) {
 }  // namespace
 
 Var einsum(const std::string& equation, const std::vector<Var>& operands, std::source_location where) {
-  if (operands.empty()) throw ValueError("[einsum] needs at least one operand");
-  LocationGuard at(operands[0].graph(), where);
+  LocationGuard at(graph_of("einsum", operands, where), where);
   Equation e = parse(equation);
   if (e.operands.size() != operands.size())
     bad(equation, "has subscripts for " + std::to_string(e.operands.size()) + " operands, got " +
@@ -197,6 +196,15 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands, std::s
       bad(equation, std::string("'") + output[i] + "' of the output is on no operand");
   }
 
+  // Halves are widened where more than one step follows, and rounded at the end.
+  DType dtype = operands[0].dtype();
+  bool steps = operands.size() > 2;
+  for (const Term& t : terms)
+    for (char l : t.labels)
+      steps |= operands.size() == 2 && !has(output, l) && !(has(terms[0].labels, l) && has(terms[1].labels, l));
+  for (Term& t : terms)
+    if (steps && t.value.dtype() == dtype) t.value = widened(t.value);
+
   Term r = terms[0];
   for (size_t i = 1; i < terms.size(); ++i) {
     std::string keep = output;
@@ -210,7 +218,7 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands, std::s
     if (has(r.labels, l)) present += l;
     full.push_back(has(r.labels, l) ? extent(r, l) : 1);  // an ellipsis axis of extent one everywhere
   }
-  return reshape(ordered(r, present).value, full);
+  return cast(reshape(ordered(r, present).value, full), dtype);
 }
 
 }  // namespace whence

@@ -1,6 +1,9 @@
 // Elementwise ops: literals around the rows of ops/scalar_table.h.
+#include <array>
+#include <limits>
+
 #include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "ops/composite.h"
 #include "ops/scalar_table.h"
 
 namespace whence {
@@ -13,8 +16,19 @@ void infer_unary(InferCtx& c) {
   c.out(c.shape(0), c.dtype(0));
 }
 
+void infer_clamp(InferCtx& c) {
+  double low = c.attrs.real("low"), high = c.attrs.real("high");
+  if (!(low <= high)) c.value_error("low " + std::to_string(low) + " is not below high " + std::to_string(high));
+  infer_unary(c);
+}
+
+void need_number(InferCtx& c) {  // what has arithmetic: u8 stores, bool is logical
+  if (DType t = c.dtype(0); t == u8 || t == boolean)
+    c.dtype_error(c.op.operand_name(0) + " must be a float, i32 or i64, got " + std::string(name_of(t)),
+                  t == u8 ? "cast it first" : "cast it first, or use logical_and, logical_or, logical_not");
+}
 void infer_unary_signed(InferCtx& c) {  // also integers
-  if (c.dtype(0) == boolean) c.dtype_error("x must be a number, got bool", "cast it first");
+  need_number(c);
   c.out(c.shape(0), c.dtype(0));
 }
 
@@ -36,8 +50,7 @@ Shape broadcast(InferCtx& c) {
 
 void infer_binary(InferCtx& c) {
   c.need_same_dtype(0, 1);
-  if (c.dtype(0) == boolean)
-    c.dtype_error("operands must be numbers, got bool", "cast them, or use logical_and, logical_or");
+  need_number(c);
   c.out(broadcast(c), c.dtype(0));
 }
 void infer_binary_float(InferCtx& c) {
@@ -64,6 +77,7 @@ void infer_where(InferCtx& c) {
 }
 void infer_cast(InferCtx& c) { c.out(c.shape(0), c.attrs.dtype("dtype")); }
 
+constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr Traits kElementwise{.batched_sweep = true};
 constexpr Traits kPredicate{.nondifferentiable = true};
 constexpr Traits kBackward{.batched_sweep = true, .backward = true};
@@ -82,6 +96,10 @@ template <int LOW = -20, int HIGH = 20, int GAP = 0> std::vector<Sample> binary_
           {{in({2, 0}), in({1, 1})}, {}, "empty"}, {{in({33}), in({33})}, {}, "odd"}};
 }
 std::vector<ErrorSample> unary_errors() { return {{{{{2}, i32}}, {}, "must be floating point"}}; }
+std::vector<ErrorSample> clamp_errors() {
+  return {{{{{2}, i32}}, {{"low", 0.0}, {"high", 1.0}}, "must be floating point"},
+          {{{{2}, f32}}, {{"low", 1.0}, {"high", 0.0}}, "is not below high"}};
+}
 std::vector<ErrorSample> binary_errors() {
   return {{{{{2, 3}, f32}, {{4}, f32}}, {}, "cannot broadcast"}, {{{{2}, f32}, {{2}, f64}}, {}, "dtypes differ"}};
 }
@@ -135,7 +153,7 @@ static std::vector<Sample> with(std::vector<Sample> samples, const Attrs& attrs)
 
 DERIVATIVE(d_tanh, "y", (binary_samples<-9, 9>), dy*(1.0 - x * x));
 DERIVATIVE(d_sigmoid, "y", (binary_samples<1, 9>), dy* x*(1.0 - x));
-DERIVATIVE(d_relu, "x", (binary_samples<-20, 20, 2>), where(greater(x, 0.0), dy, zeros_like(dy)));
+DERIVATIVE(d_relu, "x", (binary_samples<-20, 20, 2>), where(less_equal(x, 0.0), zeros_like(dy), dy));
 DERIVATIVE(
     d_leaky_relu, "x",
     [] {
@@ -211,11 +229,11 @@ UNARY_WITH(
     },
     unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_leaky_relu_op, c.in(), c.d(), c.attrs)); });
 UNARY_WITH(
-    clamp, "x held to [low, high]", infer_unary,
+    clamp, "x held to [low, high]", infer_clamp,
     [] {
       return with(unary_samples<-20, 20>(), {{"low", -1.05}, {"high", 0.95}});
     },
-    unary_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
+    clamp_errors, kElementwise, [](SweepCtx& c) { c.give(0, d1(d_clamp_op, c.in(), c.d(), c.attrs)); });
 UNARY_WITH(
     softplus, "log(1 + e^(beta x)) / beta", infer_unary,
     [] {
@@ -335,6 +353,26 @@ void relevance_div(SweepCtx& c) {
   c.give(i, c.reduce_to(r, i));
 }
 
+// What reaches a and b: d e^a / (e^a + e^b) and d e^b / (e^a + e^b); nothing where both are -inf. The same for
+// relevance: identity through exp and log, the epsilon rule over the sum of exponentials.
+std::array<Var, 2> parts_of_logaddexp(SweepCtx& c) {
+  Var a = c.in(0), b = c.in(1), apart = a - b,
+      level = logical_and(equal(a, b), not_equal(apart, 0.0));  // both infinite
+  Var d = where(equal(c.out(), -kInf), 0.0, c.d()), first = d * sigmoid(where(level, 0.0, apart));
+  return {first, d - first};
+}
+void sweep_logaddexp(SweepCtx& c) {
+  std::array<Var, 2> parts = parts_of_logaddexp(c);
+  for (int i : {0, 1})
+    if (c.needs(i)) c.give(i, c.reduce_to(parts[size_t(i)], i));
+}
+void absorbed_logaddexp(SweepCtx& c) {
+  std::array<Var, 2> parts = parts_of_logaddexp(c);
+  for (int i : {0, 1})
+    if (!c.carries(i)) c.absorb("constant", parts[size_t(i)]);
+  c.absorb("zero output", where(equal(c.out(), -kInf), c.d(), 0.0));
+}
+
 // The selected operand takes all.
 void to_winner(SweepCtx& c, Var first_wins) {
   Var d = c.d(), zero = c.graph.constant(0.0, d.dtype());
@@ -388,7 +426,7 @@ BINARY(
     },
     relevance_mul, nullptr, (Variants{"abs", "first", "second"}));
 BINARY(
-    div, "a / b", infer_binary, (binary_samples<-20, 20, 5>),
+    div, "a / b", infer_binary_float, (binary_samples<-20, 20, 5>),
     [](SweepCtx& c) {
       if (c.needs(0)) c.give(0, c.reduce_to(c.d() / c.in(1), 0));
       if (c.needs(1)) c.give(1, c.reduce_to(-(c.d() * c.out() / c.in(1)), 1));
@@ -397,10 +435,18 @@ BINARY(
 BINARY(
     pow, "a^b", infer_binary_float, (binary_samples<3, 20>),
     [](SweepCtx& c) {
-      if (c.needs(0)) c.give(0, c.reduce_to(c.d() * (c.in(1) * pow(c.in(0), c.in(1) - 1.0)), 0));
-      if (c.needs(1)) c.give(1, c.reduce_to(c.d() * (c.out() * log(c.in(0))), 1));
+      Var a = c.in(0);
+      Var b = c.in(1);
+      // a^0 is the constant 1, and 0^b the constant 0 for b > 0 and, by convention, where b is 0.
+      if (c.needs(0)) c.give(0, c.reduce_to(where(equal(b, 0.0), 0.0, c.d() * (b * pow(a, b - 1.0))), 0));
+      if (c.needs(1)) {
+        Var flat = logical_and(equal(a, 0.0), greater_equal(b, 0.0));
+        c.give(1, c.reduce_to(where(flat, 0.0, c.d() * (c.out() * log(a))), 1));
+      }
     },
     relevance_div, nullptr, Variants{});
+BINARY(logaddexp, "log(e^a + e^b), without overflow", infer_binary_float, (binary_samples<-20, 20>), sweep_logaddexp,
+       sweep_logaddexp, absorbed_logaddexp, Variants{});
 BINARY(
     maximum, "the larger; the first of equals takes gradient and relevance", infer_binary, binary_samples<>,
     [](SweepCtx& c) { to_winner(c, greater_equal(c.in(0), c.in(1))); },
@@ -494,10 +540,13 @@ UNARY_FUNCTION(sign)
 UNARY_FUNCTION(exp)
 UNARY_FUNCTION(expm1)
 UNARY_FUNCTION(log)
-UNARY_FUNCTION(log1p) UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square)
-    UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf)
-        UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu)
-            UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(log1p)
+UNARY_FUNCTION(sqrt)
+UNARY_FUNCTION(rsqrt)
+UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh)
+    UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh)
+        UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round)
+            UNARY_FUNCTION(logical_not)
 
                 Var leaky_relu(Arg x, double slope) {
   return record(leaky_relu_op, {x}, {{"slope", slope}});
@@ -515,13 +564,16 @@ BINARY_FUNCTION(mul)
 BINARY_FUNCTION(div)
 BINARY_FUNCTION(maximum)
 BINARY_FUNCTION(minimum)
-BINARY_FUNCTION(pow) BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater)
-    BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and)
-        BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(logaddexp)
+BINARY_FUNCTION(pow)
+BINARY_FUNCTION(less)
+BINARY_FUNCTION(less_equal)
+BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal)
+    BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
 
-            Var where(Arg condition, Arg a, Arg b) {
+        Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.
-  Graph& g = condition.var.graph();
+  Graph& g = condition.graph();
   LocationGuard at(condition);
   DType t = !a.is_number() ? a.dtype() : !b.is_number() ? b.dtype() : f32;
   Var x = a.is_number() ? g.constant(a.number, t) : a.var, y = b.is_number() ? g.constant(b.number, t) : b.var;

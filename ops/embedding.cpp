@@ -22,7 +22,7 @@ void infer_embedding(InferCtx& infer) {
 void vjp_embedding(SweepCtx& sweep) {
   if (!sweep.needs(1)) return;
   Var d = sweep.d(), ids = sweep.in(0);
-  if (int64_t p = sweep.attrs.integer("padding_idx"); p >= 0) {
+  if (int64_t p = sweep.attrs.integer("padding_idx"); p >= 0 && holds(ids.dtype(), double(p))) {
     Var real = not_equal(ids, sweep.graph.constant(double(p), ids.dtype()));
     d = where(unsqueeze(real, -1), d, 0.0);
   }

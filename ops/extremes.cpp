@@ -4,6 +4,7 @@
 
 #include "autograd/sweep.h"
 #include "ops/axes.h"
+#include "ops/checks.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -16,8 +17,8 @@ std::string nothing_in(const Shape& s) { return "an empty axis of " + s.str() + 
 // ---- max and min over any axes ------------------------------------------------------------------------------------
 
 void infer_extremum(InferCtx& infer) {
-  if (infer.dtype(0) == boolean || infer.dtype(0) == u8 || size_of(infer.dtype(0)) < 4)
-    infer.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(infer.dtype(0))),
+  if (infer.dtype(0) == boolean || infer.dtype(0) == u8)
+    infer.dtype_error("x must be a float, i32 or i64, got " + std::string(name_of(infer.dtype(0))),
                       infer.dtype(0) == boolean ? "use any or all" : "cast it first");
   Shape s = reduced_shape(infer, infer.attrs.ints("axes"), infer.attrs.flag("keepdim"));
   if (infer.shape(0).numel() == 0 && s.numel() > 0) infer.shape_error(nothing_in(infer.shape(0)));
@@ -151,9 +152,8 @@ Var min(Arg x, Ints axes, bool keepdim) {
 namespace {
 
 void infer_arg(InferCtx& infer) {
-  if (infer.dtype(0) == boolean || size_of(infer.dtype(0)) < 4)
-    infer.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(infer.dtype(0))),
-                      "cast it first");
+  if (infer.dtype(0) == boolean || infer.dtype(0) == u8)
+    infer.dtype_error("x must be a float, i32 or i64, got " + std::string(name_of(infer.dtype(0))), "cast it first");
   int a = infer.axis(0, infer.attrs.integer("axis"));
   Shape s = infer.shape(0);
   bool empty = s[a] == 0;
@@ -297,11 +297,12 @@ Var all(Arg x, Ints axes, bool keepdim) {
 
 Var variance(Arg x, Ints axes, bool keepdim, int64_t correction) {
   LocationGuard at(x);
+  need_float(x, "variance");
   axes = canonical_axes(std::move(axes), x.rank());
-  Var wide = widened(x), squares = square(wide - mean(wide, axes, true));
+  Var wide = widened(x), squares = square(wide - mean(wide, axes, true)), total = sum(squares, axes, keepdim);
   int64_t n = 1;
   for (int64_t a : axes) n *= x.shape()[int(a)];
-  return sum(squares, axes, keepdim) * (1.0 / double(n - correction));
+  return total * (1.0 / double(std::max<int64_t>(n - correction, 0)));
 }
 
 }  // namespace whence

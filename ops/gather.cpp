@@ -114,11 +114,45 @@ Var take_along_axis(Arg x, Arg index, int64_t axis) {
   return record(take_along_axis_op, {x, index}, from_both_ends(x, axis));
 }
 
+REGISTER_OP(in_range) = {
+    .doc = "x; a value outside [low, high) is an error of the run, which calls x by `what`",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& infer) {
+          infer.need_integer(0);
+          int64_t low = infer.attrs.integer("low"), high = infer.attrs.integer("high");
+          if (low > high) infer.value_error("low " + std::to_string(low) + " is above high " + std::to_string(high));
+          infer.out(infer.shape(0), infer.dtype(0));
+        },
+    .samples =
+        [] {
+          auto between = [](int64_t low, int64_t high) {
+            return Attrs{{"low", low}, {"high", high}, {"what", std::string("x")}};
+          };
+          auto x = [](Shape s, int64_t low, int64_t high, DType t) {
+            return SampleInput{.shape = s, .dtype = t, .low = double(low), .high = double(high)};
+          };
+          return std::vector<Sample>{{{x({3, 4}, -2, 5, i64)}, between(-2, 5), "matrix"},
+                                     {{x({67}, 0, 9, i32)}, between(0, 9), "odd"},
+                                     {{x({0}, 0, 1, u8)}, between(0, 0), "empty"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2}, f32}}, {{"low", 0}, {"high", 3}}, "x must be integer, got f32"},
+                                          {{{{2}, i64}}, {{"low", 4}, {"high", 3}}, "low 4 is above high 3"}};
+        },
+    .traits = {.nondifferentiable = true},
+};
+
+Var in_range(Arg x, int64_t low, int64_t high, const std::string& what) {
+  return record(in_range_op, {x}, {{"low", low}, {"high", high}, {"what", what}});
+}
+
 Var pick(Arg x, Arg index) {
+  LocationGuard at(x);
   if (x.rank() != index.rank() + 1)
     throw ShapeError("[pick] x " + x.shape().str() + " needs an index of rank " + std::to_string(x.rank() - 1) +
                      ", got " + index.shape().str());
-  LocationGuard at(x);
   return squeeze(record(take_along_axis_op, {x, unsqueeze(index, -1)}, axis_attrs(-1)), -1);
 }
 

@@ -7,6 +7,9 @@
 
 namespace whence {
 
+/// x, integer, whose values must lie in [low, high): one that does not is a ValueError of the run that names it `what`.
+Var in_range(Arg x, int64_t low, int64_t high, const std::string& what);
+
 /// Sample of an index with values in [low, bound).
 inline SampleInput positions(Shape s, int64_t bound, DType t = i64, int64_t low = 0) {
   return {.shape = s, .dtype = t, .low = double(low), .high = double(bound)};

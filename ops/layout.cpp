@@ -23,10 +23,19 @@ Ints led(const Ints& axes, int lead) {  // an axis permutation with `lead` fixed
 }
 
 // ---- reshape
+int64_t known_extents(const Shape& s) {
+  int64_t n = 1;
+  for (int64_t d : s) n = multiply_extents(n, d == -1 ? 1 : d);
+  return n;
+}
 void infer_reshape(InferCtx& infer) {
   Shape want = infer.attrs.shape("shape");
-  for (int64_t d : want)
-    if (d < 0) infer.value_error("negative extent in " + want.str());
+  if (int64_t open = std::count(want.begin(), want.end(), -1); open > 1)
+    infer.shape_error(std::to_string(open) + " open extents in " + want.str(), "one may be -1");
+  else if (open == 1)  // reshape() found no extent
+    infer.shape_error(std::to_string(infer.shape(0).numel()) + " elements do not divide by " +
+                      std::to_string(known_extents(want)) + ": no extent stands for -1 in " + want.str());
+  check_extents(want);
   if (want.numel() != infer.shape(0).numel())
     infer.shape_error("cannot reshape " + infer.shape(0).str() + " (" + std::to_string(infer.shape(0).numel()) +
                       " elements) to " + want.str() + " (" + std::to_string(want.numel()) + ")");
@@ -66,6 +75,7 @@ bool view_permute(const View& in, const Attrs& attrs, View& out) {
 // ---- broadcast_to
 void infer_broadcast(InferCtx& infer) {
   Shape want = infer.attrs.shape("shape");
+  check_extents(want);
   if (!broadcastable_to(infer.shape(0), want))
     infer.shape_error("cannot broadcast " + infer.shape(0).str() + " to " + want.str());
   infer.out(want, infer.dtype(0));
@@ -208,13 +218,11 @@ REGISTER_OP(slice_adjoint) = {
 // ---- the public functions -----------------------------------------------------------------------------------------
 
 Var reshape(Arg x, Shape shape) {
-  int64_t known = 1;
-  int open = -1;
-  for (int i = 0; i < shape.rank(); ++i) {
-    if (shape[i] == -1 && open < 0) open = i;
-    else known *= shape[i];
+  if (std::count(shape.begin(), shape.end(), -1) == 1) {
+    LocationGuard at(x);
+    int64_t n = x.shape().numel(), known = known_extents(shape);
+    if (known > 0 && n % known == 0) *std::find(shape.begin(), shape.end(), -1) = n / known;
   }
-  if (open >= 0 && known > 0 && x.shape().numel() % known == 0) shape[open] = x.shape().numel() / known;
   if (shape == x.shape()) return x;
   return record(reshape_op, {x}, {{"shape", shape}});
 }
@@ -222,7 +230,7 @@ Var reshape(Arg x, Shape shape) {
 Var permute(Arg x, Ints axes) {
   bool same = int(axes.size()) == x.rank();
   for (size_t i = 0; i < axes.size(); ++i) {
-    if (axes[i] < 0) axes[i] += x.rank();
+    if (axes[i] < 0 && axes[i] >= -x.rank()) axes[i] += x.rank();
     same = same && axes[i] == int64_t(i);
   }
   if (same) return x;
@@ -232,14 +240,15 @@ Var permute(Arg x, Ints axes) {
 Var transpose(Arg x, int64_t a, int64_t b) {
   Ints axes(size_t(x.rank()));
   for (size_t i = 0; i < axes.size(); ++i) axes[i] = int64_t(i);
-  if (a < 0) a += x.rank();
-  if (b < 0) b += x.rank();
+  if (a < 0 && a >= -x.rank()) a += x.rank();
+  if (b < 0 && b >= -x.rank()) b += x.rank();
   if (std::min(a, b) < 0 || std::max(a, b) >= x.rank()) axes = {a, b};  // permute names the error
   else std::swap(axes[size_t(a)], axes[size_t(b)]);
   return permute(x, std::move(axes));
 }
 
 Var squeeze(Arg x, int64_t axis) {
+  LocationGuard at(x);
   Shape s = x.shape();
   int a = normalize_axis(axis, s.rank());
   if (s[a] != 1) throw ShapeError("[squeeze] axis " + std::to_string(a) + " of " + s.str() + " is not of extent one");
@@ -248,6 +257,7 @@ Var squeeze(Arg x, int64_t axis) {
 }
 
 Var unsqueeze(Arg x, int64_t axis) {
+  LocationGuard at(x);
   Shape s = x.shape();
   s.insert(normalize_axis(axis, s.rank() + 1), 1);
   return reshape(x, s);
@@ -273,7 +283,7 @@ Var slice(Arg x, int64_t axis, int64_t begin, int64_t end, int64_t step) {
   bool inside = axis >= -x.rank() && axis < x.rank();  // else the op says so
   int64_t n = inside ? x.shape()[int(axis)] : 0;
   if (begin < 0) begin += n;
-  if (end < 0) end += n;
+  if (end < 0) end = std::max<int64_t>(end + n, n ? INT64_MIN : 0);  // of an empty axis: nothing
   if (end == INT64_MAX) end = n;
   if (inside && begin == 0 && end == n && step == 1) return x;
   return record(slice_op, {x}, SliceAttrs{axis, begin, end, step}.attrs());
@@ -282,7 +292,11 @@ Var slice(Arg x, int64_t axis, int64_t begin, int64_t end, int64_t step) {
 Var select(Arg x, int64_t axis, int64_t index) {
   LocationGuard at(x);
   int a = normalize_axis(axis, x.rank());
-  if (index < 0) index += x.shape()[a];
+  int64_t n = x.shape()[a];
+  if (index < -n || index >= n)
+    throw ShapeError("[select] index " + std::to_string(index) + " is outside axis " + std::to_string(a) +
+                     " of extent " + std::to_string(n));
+  if (index < 0) index += n;
   return squeeze(slice(x, a, index, index + 1), a);
 }
 

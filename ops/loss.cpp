@@ -1,8 +1,10 @@
 // Losses. Cross entropy with integer targets is fused: neither sweep stores probabilities or one-hot rows.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "autograd/sweep.h"
+#include "ops/checks.h"
 #include "ops/floats.h"
 #include "ops/fused.h"
 #include "ops/ops.h"
@@ -56,6 +58,11 @@ void infer_cross_entropy_backward(InferCtx& c) {
   c.out(x, accumulate_dtype(c.dtype(0)));
 }
 
+// w x; an infinite term of weight zero is no term.
+Var weighted(Var w, Var x) {
+  return w * where(logical_and(equal(w, 0.0), equal(abs(x), std::numeric_limits<double>::infinity())), 0.0, x);
+}
+
 Var number(Var like, double v) { return like.graph().constant(v, like.dtype()); }
 Var counted(Var target, const Attrs& attrs) { return not_equal(target, double(attrs.integer("ignore_index"))); }
 Var label_count(Var valid, DType t) {
@@ -63,12 +70,13 @@ Var label_count(Var valid, DType t) {
 }  // no labels: the mean is zero, not 0/0
 
 std::vector<Var> cross_entropy_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = widened(in[0]), target = in[1], valid = counted(target, attrs);
+  Var target = in[1], valid = counted(target, attrs), x = where(unsqueeze(valid, -1), widened(in[0]), 0.0);
   double s = attrs.real("label_smoothing");
   Var logp = log_softmax(x), rows = -pick(logp, where(valid, target, 0));
-  if (s != 0) rows = rows * (1 - s) - mean(logp, {-1}) * s;
+  if (s == 1) rows = -mean(logp, {-1});
+  else if (s != 0) rows = rows * (1 - s) - mean(logp, {-1}) * s;
   rows = where(valid, rows, 0.0);
-  Var lse = logsumexp(x, {-1});
+  Var lse = logsumexp(in[0], {-1});
   switch (Reduction(attrs.integer("reduction"))) {
     case Reduction::none: return {rows, lse};
     case Reduction::sum: return {sum(rows), lse};
@@ -173,21 +181,26 @@ static Var reduced(Var rows, Reduction r) {
 Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
   LocationGuard at(logits);
   if (!is_float(target.dtype())) {
-    Var labels = target.dtype() == u8 ? cast(target, i32) : target.var;  // an ignored label may not fit into u8
+    // An ignored label may not fit into the labels' dtype.
+    bool fits = o.ignore_index == int32_t(o.ignore_index);
+    Var labels = target.dtype() == u8 || !fits ? cast(target, fits ? i32 : i64) : target.var;
     return record(cross_entropy_op, {logits, labels}, loss_attrs(o.reduction, o.label_smoothing, o.ignore_index));
   }
+  need_float(logits, "cross_entropy", "logits");
+  if (!(o.label_smoothing >= 0 && o.label_smoothing <= 1))
+    throw ValueError("[cross_entropy] label_smoothing must be within [0, 1], got " + std::to_string(o.label_smoothing));
   if (!(target.shape() == logits.shape()))
     throw ShapeError("[cross_entropy] soft targets must have the logits' shape " + logits.shape().str() + ", got " +
                      target.shape().str());
   Var x = widened(logits), t = cast(target, x.dtype());
   if (o.label_smoothing != 0)
     t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, logits.shape()[-1]));
-  return reduced(-sum(t * log_softmax(x), {-1}), o.reduction);
+  return reduced(-sum(weighted(t, log_softmax(x)), {-1}), o.reduction);
 }
 
 // A target that would broadcast is almost always a mistake: [B, 1] against [B] gives B x B differences.
 static Var matching(const char* op, Arg x, Arg target) {
-  if (target.is_number()) return x.var.graph().constant(target.number, x.dtype());
+  if (target.is_number()) return x.graph().constant(target.number, x.dtype());
   if (!(target.shape() == x.shape()))
     throw ShapeError(std::string("[") + op + "] shapes differ: " + x.shape().str() + " vs " + target.shape().str());
   return cast(target, x.dtype());
@@ -195,12 +208,16 @@ static Var matching(const char* op, Arg x, Arg target) {
 
 Var bce_with_logits(Arg logits, Arg target, Reduction reduction) {
   LocationGuard at(logits);
-  Var x = widened(logits);
-  return reduced(softplus(x) - x * matching("bce_with_logits", x, target), reduction);
+  need_float(logits, "bce_with_logits", "logits");
+  Var x = widened(logits), t = matching("bce_with_logits", x, target), positive = greater(x, 0.0);
+  // log(1 + e^x) - t x, and for x > 0 the same as log(1 + e^-x) + (1 - t) x: neither is a difference of large numbers.
+  Var share = where(positive, 1.0 - t, -t);
+  return reduced(softplus(where(positive, -x, x)) + weighted(share, x), reduction);
 }
 
 Var mse_loss(Arg prediction, Arg target, Reduction reduction) {
   LocationGuard at(prediction);
+  need_float(prediction, "mse_loss", "prediction");
   Var x = widened(prediction);
   return reduced(square(x - matching("mse_loss", x, target)), reduction);
 }

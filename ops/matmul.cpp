@@ -216,7 +216,7 @@ REGISTER_OP(linear_add) = {
 
 static Attrs product_attrs(std::optional<DType> dtype) { return dtype ? Attrs{{"dtype", *dtype}} : Attrs(); }
 Var matmul(Arg a, Arg b, std::optional<DType> dtype) { return record(matmul_op, {a, b}, product_attrs(dtype)); }
-Var linear(Arg x, Arg weight, std::optional<Arg> bias, std::optional<DType> dtype) {
+Var linear(Arg x, Arg weight, OptionalArg bias, std::optional<DType> dtype) {
   return bias ? record(linear_op, {x, weight, *bias}, product_attrs(dtype))
               : record(linear_op, {x, weight}, product_attrs(dtype));
 }

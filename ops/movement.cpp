@@ -125,7 +125,7 @@ REGISTER_OP(repeat) = {
             if (r[size_t(a)] < 0)
               infer.value_error("repeats must not be negative, got " + std::to_string(r[size_t(a)]) + " for axis " +
                                 std::to_string(a));
-            s[a] *= r[size_t(a)];
+            s[a] = multiply_extents(s[a], r[size_t(a)]);
           }
           infer.out(s, infer.dtype(0));
         },
@@ -175,7 +175,8 @@ REGISTER_OP(repeat_interleave) = {
           int64_t r = infer.attrs.integer("repeats");
           if (r < 0) infer.value_error("repeats must not be negative, got " + std::to_string(r));
           Shape s = infer.shape(0);
-          s[infer.axis(0, infer.attrs.integer("axis"))] *= r;
+          int64_t& extent = s[infer.axis(0, infer.attrs.integer("axis"))];
+          extent = multiply_extents(extent, r);
           infer.out(s, infer.dtype(0));
         },
     .vjp =
@@ -217,6 +218,7 @@ REGISTER_OP(arange) = {
           int64_t n = infer.attrs.integer("n");
           if (n < 0) infer.value_error("n must not be negative, got " + std::to_string(n));
           if (infer.attrs.dtype("dtype") == boolean) infer.dtype_error("numbers do not fit bool");
+          infer.need_holds(infer.attrs.dtype("dtype"), double(std::max<int64_t>(n - 1, 0)));
           infer.out({n}, infer.attrs.dtype("dtype"));
         },
     .samples =

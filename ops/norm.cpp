@@ -58,9 +58,11 @@ Var per_feature(Var v, int lead) {  // sums all axes between the leading ones an
   return axes.empty() ? v : sum(v, axes);
 }
 
+// 1 / sqrt(mean(x^2) + eps), in f64: the squares of f32 would leave its range.
+Var reciprocal_spread(Var x, double eps) { return cast(rsqrt(row_mean(square(cast(x, f64))) + eps), x.dtype()); }
+
 std::vector<Var> layer_norm_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = widened(in[0]), mu = row_mean(x), centred = x - mu,
-      rstd = rsqrt(row_mean(square(centred)) + attrs.real("eps"));
+  Var x = widened(in[0]), mu = row_mean(x), centred = x - mu, rstd = reciprocal_spread(centred, attrs.real("eps"));
   Var y = centred * stop_relevance(rstd);
   if (in.size() > 1) y = y * widened(in[1]);
   if (in.size() > 2) y = y + widened(in[2]);
@@ -82,7 +84,7 @@ std::vector<Var> layer_norm_backward_body(std::span<const Var> in, const Attrs& 
 }
 
 std::vector<Var> rms_norm_body(std::span<const Var> in, const Attrs& attrs) {
-  Var x = widened(in[0]), rstd = rsqrt(row_mean(square(x)) + attrs.real("eps"));
+  Var x = widened(in[0]), rstd = reciprocal_spread(x, attrs.real("eps"));
   Var y = x * stop_relevance(rstd);
   if (in.size() > 1) y = y * widened(in[1]);
   return {cast(y, in[0].dtype()), squeeze(rstd, -1)};
@@ -223,7 +225,7 @@ REGISTER_OP(rms_norm_backward) = {
     .traits = {.backward = true},
 };
 
-Var layer_norm(Arg x, std::optional<Arg> weight, std::optional<Arg> bias, double eps) {
+Var layer_norm(Arg x, OptionalArg weight, OptionalArg bias, double eps) {
   LocationGuard at(x);
   if (!weight && bias) return layer_norm(x, {}, {}, eps) + *bias;
   if (weight && bias) return record(layer_norm_op, {x, *weight, *bias}, {{"eps", eps}});
@@ -231,7 +233,7 @@ Var layer_norm(Arg x, std::optional<Arg> weight, std::optional<Arg> bias, double
   return record(layer_norm_op, {x}, {{"eps", eps}});
 }
 
-Var rms_norm(Arg x, std::optional<Arg> weight, double eps) {
+Var rms_norm(Arg x, OptionalArg weight, double eps) {
   if (weight) return record(rms_norm_op, {x, *weight}, {{"eps", eps}});
   return record(rms_norm_op, {x}, {{"eps", eps}});
 }

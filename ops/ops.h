@@ -7,11 +7,13 @@
 //   axes     count from the end when negative; one outside x is a ShapeError.
 //   dtypes   "float" is f32, f64, bf16 or f16 (the last two are stored: an op computes in f32 and rounds once),
 //            "number" a float, i32 or i64, "integer" i32, i64 or u8, "any" each of these and bool. Values that meet
-//            have one dtype, and so has the result. All else is a DTypeError: nothing is promoted. Where a number is
-//            due, u8 is that or a MissingKernel at the run.
-//   numbers  of C++ become constants of the first Var's dtype; one operand is a Var.
-//   errors   ShapeError, DTypeError and ValueError are thrown by the call, with its line where the op's inference finds
-//            them. Positions and labels are data: one out of range is a ValueError at the run.
+//            have one dtype, and so has the result. All else is a DTypeError: nothing is promoted.
+//   numbers  of C++ become constants of the first Var's dtype; one that an integer dtype cannot hold exactly is a
+//            DTypeError. One operand is a Var.
+//   errors   ShapeError, DTypeError and ValueError are thrown by the call, with its line. Positions and labels are
+//   data:
+//            one out of range is a ValueError at the run.
+//   limits   docs/numerics.md: NaN, infinities, halves.
 //   sweeps   R is the relevance of the result; the rules are in docs/relevance.md. Operands that select (conditions,
 //            masks, positions) take neither gradient nor relevance. "Ends here": nothing passes.
 #pragma once
@@ -29,13 +31,13 @@ Var add(Arg a, Arg b);
 Var sub(Arg a, Arg b);
 /// a b; number, integers wrap. Relevance: half to each factor if both carry, else all; variants abs, first, second.
 Var mul(Arg a, Arg b);
-/// a / b; number, integers towards zero with x / 0 = 0. Relevance: all to a, unless only b carries; variant abs.
+/// a / b; float. Relevance: all to a, unless only b carries; variant abs.
 Var div(Arg a, Arg b);
 /// The larger of a and b, NaN if one is; number. The larger, a if they are equal, takes gradient and relevance.
 Var maximum(Arg a, Arg b);
 /// The smaller of a and b, NaN if one is; number. The smaller, a if they are equal, takes gradient and relevance.
 Var minimum(Arg a, Arg b);
-/// a^b; float; the gradient of b needs a > 0. Relevance: all to a, unless only b carries.
+/// a^b; float; the gradient of b needs a >= 0. Relevance: all to a, unless only b carries.
 Var pow(Arg a, Arg b);
 Var operator+(Arg a, Arg b);  ///< add(a, b)
 Var operator-(Arg a, Arg b);  ///< sub(a, b)
@@ -46,7 +48,7 @@ Var operator-(Arg a);         ///< neg(a)
 // One operand. Relevance passes as it is, R, unless it ends here.
 Var neg(Arg x);         ///< -x; number
 Var abs(Arg x);         ///< |x|; number; gradient 0 at 0
-Var sign(Arg x);        ///< -1, 0 or 1, NaN for NaN; float; ends here
+Var sign(Arg x);        ///< -1, 0 or 1, 0 for NaN; float; ends here
 Var exp(Arg x);         ///< e^x; float
 Var expm1(Arg x);       ///< e^x - 1, accurate near 0; float
 Var log(Arg x);         ///< natural logarithm; float
@@ -68,7 +70,7 @@ Var gelu_tanh(Arg x);    ///< x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))),
 Var silu(Arg x);         ///< x sigmoid(x); float (arXiv 1702.03118)
 Var softplus(Arg x);     ///< log(1 + e^x), without overflow; float
 Var log_sigmoid(Arg x);  ///< log(sigmoid(x)), without overflow; float
-/// x held to [low, high]; float; gradient 0 outside, 1 at the bounds.
+/// x held to [low, high]; float; gradient 0 outside, 1 at the bounds. ValueError: not low <= high.
 Var clamp(Arg x, double low, double high);
 Var floor(Arg x);  ///< largest integer not above x; float; ends here
 Var round(Arg x);  ///< nearest integer, halves to even; float; ends here
@@ -95,15 +97,15 @@ Var where(Arg condition, Arg a, Arg b);
 // Reduced axes go, or stay with extent 1 (keepdim). ValueError: an axis is named twice.
 /// Sum of x, 0 over nothing; number. Relevance: epsilon rule, x R / stab(sum); variant abs.
 Var sum(Arg x, Ints axes = {}, bool keepdim = false);
-/// sum(x) times 1 / count, 0 over nothing; float (an integer 1 / count is 0: cast first). Relevance as for sum.
+/// sum(x) times 1 / count, 0 over nothing; float. Relevance as for sum.
 Var mean(Arg x, Ints axes = {}, bool keepdim = false);
-/// Largest of x, NaN if one is; f32, f64, i32, i64; ShapeError over nothing. The first takes gradient and relevance.
+/// Largest of x, NaN if one is; number; ShapeError over nothing. The first takes gradient and relevance.
 Var max(Arg x, Ints axes = {}, bool keepdim = false);
-/// Smallest of x, NaN if one is; f32, f64, i32, i64; ShapeError over nothing. The first takes gradient and relevance.
+/// Smallest of x, NaN if one is; number; ShapeError over nothing. The first takes gradient and relevance.
 Var min(Arg x, Ints axes = {}, bool keepdim = false);
-/// Position (i64) of the first largest of x along one axis; f32, f64, i32, i64; ShapeError over nothing. Ends here.
+/// Position (i64) of the first largest of x along one axis; number; ShapeError over nothing. Ends here.
 Var argmax(Arg x, int64_t axis = -1, bool keepdim = false);
-/// Position (i64) of the first smallest of x along one axis; f32, f64, i32, i64; ShapeError over nothing. Ends here.
+/// Position (i64) of the first smallest of x along one axis; number; ShapeError over nothing. Ends here.
 Var argmin(Arg x, int64_t axis = -1, bool keepdim = false);
 /// log(sum(e^x)), shifted by the maximum, -inf over nothing; float. Relevance: R e^x / sum(e^x), as the gradient.
 Var logsumexp(Arg x, Ints axes = {}, bool keepdim = false);
@@ -111,8 +113,8 @@ Var logsumexp(Arg x, Ints axes = {}, bool keepdim = false);
 Var any(Arg x, Ints axes = {}, bool keepdim = false);
 /// Are all of x true? bool or u8 -> bool; true over nothing. Ends here.
 Var all(Arg x, Ints axes = {}, bool keepdim = false);
-/// sum((x - mean)^2) / (count - correction); float. correction 0: of these values, 1: the unbiased estimate. Relevance
-/// through that definition.
+/// sum((x - mean)^2) / max(count - correction, 0); float. correction 0: of these values, 1: the unbiased estimate.
+/// Relevance through that definition.
 Var variance(Arg x, Ints axes = {}, bool keepdim = false, int64_t correction = 0);
 
 // ---- scans ------------------------------------------------------------------------------------------------------
@@ -124,7 +126,8 @@ Var linear_scan(Arg a, Arg b, int64_t axis, bool reverse = false);
 
 // ---- layout -----------------------------------------------------------------------------------------------------
 // Of any dtype. Gradient and relevance go back to where an element came from; copies of one add up.
-/// The same elements in row-major order; one extent may be -1. ShapeError: counts differ; ValueError: negative extents.
+/// The same elements in row-major order; one extent may be -1. ShapeError: counts differ, two extents are open, or none
+/// fits, or one is negative.
 Var reshape(Arg x, Shape shape);
 /// Axis i of the result is x's axes[i]. ShapeError: not one entry per axis; ValueError: an axis is named twice.
 Var permute(Arg x, Ints axes);
@@ -134,7 +137,8 @@ Var transpose(Arg x, int64_t a = -2, int64_t b = -1);
 Var squeeze(Arg x, int64_t axis);
 /// x with a new axis of extent 1, which is `axis` of the result. ShapeError: more than 8 axes.
 Var unsqueeze(Arg x, int64_t axis);
-/// x repeated along axes of extent 1 and new leading ones. ShapeError: x does not broadcast to shape.
+/// x repeated along axes of extent 1 and new leading ones. ShapeError: x does not broadcast to shape, or an extent is
+/// negative.
 Var broadcast_to(Arg x, Shape shape);
 /// The adjoint of broadcast_to: x summed to shape, which must broadcast to x's (ShapeError); number. Relevance: as sum.
 Var sum_to(Arg x, Shape shape);
@@ -147,7 +151,7 @@ std::vector<Var> split(Arg x, Ints sizes, int64_t axis = -1);
 /// x cut along axis into equal parts. ShapeError: its extent is no multiple of `parts`.
 std::vector<Var> chunk(Arg x, int64_t parts, int64_t axis = -1);
 /// x[begin:end:step] along axis; negative begin and end count from the end, no end is all. ShapeError: outside x,
-/// nothing is clipped; ValueError: step < 1.
+/// nothing is clipped (of an empty axis, [0, -1) is empty); ValueError: step < 1.
 Var slice(Arg x, int64_t axis, int64_t begin, int64_t end = INT64_MAX, int64_t step = 1);
 /// x at one position of axis, without the axis; a negative index counts from the end. ShapeError: outside x.
 Var select(Arg x, int64_t axis, int64_t index);
@@ -205,7 +209,7 @@ Var argsort(Arg x, int64_t axis = -1, bool descending = false);
 Var matmul(Arg a, Arg b, std::optional<DType> dtype = {});
 /// x weight^T + bias: x [.., in], weight [out, in], bias [out], absent: 0 -> [.., out]; float; dtype as for matmul.
 /// ShapeError: they do not fit. Relevance as for matmul; the bias absorbs its share.
-Var linear(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<DType> dtype = {});
+Var linear(Arg x, Arg weight, OptionalArg bias = {}, std::optional<DType> dtype = {});
 /// NumPy's subscripts, a letter per axis, "..." broadcasting, a letter twice on an operand its diagonal; without "->"
 /// the letters that occur once, sorted, behind "...". Written in mul (number), matmul (float: what two operands share
 /// and the result has not) and sum, from left to right. ShapeError: they do not fit; ValueError: no operand.
@@ -214,7 +218,7 @@ Var einsum(const std::string& equation, const std::vector<Var>& operands,
 /// y_t = bias + sum_k weight[:, k] x_{t-(K-1)+k}, depthwise: x [B, T, C], weight [C, K >= 1], bias [C], absent: 0;
 /// state [B, K-1, C] precedes x, absent: 0 -> [B, T, C]; float. ShapeError: they do not fit. Relevance as for linear;
 /// state is data. (As in Mamba, arXiv 2312.00752)
-Var causal_conv1d(Arg x, Arg weight, std::optional<Arg> bias = {}, std::optional<Arg> state = {});
+Var causal_conv1d(Arg x, Arg weight, OptionalArg bias = {}, OptionalArg state = {});
 
 // ---- normalisation, softmax, attention, losses: computed in f32 for halves; losses of halves are f32 --------------
 /// s = e^x / sum(e^x) along axis; float. Relevance: x (R - s sum(R)), x = -inf taking none (AttnLRP, arXiv 2402.05602,
@@ -226,10 +230,10 @@ Var log_softmax(Arg x, int64_t axis = -1);
 /// bias [C], absent: 0; float, weight and bias may be f32 beside an x of halves. ShapeError: they do not fit;
 /// ValueError: eps < 0. Relevance holds 1 / sqrt(var + eps) constant (AttnLRP, arXiv 2402.05602). The layer:
 /// 1607.06450.
-Var layer_norm(Arg x, std::optional<Arg> weight = {}, std::optional<Arg> bias = {}, double eps = 1e-5);
+Var layer_norm(Arg x, OptionalArg weight = {}, OptionalArg bias = {}, double eps = 1e-5);
 /// y = x / sqrt(mean(x^2) + eps) weight over the last axis: x [.., C], weight [C], absent: 1; float. Errors and
 /// relevance as for layer_norm. (arXiv 1910.07467)
-Var rms_norm(Arg x, std::optional<Arg> weight = {}, double eps = 1e-6);
+Var rms_norm(Arg x, OptionalArg weight = {}, double eps = 1e-6);
 
 struct AttentionOptions {
   bool causal = false;           ///< query i sees keys up to i + S - T
@@ -238,8 +242,9 @@ struct AttentionOptions {
   std::optional<Var> bias = {};  ///< float, broadcasts to [B, H, T, S], added to the scores; absent: 0
 };
 /// softmax(scale q k^T + bias, over visible keys) v: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E] -> [B, H, T, E];
-/// float. Head h reads k and v of h / (H / G), G dividing H (arXiv 2305.13245); a query that sees no key gives 0.
-/// ShapeError: they do not fit. No T x S values in memory (arXiv 2205.14135). Relevance: softmax's, half to a factor.
+/// float. Head h reads k and v of h / (H / G), G dividing H (arXiv 2305.13245); a query that sees no key gives 0. What
+/// a query may not see (masked, behind it, under a bias of -inf) has no part in anything, were it NaN. ShapeError: they
+/// do not fit. No T x S values in memory (arXiv 2205.14135). Relevance: softmax's, half to a factor.
 Var attention(Arg q, Arg k, Arg v, AttentionOptions options = {});
 
 enum class Reduction { mean, sum, none };
@@ -253,7 +258,8 @@ struct CrossEntropyOptions {
 /// not fit; ValueError: label_smoothing outside [0, 1], at the run a label that is no class.
 Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions options = {});
 /// log(1 + e^z) - target z, reduced, for logits z [..] float; target of their shape (ShapeError: nothing broadcasts)
-/// and any dtype, or a number -> [], or [..] for Reduction::none. Relevance through that definition.
+/// and any dtype, or a number -> [], or [..] for Reduction::none. Written with -z and 1 - target where z > 0, and so is
+/// its relevance.
 Var bce_with_logits(Arg logits, Arg target, Reduction reduction = Reduction::mean);
 /// (prediction - target)^2, reduced: prediction [..] float; target of its shape (ShapeError: nothing broadcasts) and
 /// any dtype, or a number -> [], or [..] for Reduction::none. Relevance through that definition.
@@ -276,14 +282,16 @@ Var slice_at(Arg x, Arg at, int64_t length, int64_t axis);
 
 // ---- random: counter based (Philox); `key` names the stream, the run's seed advances it ---------------------------
 // An element depends on key, seed (the operand Graph::seed) and position only (Salmon et al., SC 2011).
-/// Uniform in [low, high), float (bf16 and f16: drawn in f32 and rounded, to high even). ValueError: low > high, or a
-/// negative extent. Ends here.
+/// Uniform in [low, high), float (bf16 and f16: drawn in f32 and rounded, to high even). ValueError: low > high;
+/// ShapeError: a negative extent. Ends here.
 Var uniform(Graph& g, Shape shape, int64_t key, double low = 0, double high = 1, DType dtype = f32,
             std::source_location where = std::source_location::current());
-/// Normal, float (bf16 and f16: drawn in f32 and rounded). ValueError: stddev < 0, or a negative extent. Ends here.
+/// Normal, float (bf16 and f16: drawn in f32 and rounded). ValueError: stddev < 0; ShapeError: a negative
+/// extent. Ends here.
 Var normal(Graph& g, Shape shape, int64_t key, double mean = 0, double stddev = 1, DType dtype = f32,
            std::source_location where = std::source_location::current());
-/// 1 with probability p, else 0, equal in any dtype. ValueError: p outside [0, 1], or a negative extent. Ends here.
+/// 1 with probability p, else 0, equal in any dtype. ValueError: p outside [0, 1]; ShapeError: a
+/// negative extent. Ends here.
 Var bernoulli(Graph& g, Shape shape, int64_t key, double p, DType dtype = f32,
               std::source_location where = std::source_location::current());
 /// 0 .. n - 1 in random order: [n] i64. ValueError: n < 0. Ends here.

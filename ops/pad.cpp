@@ -27,8 +27,8 @@ Shape padded(InferCtx& infer, Shape s) {
       infer.shape_error(where, "there is no edge to repeat");
     if (mode == PadMode::circular && std::max(before, after) > n)
       infer.shape_error(where, "wrapping shows at most extent elements");
-    if (n + before + after < 0) infer.shape_error(where);
-    s[a] = n + before + after;
+    s[a] = add_extents(add_extents(n, before), after);
+    if (s[a] < 0) infer.shape_error(where);
   }
   return s;
 }
@@ -85,7 +85,11 @@ REGISTER_OP(pad) = {
     .doc =
         "x with `before` and `after` elements added at both ends of each axis; constant pads may be negative and crop",
     .operands = {"x"},
-    .infer = [](InferCtx& infer) { infer.out(padded(infer, infer.shape(0)), infer.dtype(0)); },
+    .infer =
+        [](InferCtx& infer) {
+          infer.need_holds(infer.dtype(0), PadAttrs::of(infer.attrs).value);
+          infer.out(padded(infer, infer.shape(0)), infer.dtype(0));
+        },
     .vjp = vjp_pad,
     .relevance = lrp::reindex,
     .absorbed = absorbed_pad,

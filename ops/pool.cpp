@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "autograd/sweep.h"
+#include "ops/checks.h"
 #include "ops/conv.h"
 #include "ops/index.h"
 #include "ops/pool_windows.h"
@@ -218,8 +219,11 @@ REGISTER_OP(max_pool) = {
 
 namespace {
 
-Ints per_axis(const Ints& v, int n, int64_t otherwise) {
+Ints per_axis(const Ints& v, int n, int64_t otherwise, const std::string& op) {
   if (v.empty()) return Ints(size_t(n), otherwise);
+  if (v.size() != 1 && int(v.size()) != n)
+    throw ValueError("[" + op + "] " + std::to_string(v.size()) + " values for " + std::to_string(n) +
+                     " axes of space: give one per axis, or one for all");
   return v.size() == 1 ? Ints(size_t(n), v[0]) : v;
 }
 
@@ -234,21 +238,27 @@ std::vector<Spans> sliding(const Arg& x, const PoolOptions& o, const std::string
   int n = x.rank() - 2;
   if (n < 1) throw ShapeError("[" + op + "] x must be [N, C, ...], got " + x.shape().str());
   if (o.kernel.empty()) throw ValueError("[" + op + "] needs a kernel");
-  Ints kernel = per_axis(o.kernel, n, 1), stride = o.stride.empty() ? kernel : per_axis(o.stride, n, 1),
-       padding = per_axis(o.padding, n, 0), dilation = per_axis(o.dilation, n, 1);
+  Ints kernel = per_axis(o.kernel, n, 1, op), stride = o.stride.empty() ? kernel : per_axis(o.stride, n, 1, op),
+       padding = per_axis(o.padding, n, 0, op), dilation = per_axis(o.dilation, n, 1, op);
   std::vector<Spans> axes;
   for (size_t i = 0; i < size_t(n); ++i) {
-    int64_t extent = x.shape()[int(i) + 2], s = stride[i], p = padding[i], span = dilation[i] * (kernel[i] - 1) + 1,
-            room = extent + 2 * p - span;
-    if (kernel[i] < 1 || s < 1 || p < 0 || dilation[i] < 1)
-      throw ValueError("[" + op + "] kernel, stride and dilation must be positive, padding not negative");
+    int64_t extent = x.shape()[int(i) + 2], s = stride[i], p = padding[i];
+    for (int64_t v : {kernel[i], s, dilation[i], p + 1})
+      if (v < 1 || v > INT32_MAX)
+        throw ValueError("[" + op + "] kernel, stride and dilation must be positive, padding not negative");
+    int64_t span = dilation[i] * (kernel[i] - 1) + 1, room = extent + 2 * p - span;
+    if (p > span / 2)
+      throw ValueError("[" + op + "] padding " + std::to_string(p) + " is more than half a window of " +
+                       std::to_string(span));
     if (room < 0)
       throw ShapeError("[" + op + "] the kernel is larger than axis " + std::to_string(i + 2) + " of " +
                        x.shape().str());
     int64_t count = (room + (o.ceil ? s - 1 : 0)) / s + 1;
     if ((count - 1) * s >= extent + p) --count;
     Spans spans;
-    for (int64_t k = 0; k < count; ++k) spans.push_back({k * s - p, k * s - p + span, dilation[i]});
+    or_out_of_memory("[pool]", [&] {
+      for (int64_t k = 0; k < count; ++k) spans.push_back({k * s - p, k * s - p + span, dilation[i]});
+    });
     axes.push_back(std::move(spans));
   }
   return axes;
@@ -260,8 +270,13 @@ std::vector<Spans> adaptive(const Arg& x, const Ints& out, const std::string& op
   std::vector<Spans> axes;
   for (size_t i = 0; i < out.size(); ++i) {
     int64_t n = x.shape()[int(i) + 2];
+    if (out[i] < 0) throw ShapeError("[" + op + "] negative extent " + std::to_string(out[i]));
+    if (out[i] > INT32_MAX || n > INT32_MAX)
+      throw ShapeError("[" + op + "] " + std::to_string(out[i]) + " windows on an extent of " + std::to_string(n));
     Spans spans;
-    for (int64_t k = 0; k < out[i]; ++k) spans.push_back({k * n / out[i], ((k + 1) * n + out[i] - 1) / out[i]});
+    or_out_of_memory("[adaptive pool]", [&] {
+      for (int64_t k = 0; k < out[i]; ++k) spans.push_back({k * n / out[i], ((k + 1) * n + out[i] - 1) / out[i]});
+    });
     axes.push_back(std::move(spans));
   }
   return axes;
@@ -293,26 +308,36 @@ TopK maxima(const Arg& x, const std::vector<Spans>& axes) {
 Var avg_pool(Arg x, const PoolOptions& o) {
   LocationGuard at(x);
   if (!o.dilation.empty()) throw ValueError("[avg_pool] has no dilation");
-  Ints padding = per_axis(o.padding, std::max(0, x.rank() - 2), 0);
-  Var y = record(
-      avg_pool_op, {x}, clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
-        if (o.divisor != 0) return int64_t(1);
-        return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin : inside;
-      }));
-  return o.divisor != 0 ? y * (1 / o.divisor) : y;
+  need_float(x, "avg_pool");
+  Ints padding = per_axis(o.padding, std::max(0, x.rank() - 2), 0, "avg_pool");
+  Var wide = o.divisor != 0 ? widened(x) : x.var;  // a sum of halves may overflow before it is divided
+  Var y = record(avg_pool_op, {wide},
+                 clipped(x, sliding(x, o, "avg_pool"), "count", [&](size_t axis, const Span& w, int64_t inside) {
+                   if (o.divisor != 0) return int64_t(1);
+                   return o.count_include_pad ? std::min(w.end, x.shape()[int(axis) + 2] + padding[axis]) - w.begin
+                                              : inside;
+                 }));
+  return o.divisor != 0 ? cast(y * (1 / o.divisor), x.dtype()) : y;
 }
 Var adaptive_avg_pool(Arg x, const Ints& out) {
+  LocationGuard at(x);
   return record(avg_pool_op, {x},
                 clipped(x, adaptive(x, out, "adaptive_avg_pool"), "count",
                         [](size_t, const Span&, int64_t inside) { return inside; }));
 }
 
-Var max_pool(Arg x, const PoolOptions& o) { return maxima(x, sliding(x, o, "max_pool")).values; }
-Var max_pool_indices(Arg x, const PoolOptions& o) { return maxima(x, sliding(x, o, "max_pool")).indices; }
-Var adaptive_max_pool(Arg x, const Ints& out) { return maxima(x, adaptive(x, out, "adaptive_max_pool")).values; }
-Var adaptive_max_pool_indices(Arg x, const Ints& out) {
-  return maxima(x, adaptive(x, out, "adaptive_max_pool")).indices;
+static TopK pooled(const Arg& x, const PoolOptions& o) {
+  LocationGuard at(x);
+  return maxima(x, sliding(x, o, "max_pool"));
 }
+static TopK pooled(const Arg& x, const Ints& out) {
+  LocationGuard at(x);
+  return maxima(x, adaptive(x, out, "adaptive_max_pool"));
+}
+Var max_pool(Arg x, const PoolOptions& o) { return pooled(x, o).values; }
+Var max_pool_indices(Arg x, const PoolOptions& o) { return pooled(x, o).indices; }
+Var adaptive_max_pool(Arg x, const Ints& out) { return pooled(x, out).values; }
+Var adaptive_max_pool_indices(Arg x, const Ints& out) { return pooled(x, out).indices; }
 
 Var max_unpool(Arg x, Arg indices, const Ints& space) {
   LocationGuard at(x);
@@ -325,9 +350,12 @@ Var max_unpool(Arg x, Arg indices, const Ints& space) {
 
 Var lp_pool(Arg x, double p, const PoolOptions& o) {
   LocationGuard at(x);
+  need_float(x, "lp_pool");
   PoolOptions sums = o;
   sums.divisor = 1;
-  return pow(avg_pool(pow(abs(x), p), sums), 1 / p);
+  // Powers of f32 leave its range, not that of f64. At the tip of the norm the gradient is 0, as for norm2.
+  Var total = avg_pool(pow(abs(cast(x, f64)), p), sums), tip = equal(total, 0.0);
+  return cast(where(tip, 0.0, pow(where(tip, 1.0, total), 1 / p)), x.dtype());
 }
 
 }  // namespace whence

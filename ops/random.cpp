@@ -17,7 +17,7 @@ SampleInput seed_sample() { return {.shape = {}, .dtype = i64, .low = 0, .high =
 Shape random_shape(InferCtx& infer) {
   Shape s = infer.attrs.shape("shape");
   for (int64_t n : s)
-    if (n < 0) infer.value_error("shape " + s.str() + " has a negative extent");
+    if (n < 0) infer.shape_error("shape " + s.str() + " has a negative extent");
   return s;
 }
 void infer_real(InferCtx& infer) {
@@ -230,7 +230,7 @@ REGISTER_OP(dropout) = {
 
 Var dropout(Arg x, double p, int64_t key) {
   if (p == 0) return x;
-  return record(dropout_op, {x, x.var.graph().seed()}, {{"p", p}, {"key", key}});
+  return record(dropout_op, {x, x.graph().seed()}, {{"p", p}, {"key", key}});
 }
 
 }  // namespace whence

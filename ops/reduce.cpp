@@ -1,6 +1,7 @@
 // Sums and means over any axes.
 #include "autograd/sweep.h"
 #include "ops/axes.h"
+#include "ops/checks.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -8,7 +9,7 @@ namespace {
 
 void infer_sum(InferCtx& c) {
   if (c.dtype(0) == boolean || c.dtype(0) == u8)
-    c.dtype_error("x must be f32, f64 or a wide integer, got " + std::string(name_of(c.dtype(0))), "cast it first");
+    c.dtype_error("x must be a float, i32 or i64, got " + std::string(name_of(c.dtype(0))), "cast it first");
   c.out(reduced_shape(c, c.attrs.ints("axes"), c.attrs.flag("keepdim")), accumulate_dtype(c.dtype(0)));
 }
 
@@ -69,6 +70,7 @@ Var sum(Arg x, Ints axes, bool keepdim) {
 
 Var mean(Arg x, Ints axes, bool keepdim) {
   LocationGuard at(x);
+  need_float(x, "mean");
   Var total = sum(x, std::move(axes), keepdim);
   int64_t n = total.numel() ? x.shape().numel() / total.numel() : 1;
   return total * (1.0 / double(std::max<int64_t>(n, 1)));

@@ -76,10 +76,10 @@ Var stabilised(Var z, Stab mode, double eps) {
 }
 
 std::vector<Var> stabilised_body(std::span<const Var> in, const Attrs& attrs) {
-  Var den = stabilised(widened(in[1]), Stab(attrs.integer("stab")), attrs.real("eps")), none = equal(den, 0.0);
-  Graph& g = den.graph();
-  return {where(none, g.constant(0.0, den.dtype()),
-                widened(in[0]) * attrs.real("share") / where(none, g.constant(1.0, den.dtype()), den))};
+  Var r = widened(in[0]), den = stabilised(widened(in[1]), Stab(attrs.integer("stab")), attrs.real("eps"));
+  // Nothing is nothing, also of a NaN: of a query, say, that nobody asks about.
+  Var none = logical_or(equal(den, 0.0), logical_and(equal(r, 0.0), not_equal(den, den)));
+  return {where(none, 0.0, r * attrs.real("share") / where(none, 1.0, den))};
 }
 
 Attrs stab_attrs(Stab mode, double eps, double share) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/checks.h"
 #include "ops/conv.h"
 
 namespace whence {
@@ -52,7 +53,7 @@ Var along_axis(Var x, int axis, const Taps& t) {
   Shape s{m, k};
   for (int a = axis + 1; a < x.rank(); ++a) s.push_back(1);
   Var taps = gather(x, x.graph().constant(cells), axis);  // [.., m, k, ..]
-  return cast(sum(taps * x.graph().constant(weights.to(x.dtype()).reshaped(s)), {axis + 1}), x.dtype());
+  return sum(taps * x.graph().constant(weights.to(x.dtype()).reshaped(s)), {axis + 1});
 }
 
 void check(const Arg& x, size_t axes, const char* op) {
@@ -65,34 +66,43 @@ void check(const Arg& x, size_t axes, const char* op) {
 
 // Without factors, cells lie as far apart as the sizes say.
 Var resampled(const Arg& x, const Ints& space, const std::vector<double>& factors, Resize mode, bool align) {
-  LocationGuard at(x);
   if (align && mode != Resize::linear && mode != Resize::cubic)
     throw ValueError("[resize] align_corners goes with linear and cubic");
   for (int64_t m : space)
-    if (m < 1) throw ShapeError("[resize] sizes must be positive");
+    if (m < 1 || m > INT32_MAX) throw ShapeError("[resize] sizes must be positive and below 2^31");
   if (mode == Resize::area) return adaptive_avg_pool(x, space);
-  Var y = x;
+  const bool interpolates = mode == Resize::linear || mode == Resize::cubic;
+  if (interpolates) need_float(x, "resize");
+  Var y = interpolates ? widened(x) : x.var;
   for (size_t i = 0; i < space.size(); ++i) {
     int64_t n = x.shape()[int(i) + 2];
     bool by_size = factors.empty();
-    y = along_axis(y, int(i) + 2,
-                   taps_of(n, space[i], by_size ? double(n) : 1, by_size ? double(space[i]) : factors[i], mode, align));
+    y = or_out_of_memory("[resize]", [&] {
+      return along_axis(
+          y, int(i) + 2,
+          taps_of(n, space[i], by_size ? double(n) : 1, by_size ? double(space[i]) : factors[i], mode, align));
+    });
   }
-  return y;
+  return cast(y, x.dtype());
 }
 
 }  // namespace
 
 Var resize(Arg x, const Ints& space, Resize mode, bool align_corners) {
+  LocationGuard at(x);
   check(x, space.size(), "resize");
   return resampled(x, space, {}, mode, align_corners);
 }
 
 Var resize_by(Arg x, const std::vector<double>& factors, Resize mode, bool align_corners) {
+  LocationGuard at(x);
   check(x, factors.size(), "resize_by");
   Ints space;
-  for (size_t i = 0; i < factors.size(); ++i)
-    space.push_back(int64_t(std::floor(double(x.shape()[int(i) + 2]) * factors[i])));
+  for (size_t i = 0; i < factors.size(); ++i) {
+    const double cells = std::floor(double(x.shape()[int(i) + 2]) * factors[i]);
+    if (!(cells >= 1 && cells <= INT32_MAX)) throw ShapeError("[resize] sizes must be positive and below 2^31");
+    space.push_back(int64_t(cells));
+  }
   return resampled(x, space, factors, mode, align_corners);
 }
 
@@ -102,14 +112,18 @@ Var grid_sample(Arg x, Arg grid, bool align_corners) {
   const Shape &s = x.shape(), &p = grid.shape();
   if (p.rank() != 4 || p[0] != s[0] || p[3] != 2)
     throw ShapeError("[grid_sample] grid must be [" + std::to_string(s[0]) + ", h, w, 2], got " + p.str());
-  Graph& g = x.var.graph();
+  need_float(x, "grid_sample");
+  need_same_dtype(x, grid, "grid_sample");
+  Graph& g = x.graph();
+  Var wide = widened(grid);
   int64_t N = s[0], C = s[1], size[2] = {s[3], s[2]};  // columns, rows
-  Var cells = reshape(permute(x, {0, 2, 3, 1}), {N * s[2] * s[3], C});
+  Var cells = reshape(permute(widened(x), {0, 2, 3, 1}), {N * s[2] * s[3], C});
   Var first[2], part[2];  // the cell before the point, and how far behind it the point lies; [N, h, w]
   for (int a : {0, 1}) {
     double n = double(size[a]);
-    Var u = (select(grid, -1, a) + 1.0) * (align_corners ? (n - 1) / 2 : n / 2);
+    Var u = (select(wide, -1, a) + 1.0) * (align_corners ? (n - 1) / 2 : n / 2);
     if (!align_corners) u = u - 0.5;
+    u = clamp(u, -2, n + 1);  // farther out lies nothing, and infinity has no place between two cells
     first[a] = floor(u);
     part[a] = u - first[a];
   }
@@ -125,10 +139,11 @@ Var grid_sample(Arg x, Arg grid, bool align_corners) {
       weight = weight.defined() ? weight * w : w;
       inside = inside.defined() ? logical_and(inside, in) : in;
     }
-    Var term = gather(cells, index, 0) * stop_relevance(unsqueeze(where(inside, weight, 0.0), -1));  // [N, h, w, C]
+    Var cell = where(unsqueeze(inside, -1), gather(cells, index, 0), 0.0);  // [N, h, w, C]
+    Var term = cell * stop_relevance(unsqueeze(weight, -1));
     total = total.defined() ? total + term : term;
   }
-  return permute(total, {0, 3, 1, 2});
+  return cast(permute(total, {0, 3, 1, 2}), x.dtype());
 }
 
 }  // namespace whence

@@ -37,9 +37,7 @@ template <class T> WHENCE_FN T log1p_unit(T t) { return log1p(t); }
 
 template <class T> WHENCE_FN T neg(T x) { return -x; }
 template <class T> WHENCE_FN T magnitude(T x) { return abs(x); }
-template <class T> WHENCE_FN T sign(T x) {
-  return select(x > T(0), T(1), select(x < T(0), T(-1), x));
-}  // NaN and zeros pass
+template <class T> WHENCE_FN T sign(T x) { return select(x > T(0), T(1), select(x < T(0), T(-1), T(0))); }  // NaN: 0
 template <class T> WHENCE_FN T reciprocal(T x) { return T(1) / x; }
 template <class T> WHENCE_FN T rsqrt(T x) { return T(1) / sqrt(x); }
 template <class T> WHENCE_FN T square(T x) { return x * x; }
@@ -80,17 +78,22 @@ template <class T> WHENCE_FN T div(T a, T b) { return a / b; }
 // A NaN on either side is the answer.
 template <class T> WHENCE_FN T maximum(T a, T b) { return select((a > b) | isnan(a), a, b); }
 template <class T> WHENCE_FN T minimum(T a, T b) { return select((a < b) | isnan(a), a, b); }
-/// share r / (z + sigma(z) e), sigma(0) = 1; 0 where the denominator is 0.
+// log(e^a + e^b) from the larger one; equal infinities have no difference.
+template <class T> WHENCE_FN T logaddexp(T a, T b) {
+  T apart = select(a == b, T(0), abs(a - b));
+  return maximum(a, b) + log1p_unit(exp(-apart));
+}
+/// share r / (z + sigma(z) e), sigma(0) = 1; 0 where the denominator is 0, and where r is, were z NaN.
 template <class T> WHENCE_FN T stabilised_div(T r, T z, T share, T e) {
   T den = z + select(z >= T(0), e, -e);
-  return select(den == T(0), T(0), share * r / den);
+  return select((den == T(0)) | (r == T(0)), T(0), share * r / den);
 }
 
 // ---- derivatives --------------------------------------------------------------------------------------------------
 
 template <class T> WHENCE_FN T d_tanh(T y, T dy) { return dy * (T(1) - y * y); }
 template <class T> WHENCE_FN T d_sigmoid(T y, T dy) { return dy * (y * (T(1) - y)); }
-template <class T> WHENCE_FN T d_relu(T x, T dy) { return select(x > T(0), dy, T(0)); }
+template <class T> WHENCE_FN T d_relu(T x, T dy) { return select(x <= T(0), T(0), dy); }  // a NaN passes
 template <class T> WHENCE_FN T d_leaky_relu(T x, T dy, T slope) { return select(x > T(0), dy, dy * slope); }
 template <class T> WHENCE_FN T d_clamp(T x, T dy, T lo, T hi) { return select((x < lo) | (x > hi), T(0), dy); }
 template <class T> WHENCE_FN T d_silu(T x, T dy) {
@@ -111,18 +114,16 @@ template <class T> WHENCE_FN T d_gelu_tanh(T x, T dy) {
 }
 
 // ---- integers -----------------------------------------------------------------------------------------------------
-// Arithmetic wraps round. Division goes towards zero; x / 0 is 0 and the one overflow wraps, because a kernel does not
-// trap.
+// Arithmetic wraps round.
 
-#define WHENCE_INTEGER(I, U)                                                  \
-  WHENCE_FN I add(I a, I b) { return (I)((U)a + (U)b); }                      \
-  WHENCE_FN I sub(I a, I b) { return (I)((U)a - (U)b); }                      \
-  WHENCE_FN I mul(I a, I b) { return (I)((U)a * (U)b); }                      \
-  WHENCE_FN I neg(I x) { return sub((I)0, x); }                               \
-  WHENCE_FN I magnitude(I x) { return x < 0 ? neg(x) : x; }                   \
-  WHENCE_FN I square(I x) { return mul(x, x); }                               \
-  WHENCE_FN I div(I a, I b) { return b == 0 ? 0 : b == -1 ? neg(a) : a / b; } \
-  WHENCE_FN I maximum(I a, I b) { return a > b ? a : b; }                     \
+#define WHENCE_INTEGER(I, U)                                \
+  WHENCE_FN I add(I a, I b) { return (I)((U)a + (U)b); }    \
+  WHENCE_FN I sub(I a, I b) { return (I)((U)a - (U)b); }    \
+  WHENCE_FN I mul(I a, I b) { return (I)((U)a * (U)b); }    \
+  WHENCE_FN I neg(I x) { return sub((I)0, x); }             \
+  WHENCE_FN I magnitude(I x) { return x < 0 ? neg(x) : x; } \
+  WHENCE_FN I square(I x) { return mul(x, x); }             \
+  WHENCE_FN I maximum(I a, I b) { return a > b ? a : b; }   \
   WHENCE_FN I minimum(I a, I b) { return a < b ? a : b; }
 WHENCE_INTEGER(int, unsigned)
 WHENCE_INTEGER(long, unsigned long)

@@ -43,12 +43,13 @@
   X(d_sigmoid, real, (y, dy), (), d_sigmoid(y, dy))                   \
   X(d_silu, real, (x, dy), (), d_silu(x, dy))                         \
   X(d_tanh, real, (y, dy), (), d_tanh(y, dy))                         \
-  X(div, number, (a, b), (), div(a, b))                               \
+  X(div, real, (a, b), (), div(a, b))                                 \
   X(equal, comparison, (a, b), (), a == b)                            \
   X(greater, comparison, (a, b), (), a > b)                           \
   X(greater_equal, comparison, (a, b), (), a >= b)                    \
   X(less, comparison, (a, b), (), a < b)                              \
   X(less_equal, comparison, (a, b), (), a <= b)                       \
+  X(logaddexp, real, (a, b), (), logaddexp(a, b))                     \
   X(logical_and, logical, (a, b), (), (a != T(0)) & (b != T(0)))      \
   X(logical_or, logical, (a, b), (), (a != T(0)) | (b != T(0)))       \
   X(maximum, number, (a, b), (), maximum(a, b))                       \

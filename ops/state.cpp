@@ -189,14 +189,12 @@ REGISTER_OP(all_sound) = {
 };
 
 Var all_sound(const std::vector<Var>& values, std::source_location where) {
-  if (values.empty()) throw ValueError("all_sound needs at least one value");
-  return values[0].graph().record(all_sound_op, values, {}, where);
+  return graph_of("all_sound", values, where).record(all_sound_op, values, {}, where);
 }
 Var sum_squares(Arg x) { return record(sum_squares_op, {x}); }
 
 Var pack(const std::vector<Var>& values, std::source_location where) {
-  if (values.empty()) throw ValueError("pack needs at least one value");
-  return values[0].graph().record(pack_op, values, {}, where);
+  return graph_of("pack", values, where).record(pack_op, values, {}, where);
 }
 Var update_slice(Arg x, Arg update, Arg at, int64_t axis) {
   return record(update_slice_op, {x, update, at}, {{"axis", axis}});

@@ -39,6 +39,9 @@ constexpr bool is_float(DType t) { return t <= DType::f16; }  ///< f32, f64, bf1
 /// i32, i64, u8; not boolean.
 constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::i64 || t == DType::u8; }
 
+/// Can t hold x as it is? Integers those of their range, bool 0 and 1; floats take every number, rounded.
+bool holds(DType t, double x);
+
 /// The dtype of sums, statistics and losses over t: f32 for the halves, else t.
 constexpr DType accumulate_dtype(DType t) { return t == DType::bf16 || t == DType::f16 ? DType::f32 : t; }
 

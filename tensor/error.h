@@ -5,8 +5,17 @@
 
 namespace whence {
 
+/// A line of the user's program.
+struct SourceLine {
+  const char* file = nullptr;  ///< nullptr: none
+  unsigned line = 0;
+  std::string str() const;  ///< " at model.cpp:42"; "" for none
+};
+/// Where the function that this thread is in was called: errors thrown meanwhile say "recorded at model.cpp:42".
+extern thread_local constinit SourceLine users_line;
+
 struct Error : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& text);  ///< with users_line, when the text names no line yet
 };
 
 struct ShapeError : Error {
@@ -18,6 +27,9 @@ struct DTypeError : Error {
 struct ValueError : Error {
   using Error::Error;
 };  ///< An argument has a value that makes no sense.
+struct OutOfMemory : Error {
+  using Error::Error;
+};  ///< Memory for a value, or for the work itself, is not to be had.
 struct DeviceError : Error {
   using Error::Error;
 };  ///< A device is absent, or failed.

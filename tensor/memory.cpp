@@ -3,7 +3,6 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 
 namespace whence {
 
@@ -20,7 +19,7 @@ class HostMemory : public MemorySpace {
   void* allocate(size_t bytes, Device) override {
     size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
     void* p = padded < bytes ? nullptr : std::aligned_alloc(kAlign, padded ? padded : kAlign);
-    if (!p) throw std::bad_alloc();
+    if (!p) throw OutOfMemory("memory of " + std::to_string(bytes) + " bytes is not to be had");
     return p;
   }
   void free(void* p, size_t, Device) noexcept override { std::free(p); }

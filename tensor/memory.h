@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <memory>
+#include <new>
 
 #include "tensor/device.h"
 #include "tensor/error.h"
@@ -25,7 +26,7 @@ class Queue {
 class MemorySpace {
  public:
   virtual ~MemorySpace() = default;
-  /// At least 64-byte aligned, not initialised; 0 bytes have an address too. \throws std::bad_alloc
+  /// At least 64-byte aligned, not initialised; 0 bytes have an address too. \throws OutOfMemory
   virtual void* allocate(size_t bytes, Device) = 0;
   virtual void free(void*, size_t bytes, Device) noexcept = 0;
   /// Copies bytes between places of this space, or between one and the host. Without a queue: done on return.
@@ -38,10 +39,19 @@ void register_memory(Device::Kind, MemorySpace&);
 /// \throws DeviceError when this build has no such device
 MemorySpace& memory_of(Device);
 
+/// f(); requests for memory that fail inside are told as OutOfMemory, `doing` being what was tried.
+template <class F> decltype(auto) or_out_of_memory(const char* doing, F&& f) {
+  try {
+    return f();
+  } catch (const std::bad_alloc&) {
+  } catch (const std::length_error&) {}
+  throw OutOfMemory(std::string(doing) + ": memory is not to be had");
+}
+
 /// Owned bytes on a device, 64-byte aligned, zero-filled never (callers write).
 class Buffer {
  public:
-  /// \throws std::bad_alloc, DeviceError
+  /// \throws OutOfMemory, DeviceError
   static std::shared_ptr<Buffer> allocate(size_t bytes, Device device = {});
   /// Borrowed host memory that `keep` keeps alive (a memory-mapped file, an arena).
   static std::shared_ptr<Buffer> borrow(void* data, size_t bytes, std::shared_ptr<const void> keep, Device device = {});

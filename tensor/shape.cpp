@@ -49,6 +49,27 @@ Shape contiguous_strides(const Shape& shape) {
   return s;
 }
 
+void check_extents(const Shape& shape, size_t element_bytes) {
+  int64_t bytes = int64_t(element_bytes);
+  for (int64_t d : shape) {
+    if (d < 0) throw ShapeError("negative extent in " + shape.str());
+    if (__builtin_mul_overflow(bytes, std::max<int64_t>(d, 1), &bytes) || bytes > int64_t(1) << 50)
+      throw ShapeError("a tensor " + shape.str() + " has more bytes than an address space");
+  }
+}
+
+int64_t add_extents(int64_t a, int64_t b) {
+  int64_t sum = 0;
+  if (!__builtin_add_overflow(a, b, &sum)) return sum;
+  throw ShapeError("extents " + std::to_string(a) + " and " + std::to_string(b) +
+                   " add up to more than an integer holds");
+}
+int64_t multiply_extents(int64_t a, int64_t b) {
+  int64_t product = 0;
+  if (!__builtin_mul_overflow(a, b, &product)) return product;
+  throw ShapeError(std::to_string(a) + " times an extent of " + std::to_string(b) + " is more than an integer holds");
+}
+
 bool broadcastable_to(const Shape& from, const Shape& to) {
   if (from.rank() > to.rank()) return false;
   for (int i = 1; i <= from.rank(); ++i)

@@ -1,6 +1,7 @@
 // Shape: the extents of a tensor, at most eight, stored inline. Also used for strides and axis lists.
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -21,7 +22,7 @@ class Shape {
   int rank() const { return rank_; }
   int64_t operator[](int i) const { return d_[i < 0 ? i + rank_ : i]; }  ///< negative counts from the end; unchecked
   int64_t& operator[](int i) { return d_[i < 0 ? i + rank_ : i]; }
-  /// The product of the extents: 1 for [].
+  /// The product of the extents: 1 for []. Of a shape that check_extents accepts.
   int64_t numel() const {
     int64_t n = 1;
     for (int i = 0; i < rank_; ++i) n *= d_[i];
@@ -55,6 +56,16 @@ Shape contiguous_strides(const Shape& shape);
 Shape broadcast_shapes(const Shape& a, const Shape& b);
 /// True when broadcast_shapes(from, to) is to.
 bool broadcastable_to(const Shape& from, const Shape& to);
+/// \throws ShapeError for a negative extent, and where the bytes (an extent of 0 counting as 1) are more than 2^50, so
+/// that sums and products of a few sizes fit into int64
+void check_extents(const Shape& shape, size_t element_bytes = 1);
+/// a + b and a b of extents and what is added to them. \throws ShapeError where int64 overflows
+int64_t add_extents(int64_t a, int64_t b);
+int64_t multiply_extents(int64_t a, int64_t b);
+/// How many of [begin, end) are left in steps of `step`, which is 1 or more; begin <= end.
+inline int64_t steps_between(int64_t begin, int64_t end, int64_t step) {
+  return begin == end ? 0 : (end - begin - 1) / step + 1;
+}
 /// Maps axis in [-rank, rank) to [0, rank). \throws ShapeError.
 int normalize_axis(int64_t axis, int rank);
 

@@ -1,10 +1,10 @@
 #include "tensor/tensor.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
-#include <new>
 
 namespace whence {
 
@@ -57,8 +57,10 @@ bool reshape_strides(const Shape& from, const Shape& strides, const Shape& to, S
 // ---- Tensor ---------------------------------------------------------------------------------------------------
 
 Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& shape, DType dtype) {
+  if (!buffer) throw ValueError("a tensor " + shape.str() + " cannot lie in no buffer");
+  check_extents(shape, size_of(dtype));
   size_t need = offset + size_t(shape.numel()) * size_of(dtype);
-  if (need > buffer->bytes())
+  if (need < offset || need > buffer->bytes())
     throw ShapeError("a tensor " + shape.str() + " needs " + std::to_string(need) + " bytes, the buffer has " +
                      std::to_string(buffer->bytes()));
   Tensor t;
@@ -71,6 +73,7 @@ Tensor Tensor::wrap(std::shared_ptr<Buffer> buffer, size_t offset, const Shape& 
 }
 
 Tensor Tensor::window(const Tensor& base, const View& seen) {
+  base.check_defined("window()");
   Tensor t = base;
   t.offset_ = size_t(static_cast<std::byte*>(seen.data) - base.buffer_->data());
   t.shape_ = seen.shape;
@@ -79,18 +82,15 @@ Tensor Tensor::window(const Tensor& base, const View& seen) {
   return t;
 }
 
-static size_t bytes_of(const Shape& shape, DType dtype) {
-  size_t bytes = size_of(dtype);
-  for (int64_t d : shape) {
-    if (d < 0) throw ShapeError("a shape cannot hold a negative extent: " + shape.str());
-    if (__builtin_mul_overflow(bytes, size_t(d), &bytes) || bytes > size_t(INT64_MAX))
-      throw ShapeError("a tensor " + shape.str() + " has more bytes than an address space");
-  }
-  return bytes;
-}
-
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
-  return wrap(Buffer::allocate(bytes_of(shape, dtype), device), 0, shape, dtype);
+  check_extents(shape, size_of(dtype));
+  std::shared_ptr<Buffer> buffer;
+  try {
+    buffer = Buffer::allocate(size_t(shape.numel()) * size_of(dtype), device);
+  } catch (const OutOfMemory&) {
+    no_memory(shape, dtype);
+  }
+  return wrap(std::move(buffer), 0, shape, dtype);
 }
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype) {
@@ -106,15 +106,18 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype) {
 }
 
 void Tensor::fill(double value) const {
+  check_defined("fill()");
   copy_from(wrap(Buffer::borrow(&value, sizeof value, nullptr), 0, {}, f64).broadcast_to(shape_));
 }
 
-void Tensor::check_defined(const char* what) const {
-  if (!defined()) throw ValueError(std::string(what) + " of an undefined tensor");
+const Shape& Tensor::undefined(const char* what) { throw ValueError(std::string(what) + " of an undefined tensor"); }
+void Tensor::no_memory(const Shape& shape, DType dtype) {
+  throw OutOfMemory("a tensor " + shape.str() + " of " + std::string(name_of(dtype)) + " needs " +
+                    std::to_string(size_t(shape.numel()) * size_of(dtype)) + " bytes, which are not to be had");
 }
 
 void Tensor::check_readable(DType want) const {
-  if (!defined()) throw DTypeError("the tensor is undefined");
+  check_defined("data()");
   if (want != dtype_)
     throw DTypeError("the tensor holds " + std::string(name_of(dtype_)) + ", asked for " + std::string(name_of(want)));
   if (!device().host())
@@ -141,6 +144,7 @@ double Tensor::item(int64_t flat) const {
 }
 
 Tensor Tensor::permuted(const Shape& axes) const {
+  check_defined("permuted()");
   if (axes.rank() != rank()) throw ShapeError("permuted: axes " + axes.str() + " for a tensor " + shape_.str());
   Tensor t = *this;
   unsigned seen = 0;
@@ -155,6 +159,7 @@ Tensor Tensor::permuted(const Shape& axes) const {
 }
 
 Tensor Tensor::transposed(int a, int b) const {
+  check_defined("transposed()");
   Shape axes = Shape::filled(rank(), 0);
   for (int i = 0; i < rank(); ++i) axes[i] = i;
   std::swap(axes[normalize_axis(a, rank())], axes[normalize_axis(b, rank())]);
@@ -162,6 +167,7 @@ Tensor Tensor::transposed(int a, int b) const {
 }
 
 Tensor Tensor::slice(int axis, int64_t begin, int64_t end, int64_t step) const {
+  check_defined("slice()");
   int a = normalize_axis(axis, rank());
   int64_t n = shape_[a];
   if (begin < 0) begin += n;
@@ -172,13 +178,15 @@ Tensor Tensor::slice(int axis, int64_t begin, int64_t end, int64_t step) const {
                      " of axis " + std::to_string(a) + " of " + shape_.str());
   Tensor t = *this;
   t.offset_ += size_t(begin * strides_[a]) * size_of(dtype_);
-  t.shape_[a] = (end - begin + step - 1) / step;
-  t.strides_[a] *= step;
+  t.shape_[a] = steps_between(begin, end, step);
+  if (t.shape_[a] > 1) t.strides_[a] *= step;
   return t;
 }
 
 Tensor Tensor::broadcast_to(const Shape& shape) const {
+  check_defined("broadcast_to()");
   if (!broadcastable_to(shape_, shape)) throw ShapeError("cannot broadcast " + shape_.str() + " to " + shape.str());
+  check_extents(shape, size_of(dtype_));
   Tensor t = *this;
   t.strides_ = broadcast_strides(shape_, strides_, shape);
   t.shape_ = shape;
@@ -186,14 +194,12 @@ Tensor Tensor::broadcast_to(const Shape& shape) const {
 }
 
 Tensor Tensor::reshaped(const Shape& shape) const {
+  check_defined("reshaped()");
   Shape want = shape;
-  int64_t known = 1;
-  int open = -1;
-  for (int i = 0; i < want.rank(); ++i) {
-    if (want[i] == -1 && open < 0) open = i;
-    else known *= want[i];
-  }
-  if (open >= 0) want[open] = known ? numel() / known : 0;
+  auto open = std::find(want.begin(), want.end(), -1);
+  if (open != want.end()) *open = 1;
+  check_extents(want, size_of(dtype_));
+  if (int64_t known = want.numel(); open != want.end()) *open = known ? numel() / known : 0;
   if (want.numel() != numel()) throw ShapeError("cannot reshape " + shape_.str() + " to " + shape.str());
   Tensor t = *this;
   if (!reshape_strides(shape_, strides_, want, &t.strides_)) {

@@ -9,12 +9,13 @@
 
 namespace whence {
 
-/// A handle: copies share the buffer, and const speaks of the layout, not of the elements. What has no \throws for an
-/// undefined tensor wants a defined one.
+/// A handle: copies share the buffer, and const speaks of the layout, not of the elements. An undefined tensor can be
+/// copied, asked for defined(), device(), raw(), buffer() and str(); all else is a ValueError.
 class Tensor {
  public:
   Tensor() = default;  ///< undefined: defined() is false
-  /// Not initialised. \throws ShapeError for a negative extent or one whose bytes overflow, std::bad_alloc, DeviceError
+  /// Not initialised. \throws ShapeError for a negative extent or too many bytes (check_extents), OutOfMemory,
+  /// DeviceError
   static Tensor empty(const Shape& shape, DType dtype = f32, Device device = {});
   /// On the CPU, as full and scalar. \throws as empty
   static Tensor zeros(const Shape& shape, DType dtype = f32);
@@ -30,30 +31,30 @@ class Tensor {
   static Tensor window(const Tensor& base, const View& seen);
 
   bool defined() const { return buffer_ != nullptr; }
-  const Shape& shape() const { return shape_; }
-  const Shape& strides() const { return strides_; }
-  DType dtype() const { return dtype_; }
+  const Shape& shape() const { return defined() ? shape_ : undefined("shape()"); }
+  const Shape& strides() const { return defined() ? strides_ : undefined("strides()"); }
+  DType dtype() const { return check_defined("dtype()"), dtype_; }
   Device device() const { return buffer_ ? buffer_->device() : Device{}; }
-  int64_t numel() const { return shape_.numel(); }
-  int rank() const { return shape_.rank(); }
-  int64_t size(int axis) const { return shape_[normalize_axis(axis, rank())]; }  ///< \throws ShapeError
+  int64_t numel() const { return shape().numel(); }
+  int rank() const { return shape().rank(); }
+  int64_t size(int axis) const { return shape()[normalize_axis(axis, rank())]; }  ///< \throws ShapeError
   size_t nbytes() const { return size_t(numel()) * size_of(dtype_); }
   bool contiguous() const { return view().contiguous(); }
-  View view() const { return {raw(), dtype_, shape_, strides_}; }
+  View view() const { return {raw(), dtype_, shape(), strides_}; }
   /// The first element's address, on whatever device; nullptr when undefined.
   void* raw() const { return buffer_ ? buffer_->data() + offset_ : nullptr; }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
 
   /// Typed pointer to the first element. \throws DTypeError when T is not the dtype, DeviceError when the memory is a
-  /// device's: to_vector(), item() and str() download it.
+  /// device's: to_vector(), item() and str() download it
   template <class T> T* data() const {
     check_readable(dtype_of<T>::value);
     return static_cast<T*>(raw());
   }
   /// One element of a one-element tensor, or of a flat row-major index, converted to double. On a device: one copy.
-  /// \throws ShapeError for an index outside, ValueError when undefined
+  /// \throws ShapeError for an index outside
   double item(int64_t flat = 0) const;
-  /// All elements in row-major order, converted.
+  /// All elements in row-major order, converted. \throws OutOfMemory
   template <class T> std::vector<T> to_vector() const;
 
   // Views: share memory, cost nothing.
@@ -65,7 +66,7 @@ class Tensor {
   /// The same elements in row-major order; copies when the layout needs it; one extent may be -1. \throws ShapeError
   Tensor reshaped(const Shape& shape) const;
 
-  Tensor contiguous_copy() const;  ///< row-major, on the same device. \throws ValueError when undefined
+  Tensor contiguous_copy() const;  ///< row-major, on the same device
   Tensor contiguous_tensor() const { return contiguous() ? *this : contiguous_copy(); }
   Tensor to(DType dtype) const;    ///< itself when it has the dtype, else a contiguous copy (tensor/convert.h)
   Tensor to(Device device) const;  ///< itself when it is there already, else a contiguous copy. \throws DeviceError
@@ -76,7 +77,11 @@ class Tensor {
 
  private:
   void check_readable(DType want) const;
-  void check_defined(const char* what) const;
+  void check_defined(const char* what) const {
+    if (!defined()) undefined(what);
+  }
+  [[noreturn]] static const Shape& undefined(const char* what);         // \throws ValueError
+  [[noreturn]] static void no_memory(const Shape& shape, DType dtype);  // \throws OutOfMemory
   std::shared_ptr<Buffer> buffer_;
   size_t offset_ = 0;  // bytes
   Shape shape_, strides_;
@@ -90,6 +95,7 @@ double max_abs_diff(const Tensor& a, const Tensor& b);
 bool bitwise_equal(const Tensor& a, const Tensor& b);
 
 template <class T> Tensor Tensor::from(const std::vector<T>& values, const Shape& shape) {
+  check_extents(shape, size_of(dtype_of<T>::value));
   if (int64_t(values.size()) != shape.numel())
     throw ShapeError("shape " + shape.str() + " holds " + std::to_string(shape.numel()) + " elements, got " +
                      std::to_string(values.size()));
@@ -102,7 +108,7 @@ template <class T> Tensor Tensor::from(const std::vector<T>& values, const Shape
 template <class T> std::vector<T> Tensor::to_vector() const {
   Tensor t = to(Device{}).to(dtype_of<T>::value).contiguous_tensor();
   const T* p = static_cast<const T*>(t.raw());
-  return std::vector<T>(p, p + numel());
+  return or_out_of_memory("to_vector", [&] { return std::vector<T>(p, p + t.numel()); });
 }
 
 }  // namespace whence

@@ -45,7 +45,7 @@ class SimMemory : public MemorySpace {
         if (have > size) free_.emplace(offset + size, have - size);
         return begin_ + offset;
       }
-    if (size > kReserved - top_) throw std::bad_alloc();
+    if (size > kReserved - top_) throw OutOfMemory("the sim device has no " + std::to_string(size) + " bytes left");
     const size_t offset = top_;
     top_ += size;
     if (open_) protect(PROT_READ | PROT_WRITE);

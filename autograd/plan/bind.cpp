@@ -170,7 +170,11 @@ void check_feed(const Leaf& input, const Tensor& t) {
 void write_scalar(const Leaf& l, const RunOptions& o, void* to) {
   auto put = [&](auto value) { copy({&value, dtype_of<decltype(value)>::value, {}, {}}, {to, l.type.dtype, {}, {}}); };
   for (auto& [name, value] : o.scalars)
-    if (name == l.name) return put(value);
+    if (name == l.name) {
+      if (!holds(l.type.dtype, value))
+        throw DTypeError(fmt::format("scalar '{}' is {}, which cannot hold {}", l.name, name_of(l.type.dtype), value));
+      return put(value);
+    }
   if (l.name == "seed") return put(int64_t(o.seed));
   throw ValueError(fmt::format("scalar '{}' was not given a value", l.name));
 }

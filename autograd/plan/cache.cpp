@@ -1,6 +1,9 @@
 // Compiled programs by structural hash, compared in full on a hit; the least recently used go. An entry also keeps one
 // idle instance (arena and output buffers), so that recording the same graph every step allocates nothing large.
 #include <list>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <unordered_map>
 
 #include "autograd/plan/run.h"
@@ -10,7 +13,8 @@ namespace whence::planner {
 namespace {
 
 constexpr size_t kMaxPrograms = 128;
-constexpr size_t kMaxIdleBytes = size_t(256) << 20;  // the one returned last is kept whatever its size
+constexpr size_t kMaxIdleBytes = size_t(256) << 20;  // of idle instances; the one returned last is kept in any case
+constexpr size_t kMaxKeptBytes = size_t(256) << 20;  // of results that plans keep; the last two to run keep theirs
 
 struct Entry {
   std::shared_ptr<Program> program;
@@ -22,6 +26,7 @@ struct Cache {
   std::list<Entry> entries;  // most recently used first
   std::unordered_multimap<size_t, std::list<Entry>::iterator> by_hash;
   std::unordered_map<const Program*, std::list<Entry>::iterator> by_program;
+  std::list<Plan::State*> keepers;  // plans that keep results; the last to run first
   size_t hits = 0, misses = 0;
 };
 Cache& cache() {
@@ -42,7 +47,58 @@ void erase(Cache& c, std::list<Entry>::iterator e) {
 
 size_t idle_bytes(const Entry& e) { return e.idle ? e.program->arena_bytes + e.program->stats.output_bytes : 0; }
 
+// Drops the results that nobody holds; returns their bytes.
+size_t drop_results(Instance& x) {
+  size_t bytes = 0;
+  for (auto& pool : x.results)
+    std::erase_if(pool, [&](const Tensor& t) {
+      if (t.buffer().use_count() > 1) return false;
+      bytes += t.buffer()->bytes();
+      return true;
+    });
+  return bytes;
+}
+
+// Freed memory lies in the allocator until it is told.
+void give_back(size_t bytes) {
+#ifdef __GLIBC__
+  if (bytes > size_t(8) << 20) ::malloc_trim(0);
+#endif
+}
+
 }  // namespace
+
+void keep_results(Plan::State& s) {
+  if (s.program->backend->fixed_slots()) return;
+  size_t kept = 0, dropped = 0, total = 0, plans = 0;
+  for (auto& pool : s.instance->results)
+    for (const Tensor& t : pool) kept += t.buffer()->bytes();
+  {
+    Cache& c = cache();
+    std::lock_guard lock(c.mutex);
+    s.kept_bytes = kept;
+    if (!c.keepers.empty() && c.keepers.front() == &s) return;
+    if (std::exchange(s.keeps, true)) c.keepers.remove(&s);
+    c.keepers.push_front(&s);
+    c.keepers.remove_if([&](Plan::State* other) {
+      total += other->kept_bytes;
+      if (++plans <= 2 || total <= kMaxKeptBytes) return false;
+      std::unique_lock idle(other->mutex, std::try_to_lock);
+      if (!idle) return false;
+      total -= other->kept_bytes;
+      dropped += drop_results(*other->instance);
+      other->keeps = false;
+      return true;
+    });
+  }
+  give_back(dropped);
+}
+
+void forget_results(Plan::State& s) {
+  Cache& c = cache();
+  std::lock_guard lock(c.mutex);
+  if (s.keeps) c.keepers.remove(&s);
+}
 
 std::shared_ptr<Program> find_cached(size_t hash, const Snapshot& s, const Options& o) {
   Cache& c = cache();

@@ -10,6 +10,11 @@
 
 namespace whence {
 
+const Tensor& Results::operator[](size_t i) const {
+  if (i >= tensors_.size()) throw ValueError(fmt::format("result {} of {}", i, tensors_.size()));
+  return tensors_[i];
+}
+
 const Tensor& Results::operator[](Var v) const {
   for (size_t i = 0; i < tensors_.size(); ++i)
     if ((*vars_)[i] == v) return tensors_[i];
@@ -40,16 +45,15 @@ std::shared_ptr<Program> build(const Snapshot& s, const Options& o, size_t hash)
 
 std::vector<Var> flatten(std::initializer_list<OutputGroup> groups) {
   std::vector<Var> outputs;
-  for (const OutputGroup& g : groups) outputs.insert(outputs.end(), g.vars.begin(), g.vars.end());
-  return outputs;
-}
-
-void check_outputs(const std::vector<Var>& outputs) {
+  for (const OutputGroup& g : groups)
+    for (const Var& v : g.vars) {
+      if (!v.defined()) throw ValueError("an output of compile is undefined\n  given" + at_line(g.where));
+      if (!outputs.empty() && &v.graph() != &outputs[0].graph())
+        throw ValueError("the outputs of compile belong to different graphs\n  given" + at_line(g.where));
+      outputs.push_back(v);
+    }
   if (outputs.empty()) throw ValueError("compile needs at least one output");
-  for (const Var& v : outputs) {
-    if (!v.defined()) throw ValueError("an output of compile is undefined");
-    if (&v.graph() != &outputs[0].graph()) throw ValueError("the outputs of compile belong to different graphs");
-  }
+  return outputs;
 }
 
 std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>& outputs,
@@ -130,22 +134,25 @@ void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
 
 Plan::State::~State() {
   if (!instance) return;
+  planner::forget_results(*this);
   instance->inputs.clear();
   instance->times.clear();
   instance->profiled = 0;
   planner::return_instance(program.get(), std::move(instance));
 }
 
-Plan compile(const std::vector<Var>& outputs, const CompileOptions& options) {
-  planner::check_outputs(outputs);
-  auto assigns = outputs[0].graph().assigns();
-  auto state = planner::plan_for(planner::take_snapshot(outputs, assigns), outputs, options);
-  state->assigns.assign(assigns.begin(), assigns.end());
-  return Plan(state);
+Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) {
+  return or_out_of_memory("compile", [&] {
+    std::vector<Var> outputs = planner::flatten(groups);
+    auto assigns = outputs[0].graph().assigns();
+    auto state = planner::plan_for(planner::take_snapshot(outputs, assigns), outputs, options);
+    state->assigns.assign(assigns.begin(), assigns.end());
+    return Plan(state);
+  });
 }
 
-Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& options) {
-  return compile(planner::flatten(groups), options);
+Plan compile(const std::vector<Var>& outputs, const CompileOptions& options, std::source_location where) {
+  return compile({OutputGroup(outputs, where)}, options);
 }
 
 Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds, const CompileOptions& options) {
@@ -159,18 +166,22 @@ Results Plan::run(const Feeds& feeds, const RunOptions& o) {
 }
 
 void Plan::run(const Feeds& feeds, const RunOptions& o, Results& into) {
-  State& s = *state_;
+  State& s = self();
   into.vars_ = s.outputs;
   into.tensors_.clear();  // their memory serves again
-  if (!s.base) {
-    std::lock_guard lock(s.mutex);
-    planner::execute(*s.program, *s.instance, feeds, s.ignored, o, s.profile, into.tensors_);
-    s.ran = true;
-    return;
-  }
-  std::scoped_lock lock(s.mutex, s.base->mutex);
-  planner::bind_retained(*s.program, *s.instance, *s.base->instance);
-  planner::execute(*s.program, *s.instance, s.with_base(feeds), s.ignored, o, s.profile, into.tensors_);
+  or_out_of_memory("run", [&] {
+    if (!s.base) {
+      std::lock_guard lock(s.mutex);
+      planner::execute(*s.program, *s.instance, feeds, s.ignored, o, s.profile, into.tensors_);
+      s.ran = true;
+      planner::keep_results(s);
+      return;
+    }
+    std::scoped_lock lock(s.mutex, s.base->mutex);
+    planner::bind_retained(*s.program, *s.instance, *s.base->instance);
+    planner::execute(*s.program, *s.instance, s.with_base(feeds), s.ignored, o, s.profile, into.tensors_);
+    planner::keep_results(s);
+  });
 }
 
 // Inputs that are not fed again keep the tensor that the base plan was fed, where it has kept it.
@@ -188,24 +199,31 @@ Feeds Plan::State::with_base(const Feeds& feeds) const {
 }
 
 Plan Plan::extend(std::initializer_list<OutputGroup> groups, CompileOptions options) {
-  if (state_->base) return Plan(state_->base).extend(groups, std::move(options));
-  std::vector<Var> outputs = planner::flatten(groups);
-  planner::check_outputs(outputs);
-  if (&outputs[0].graph() != &(*state_->outputs)[0].graph())
-    throw ValueError("extend needs outputs that were recorded on the plan's graph");
-  std::lock_guard lock(state_->mutex);
-  if (!state_->ran) throw ValueError("extend reads values of the plan's last run: run it first");
-  planner::Snapshot base = planner::take_snapshot(*state_->outputs, state_->assigns);
-  bool kept = planner::keep_values(*state_->program, *state_->instance);
-  planner::Snapshot s = planner::take_extension(outputs, base, state_->program, kept);
-  auto state = planner::plan_for(s, outputs, options);
-  state->base = state_;
-  planner::count_promises(s, base, state->stats);
-  return Plan(state);
+  State& from = self();
+  if (from.base) return Plan(from.base).extend(groups, std::move(options));
+  return or_out_of_memory("extend", [&] {
+    std::vector<Var> outputs = planner::flatten(groups);
+    if (&outputs[0].graph() != &(*from.outputs)[0].graph())
+      throw ValueError("extend needs outputs that were recorded on the plan's graph");
+    std::lock_guard lock(from.mutex);
+    if (!from.ran) throw ValueError("extend reads values of the plan's last run: run it first");
+    planner::Snapshot base = planner::take_snapshot(*from.outputs, from.assigns);
+    bool kept = planner::keep_values(*from.program, *from.instance);
+    planner::Snapshot s = planner::take_extension(outputs, base, from.program, kept);
+    auto state = planner::plan_for(s, outputs, options);
+    state->base = state_;
+    planner::count_promises(s, base, state->stats);
+    return Plan(state);
+  });
 }
 
-uint64_t Plan::hash() const { return state_->program->hash; }
+Plan::State& Plan::self() const {
+  if (!state_) throw ValueError("the plan is undefined: compile gives one");
+  return *state_;
+}
 
-const PlanStats& Plan::stats() const { return state_->stats; }
+uint64_t Plan::hash() const { return self().program->hash; }
+
+const PlanStats& Plan::stats() const { return self().stats; }
 
 }  // namespace whence

@@ -89,15 +89,20 @@ std::vector<Tensor> Plan::State::leaves_to_replay() const {
 }
 
 std::string Plan::diagnose(const Feeds& feeds, const RunOptions& o) const {
+  State& s = self();
   std::string bad;
-  planner::replay(*state_->program, state_->leaves_to_replay(), state_->base ? state_->with_base(feeds) : feeds, o,
-                  &bad);
+  or_out_of_memory("diagnose", [&] {
+    planner::replay(*s.program, s.leaves_to_replay(), s.base ? s.with_base(feeds) : feeds, o, &bad);
+  });
   return bad;
 }
 
 Results Plan::reference(const Feeds& feeds, const RunOptions& o) const {
-  return {state_->outputs, planner::replay(*state_->program, state_->leaves_to_replay(),
-                                           state_->base ? state_->with_base(feeds) : feeds, o, nullptr)};
+  State& s = self();
+  return or_out_of_memory("reference", [&] {
+    return Results(s.outputs,
+                   planner::replay(*s.program, s.leaves_to_replay(), s.base ? s.with_base(feeds) : feeds, o, nullptr));
+  });
 }
 
 }  // namespace whence

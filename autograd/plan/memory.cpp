@@ -52,6 +52,8 @@ class FreeList {
         remove(at, size);
       }
     }
+    if (bytes > (size_t(1) << 62) - offset)
+      throw OutOfMemory("the values of the plan have more bytes than an address space");
     top = offset + bytes;
     return offset;
   }

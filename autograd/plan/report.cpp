@@ -114,9 +114,10 @@ std::string quoted(const std::string& s) {
 }  // namespace
 
 std::string Plan::report() const {
-  const Program& p = *state_->program;
-  const PlanStats& s = state_->stats;
-  std::lock_guard lock(state_->mutex);
+  State& plan = self();
+  const Program& p = *plan.program;
+  const PlanStats& s = plan.stats;
+  std::lock_guard lock(plan.mutex);
   std::string text = fmt::format(
       "{} steps: {} nodes in {} fused groups, {} views, {} merged, {} dead, {} rewrites, {} in place, "
       "{} recomputed\n",
@@ -133,14 +134,15 @@ std::string Plan::report() const {
                         s.promise_nodes, s.promise_depth, s.promise_density);
   largest_buffers(p, text);
   groups(p, text);
-  if (state_->instance->profiled) times(p, *state_->instance, text);
+  if (plan.instance->profiled) times(p, *plan.instance, text);
   return text;
 }
 
 void Plan::trace(const std::string& path) const {
-  const Program& p = *state_->program;
-  std::lock_guard lock(state_->mutex);
-  const Instance& x = *state_->instance;
+  State& plan = self();
+  const Program& p = *plan.program;
+  std::lock_guard lock(plan.mutex);
+  const Instance& x = *plan.instance;
   if (!x.profiled) throw ValueError("trace needs a profiled run: compile with {.profile = true}, then run");
   std::ofstream file(path);
   file << "{\"traceEvents\":[\n";

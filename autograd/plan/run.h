@@ -50,6 +50,11 @@ std::vector<Tensor> replay(const Program&, std::span<const Tensor> held, const F
 
 std::shared_ptr<Program> find_cached(size_t hash, const Snapshot&, const Options&);
 void put_in_cache(const std::shared_ptr<Program>&);
+/// A plan has run: it keeps the results that nobody holds any more, for its next run, and plans that have not run for
+/// longest give theirs back when the plans together keep too much. Under its lock.
+void keep_results(Plan::State&);
+/// The plan goes.
+void forget_results(Plan::State&);
 /// An instance of a cached program that is free, or nullptr; and giving one back.
 std::unique_ptr<Instance> take_instance(const Program*);
 void return_instance(const Program*, std::unique_ptr<Instance>);
@@ -67,6 +72,9 @@ struct Plan::State {
   std::vector<std::string> ignored;  ///< inputs of the graph that no output needs: may be fed, are not read
   PlanStats stats;                   ///< the program's, and the promises of an extension
   bool profile = false, ran = false;
+  // Of results that nobody may hold; under the lock of the cache.
+  bool keeps = false;
+  size_t kept_bytes = 0;
   std::shared_ptr<State> base;  ///< extensions: the plan whose values are read
   std::mutex mutex;
   Feeds with_base(const Feeds& feeds) const;

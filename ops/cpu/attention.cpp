@@ -66,6 +66,9 @@ template <class T> void store_transposed(const T* columns, int64_t n, int64_t nq
   }
 }
 
+/// A bias of -inf hides the key, whatever its score.
+template <class T> void add_bias(T& score, T bias) { score = bias == -inf<T>() ? bias : score + bias; }
+
 template <class T> struct Lanes {  // 0, 1, 2, ...
   alignas(64) T at[Vec<T>::size];
   Lanes() {
@@ -77,11 +80,71 @@ template <class T> struct Lanes {  // 0, 1, 2, ...
   }
 };
 
+// ---- what is not finite -------------------------------------------------------------------------------------------
+// A key that a query may not see has weight 0 there, and 0 times a NaN in the key or its value would be NaN. Rows that
+// are not finite therefore lie as zeros in the tiles, and the queries that do see one are computed one by one.
+
+template <class T> bool visible(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, int64_t j) {
+  const AttentionDims& d = in.dims;
+  if (d.causal && j > i + d.S - d.T) return false;
+  if (in.key_mask && !in.key_mask[b * d.S + j]) return false;
+  return !in.bias.data || in.bias.at(b, h, i, j) != -inf<T>();
+}
+
+template <class T> bool finite(const T* x, int64_t n) {
+  Vec<T> s(T(0));
+  each<T>(n, [&](int64_t i, int64_t m) { s = fma(load_upto(x + i, m), Vec<T>(T(0)), s); });
+  return fold_add(s) == 0;
+}
+
+/// A matrix whose rows lie `ld` apart.
+template <class T> struct Rows {
+  const T* data;
+  int64_t ld, width;
+  const T* at(int64_t i) const { return data + i * ld; }
+  bool finite_at(int64_t i) const { return finite(at(i), width); }
+  /// Becomes a copy in `to`, the flagged rows zero.
+  void clear(const uint8_t* flagged, int64_t rows, T* to) {
+    for (int64_t i = 0; i < rows; ++i) {
+      if (flagged[i]) std::fill_n(to + i * width, width, T(0));
+      else std::copy_n(at(i), width, to + i * width);
+    }
+    data = to;
+    ld = width;
+  }
+};
+
+/// Flags of the keys that are not finite or whose values are not; k and v become copies with zeros there. Null: none.
+template <class T> const uint8_t* set_aside(const AttentionInputs<T>& in, Rows<T>& k, Rows<T>& v) {
+  const int64_t n = in.dims.S;
+  if (!in.key_mask && !in.dims.causal && !in.bias.data) return nullptr;
+  auto odd = [&](int64_t j) { return !k.finite_at(j) || !v.finite_at(j); };
+  int64_t first = 0;
+  while (first < n && !odd(first)) ++first;
+  if (first == n) return nullptr;
+  T* memory = scratch<T>(11, n * (k.width + v.width + 1));
+  uint8_t* flags = reinterpret_cast<uint8_t*>(memory + n * (k.width + v.width));
+  for (int64_t j = 0; j < n; ++j) flags[j] = j >= first && odd(j);
+  k.clear(flags, n, memory);
+  v.clear(flags, n, memory + n * k.width);
+  return flags;
+}
+
+template <class T> bool sees(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, const uint8_t* flagged) {
+  for (int64_t j = 0; flagged && j < in.dims.S; ++j)
+    if (flagged[j] && visible(in, b, h, i, j)) return true;
+  return false;
+}
+
 // ---- forward ------------------------------------------------------------------------------------------------------
 
-/// Tiles [t0, t1) of NR queries, counted over the heads of one key head; keys and values packed at kp and vp.
+template <class T>
+void forward_single(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, Heads<T> out, T* lse);
+
+/// Tiles [t0, t1) of NR queries, counted over the heads of one key head; keys and values packed at kp and vp, those
+/// with a flag as zeros.
 template <class T> void forward_tiles(const AttentionInputs<T>& in, int64_t b, int64_t hk, int64_t t0, int64_t t1,
-                                      const T* kp, const T* vp, Heads<T> out, T* lse) {
+                                      const T* kp, const T* vp, const uint8_t* odd, Heads<T> out, T* lse) {
   using V = Vec<T>;
   constexpr int64_t W = V::size, NV = Tile<T>::NV, NR = Tile<T>::NR;
   const AttentionDims& d = in.dims;
@@ -111,7 +174,7 @@ template <class T> void forward_tiles(const AttentionInputs<T>& in, int64_t b, i
       if (in.bias.data) {
         const T* p = in.bias.data + b * in.bias.b + h * in.bias.h + i0 * in.bias.t;
         for (int64_t j = j0; j < j1; ++j)
-          for (int64_t i = 0; i < nq; ++i) score[(j - j0) * NR + i] += p[i * in.bias.t + j * in.bias.s];
+          for (int64_t i = 0; i < nq; ++i) add_bias(score[(j - j0) * NR + i], p[i * in.bias.t + j * in.bias.s]);
       }
       if (in.key_mask) {
         for (int64_t j = j0; j < j1; ++j)
@@ -170,29 +233,32 @@ template <class T> void forward_tiles(const AttentionInputs<T>& in, int64_t b, i
       for (int64_t i = 0; i < nq; ++i) std::fill(o + i * out.strides.t, o + i * out.strides.t + d.Dv, T(0));
     }
     std::copy(logsum, logsum + nq, lse + (b * d.H + h) * d.T + i0);
+    for (int64_t i = i0; odd && i < i0 + nq; ++i)
+      if (sees(in, b, h, i, odd)) forward_single(in, b, h, i, out, lse);
   }
 }
 
-/// Very few queries (decoding): one at a time over rows of k and v as they lie.
+/// Very few queries (decoding): one at a time over the rows of k and v that it sees, as they lie.
 template <class T>
 void forward_single(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t i, Heads<T> out, T* lse) {
   using V = Vec<T>;
   const AttentionDims& d = in.dims;
-  const int64_t hk = h / (d.H / d.Hkv), n = d.causal ? std::clamp<int64_t>(i + d.S - d.T + 1, 0, d.S) : d.S;
+  const int64_t hk = h / (d.H / d.Hkv);
   const T* q = in.q.at(b, h, i);
   const T* k = in.k.at(b, hk);
   const T* v = in.v.at(b, hk);
-  T* score = scratch<T>(3, n + slack<T>());
-  for (int64_t j = 0; j < n; ++j) {
-    if (in.key_mask && !in.key_mask[b * d.S + j]) {
-      score[j] = -inf<T>();
-      continue;
-    }
+  T* score = scratch<T>(7, d.S + slack<T>());
+  int64_t *seen = scratch<int64_t>(10, d.S + 1), n = 0;  // the keys, and how many
+  const int64_t last = d.causal ? std::clamp<int64_t>(i + d.S - d.T + 1, 0, d.S) : d.S;
+  const bool some = in.key_mask || in.bias.data;
+  for (int64_t j = 0; j < last; ++j) {
+    if (some && !visible(in, b, h, i, j)) continue;
     V s(T(0));
     each<T>(d.D,
             [&](int64_t c, int64_t m) { s = fma(load_upto(q + c, m), load_upto(k + j * in.k.strides.t + c, m), s); });
-    score[j] = fold_add(s) * static_cast<T>(d.scale);
-    if (in.bias.data) score[j] += in.bias.data[b * in.bias.b + h * in.bias.h + i * in.bias.t + j * in.bias.s];
+    score[n] = fold_add(s) * static_cast<T>(d.scale);
+    if (in.bias.data) score[n] += in.bias.at(b, h, i, j);
+    seen[n++] = j;
   }
   T* o = out.at(b, h, i);
   T top = n > 0 ? reduce_row<Max>(score, n) : -inf<T>();
@@ -209,10 +275,10 @@ void forward_single(const AttentionInputs<T>& in, int64_t b, int64_t h, int64_t 
     V a(T(0)), e(T(0));
     int64_t j = 0;
     for (; j + 2 <= n; j += 2) {
-      a = fma(V(score[j]), load_upto(v + j * in.v.strides.t + c, m), a);
-      e = fma(V(score[j + 1]), load_upto(v + (j + 1) * in.v.strides.t + c, m), e);
+      a = fma(V(score[j]), load_upto(v + seen[j] * in.v.strides.t + c, m), a);
+      e = fma(V(score[j + 1]), load_upto(v + seen[j + 1] * in.v.strides.t + c, m), e);
     }
-    if (j < n) a = fma(V(score[j]), load_upto(v + j * in.v.strides.t + c, m), a);
+    if (j < n) a = fma(V(score[j]), load_upto(v + seen[j] * in.v.strides.t + c, m), a);
     store_upto((a + e) * factor, o + c, m);
   });
 }
@@ -225,6 +291,77 @@ template <class T> struct Backward {
   AttentionGradients<T> to;
   int64_t bias_size;  // elements of the bias
 };
+
+/// The queries of one key head that are not finite, have such cotangents or see such a key: zeros in the tiles, where
+/// they have no weights, and computed one by one.
+template <class T> class OddQueries {
+ public:
+  OddQueries(const AttentionInputs<T>& in, const Backward<T>& g, int64_t b, int64_t hk, const uint8_t* keys)
+      : in_(in), g_(g), b_(b), first_(hk * in.dims.H / in.dims.Hkv) {
+    const AttentionDims& d = in.dims;
+    const int64_t heads = d.H / d.Hkv;
+    if (!in.key_mask && !d.causal && !in.bias.data) return;
+    auto odd = [&](int64_t h, int64_t i) {
+      bool plain = finite(in.q.at(b, h, i), d.D) && !sees(in, b, h, i, keys);
+      for (int64_t t = 0; plain && t < d.targets; ++t) plain = finite(g.dout.at(b, h, i, t), d.Dv);
+      return !plain;
+    };
+    int64_t at = 0;
+    while (at < heads * d.T && !odd(first_ + at / d.T, at % d.T)) ++at;
+    if (at == heads * d.T) return;
+    memory_ = scratch<T>(12, d.T * (d.D + d.targets * d.Dv) + heads * d.T);
+    flags_ = reinterpret_cast<uint8_t*>(memory_ + d.T * (d.D + d.targets * d.Dv));
+    for (int64_t k = 0; k < heads * d.T; ++k) flags_[k] = k >= at && odd(first_ + k / d.T, k % d.T);
+  }
+  bool has(int64_t h, int64_t i) const { return flags_ && of(h)[i]; }
+  Rows<T> query(int64_t h) const { return plain({in_.q.at(b_, h), in_.q.strides.t, in_.dims.D}, h, 0); }
+  Rows<T> cotangent(int64_t h, int64_t t) const {
+    const AttentionDims& d = in_.dims;
+    return plain({g_.dout.at(b_, h, 0, t), g_.dout.strides.t, d.Dv}, h, d.T * (d.D + t * d.Dv));
+  }
+
+ private:
+  const uint8_t* of(int64_t h) const { return flags_ + (h - first_) * in_.dims.T; }
+  Rows<T> plain(Rows<T> x, int64_t h, int64_t offset) const {
+    if (flags_) x.clear(of(h), in_.dims.T, memory_ + offset);
+    return x;
+  }
+
+  const AttentionInputs<T>& in_;
+  const Backward<T>& g_;
+  int64_t b_, first_;
+  T* memory_ = nullptr;
+  uint8_t* flags_ = nullptr;
+};
+
+/// Adds what one query gives, by the definition; a cotangent of zeros gives nothing.
+template <class T>
+void backward_single(const AttentionInputs<T>& in, const Backward<T>& g, int64_t b, int64_t h, int64_t i, int64_t t) {
+  const AttentionDims& d = in.dims;
+  const int64_t hk = h / (d.H / d.Hkv);
+  const T *q = in.q.at(b, h, i), *out = g.out.at(b, h, i), *dout = g.dout.at(b, h, i, t);
+  const T lse = g.lse[(b * d.H + h) * d.T + i], scale = static_cast<T>(d.scale);
+  if (lse == -inf<T>() || std::all_of(dout, dout + d.Dv, [](T x) { return x == 0; })) return;
+  auto dot = [](const T* x, const T* y, int64_t n) {
+    T s = 0;
+    for (int64_t c = 0; c < n; ++c) s += x[c] * y[c];
+    return s;
+  };
+  auto add = [](T weight, const T* x, int64_t n, T* to) {
+    for (int64_t c = 0; c < n; ++c) to[c] += weight * x[c];
+  };
+  const T delta = dot(dout, out, d.Dv);
+  for (int64_t j = 0; j < d.S; ++j) {
+    if (!visible(in, b, h, i, j)) continue;
+    const T *k = in.k.at(b, hk, j), *v = in.v.at(b, hk, j);
+    const T bias = in.bias.data ? in.bias.at(b, h, i, j) : T(0), p = std::exp(dot(q, k, d.D) * scale + bias - lse);
+    const T ds = p * (dot(dout, v, d.Dv) - delta);
+    if (g.to.bias) g.to.bias[t * g.bias_size + in.bias.offset(b, h, i, j)] += ds;
+    if (g.to.v.data) add(p, dout, d.Dv, g.to.v.at(b, hk, j, t));
+    if (g.to.k.data) add(ds * scale, q, d.D, g.to.k.at(b, hk, j, t));
+    if (g.to.q.data) add(ds * scale, k, d.D, g.to.q.at(b, h, i, t));
+  }
+}
 
 template <class T> void backward_head(const AttentionInputs<T>& in, const Backward<T>& g, int64_t b, int64_t hk) {
   using V = Vec<T>;
@@ -250,28 +387,29 @@ template <class T> void backward_head(const AttentionInputs<T>& in, const Backwa
   T* sums = scratch<T>(7, d.targets * key_tiles * tile_sums + slack<T>());
   std::fill(sums, sums + d.targets * key_tiles * tile_sums, T(0));
   const V scale(static_cast<T>(d.scale)), zero(T(0));
-  const T* k = in.k.at(b, hk);
-  const T* v = in.v.at(b, hk);
+  Rows<T> k{in.k.at(b, hk), in.k.strides.t, d.D}, v{in.v.at(b, hk), in.v.strides.t, d.Dv};
+  const uint8_t* odd_keys = set_aside(in, k, v);
+  OddQueries<T> odd(in, g, b, hk, odd_keys);
 
   for (int64_t h = hk * group; h < (hk + 1) * group; ++h) {
-    const T* q = in.q.at(b, h);
+    const Rows<T> q = odd.query(h);
     const T* out = g.out.at(b, h);
-    pack_rows(queries, q, in.q.strides.t, d.D, q_rows);
-    if (g.to.k.data) pack_columns(depth, q, in.q.strides.t, d.T, q_cols);
+    pack_rows(queries, q.data, q.ld, d.D, q_rows);
+    if (g.to.k.data) pack_columns(depth, q.data, q.ld, d.T, q_cols);
     for (int64_t i = 0; i < d.T; ++i) {
       const T l = g.lse[(b * d.H + h) * d.T + i];
-      shift_by[i] = l == -inf<T>() ? inf<T>() : l;  // a query that sees nothing: exp(s - inf) = 0
+      shift_by[i] = l == -inf<T>() || odd.has(h, i) ? inf<T>() : l;  // a query that sees nothing: exp(s - inf) = 0
     }
     for (int64_t t = 0; t < d.targets; ++t) {
-      const T* dout = g.dout.at(b, h, 0, t);
+      const Rows<T> dout = odd.cotangent(h, t);
       T* dq = g.to.q.data ? g.to.q.at(b, h, 0, t) : nullptr;
       T *do_rows = targets + t * own, *do_cols = do_rows + rows_v, *delta = do_cols + cols_v;
-      if (scores_matter) pack_rows(queries, dout, g.dout.strides.t, d.Dv, do_rows);
-      if (g.to.v.data) pack_columns(depth_v, dout, g.dout.strides.t, d.T, do_cols);
+      if (scores_matter) pack_rows(queries, dout.data, dout.ld, d.Dv, do_rows);
+      if (g.to.v.data) pack_columns(depth_v, dout.data, dout.ld, d.T, do_cols);
       for (int64_t i = 0; i < d.T; ++i) {
         V s(T(0));
         each<T>(d.Dv, [&](int64_t c, int64_t m) {
-          s = fma(load_upto(dout + i * g.dout.strides.t + c, m), load_upto(out + i * g.out.strides.t + c, m), s);
+          s = fma(load_upto(dout.at(i) + c, m), load_upto(out + i * g.out.strides.t + c, m), s);
         });
         delta[i] = fold_add(s);
         if (dq) std::fill(dq + i * g.to.q.strides.t, dq + i * g.to.q.strides.t + d.D, T(0));
@@ -279,14 +417,13 @@ template <class T> void backward_head(const AttentionInputs<T>& in, const Backwa
     }
     for (int64_t tile = 0; tile < key_tiles; ++tile) {
       const int64_t j0 = tile * NR, n = std::min(NR, d.S - j0);
-      pack_transposed(k + j0 * in.k.strides.t, in.k.strides.t, n, d.D, kt, NR);
+      pack_transposed(k.at(j0), k.ld, n, d.D, kt, NR);
       for (int64_t i = 0; i < d.D; ++i)
         for (int64_t w = 0; w < NR; w += W) (V::load(kt + i * NR + w) * scale).store(kt + i * NR + w);
-      if (scores_matter) pack_transposed(v + j0 * in.v.strides.t, in.v.strides.t, n, d.Dv, vt, NR);
+      if (scores_matter) pack_transposed(v.at(j0), v.ld, n, d.Dv, vt, NR);
       if (g.to.q.data)
         for (int64_t s = 0; s < dslivers; ++s)
-          pack_straight(k + j0 * in.k.strides.t + s * NR, in.k.strides.t, std::min(NR, d.D - s * NR), n,
-                        kr + s * NR * NR, NR);
+          pack_straight(k.at(j0) + s * NR, k.ld, std::min(NR, d.D - s * NR), n, kr + s * NR * NR, NR);
       V keep[NV];  // 1 for keys that may be seen
       {
         alignas(64) T t[NR];
@@ -301,7 +438,7 @@ template <class T> void backward_head(const AttentionInputs<T>& in, const Backwa
         if (in.bias.data) {
           const T* e = in.bias.data + b * in.bias.b + h * in.bias.h + j0 * in.bias.s;
           for (int64_t i = i0; i < i1; ++i)
-            for (int64_t j = 0; j < n; ++j) p[(i - i0) * NR + j] += e[i * in.bias.t + j * in.bias.s];
+            for (int64_t j = 0; j < n; ++j) add_bias(p[(i - i0) * NR + j], e[i * in.bias.t + j * in.bias.s]);
         }
         for (int64_t t = 0; t < d.targets; ++t) {
           T *do_rows = targets + t * own, *do_cols = do_rows + rows_v, *delta = do_cols + cols_v;
@@ -352,6 +489,9 @@ template <class T> void backward_head(const AttentionInputs<T>& in, const Backwa
       if (g.to.k.data) store_transposed<T>(dkt, d.D, n, nullptr, g.to.k.at(b, hk, j0, t), g.to.k.strides.t);
       if (g.to.v.data) store_transposed<T>(dvt, d.Dv, n, nullptr, g.to.v.at(b, hk, j0, t), g.to.v.strides.t);
     }
+  for (int64_t h = hk * group; h < (hk + 1) * group; ++h)
+    for (int64_t i = 0; i < d.T; ++i)
+      for (int64_t t = 0; odd.has(h, i) && t < d.targets; ++t) backward_single(in, g, b, h, i, t);
 }
 
 }  // namespace
@@ -379,9 +519,11 @@ template <class T> void attention(const AttentionInputs<T>& in, Heads<T> out, T*
     const Strips keys = Strips::of<T>(d.S), depth = Strips::of<T>(d.Dv);
     T* kp = scratch<T>(5, keys.packed<T>(d.D));
     T* vp = scratch<T>(6, depth.packed<T>(d.S));
-    pack_rows(keys, in.k.at(b, hk), in.k.strides.t, d.D, kp);
-    pack_columns(depth, in.v.at(b, hk), in.v.strides.t, d.S, vp);
-    forward_tiles(in, b, hk, tiles * part / parts, tiles * (part + 1) / parts, kp, vp, out, lse);
+    Rows<T> k{in.k.at(b, hk), in.k.strides.t, d.D}, v{in.v.at(b, hk), in.v.strides.t, d.Dv};
+    const uint8_t* odd = set_aside(in, k, v);
+    pack_rows(keys, k.data, k.ld, d.D, kp);
+    pack_columns(depth, v.data, v.ld, d.S, vp);
+    forward_tiles(in, b, hk, tiles * part / parts, tiles * (part + 1) / parts, kp, vp, odd, out, lse);
   };
   if (serial) {
     for (int64_t t = 0; t < heads; ++t) task(t);

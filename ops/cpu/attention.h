@@ -22,6 +22,10 @@ struct AttentionDims {
 template <class T> struct AttentionBias {
   const T* data = nullptr;
   int64_t b = 0, h = 0, t = 0, s = 0;
+  int64_t offset(int64_t batch, int64_t head, int64_t i, int64_t j) const {
+    return batch * b + head * h + i * t + j * s;
+  }
+  T at(int64_t batch, int64_t head, int64_t i, int64_t j) const { return data[offset(batch, head, i, j)]; }
 };
 
 /// [B, H, T, D] of any strides but along D, perhaps with a target axis in front. Null: not wanted.
@@ -46,7 +50,8 @@ template <class T> struct AttentionGradients {
 };
 
 /// out [B,H,T,Dv] and lse [B,H,T] contiguous (log of the sum of exponentials; -inf and a zero row of out where a query
-/// sees nothing).
+/// sees nothing). What a query does not see (masked, behind it, or under a bias of -inf) has no part in its result nor
+/// in the gradients, were it NaN.
 template <class T> void attention(const AttentionInputs<T>& in, Heads<T> out, T* lse);
 
 /// Gradients of the above for dout; what is wanted of them is overwritten. Several targets share scores and

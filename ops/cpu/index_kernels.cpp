@@ -129,6 +129,13 @@ void scatter_add_kernel(const KernelCall& call) {
   });
 }
 
+void in_range_kernel(const KernelCall& call) {
+  const View& x = call.in[0];
+  with_index(x, [&](const auto* at) {
+    if (inside(call, 0, at, call.attrs.integer("high"))) copy(x, call.out[0]);
+  });
+}
+
 void one_hot_kernel(const KernelCall& call) {
   const View &ids = call.in[0], &y = call.out[0];
   const int64_t classes = y.shape.back(), n = ids.numel();
@@ -150,6 +157,7 @@ void one_hot_kernel(const KernelCall& call) {
 REGISTER_KERNEL(cpu, gather) = {gather_kernel, {.floats = kAllFloats}};
 REGISTER_KERNEL(cpu, embedding) = {embedding_kernel, {.floats = kAllFloats}};
 REGISTER_KERNEL(cpu, take_along_axis) = {take_along_axis_kernel, {.floats = kAllFloats}};
+REGISTER_KERNEL(cpu, in_range) = in_range_kernel;
 REGISTER_KERNEL(cpu, one_hot) = {one_hot_kernel, {.floats = kAllFloats}};
 REGISTER_KERNEL(cpu, segment_sum) = segment_sum_kernel;
 REGISTER_KERNEL(cpu, scatter_add) = {scatter_add_kernel, {.in_place = 0}};

@@ -29,7 +29,8 @@ template <class T, class I> int64_t cross_entropy(const T* x, const I* target, T
         T l = (top - p[t]) + rest;
         if (smoothing != 0) {
           const T mean = reduce_row<Sum>(p, classes) / static_cast<T>(classes);
-          l = static_cast<T>(1 - smoothing) * l + static_cast<T>(smoothing) * ((top - mean) + rest);
+          const T uniform = static_cast<T>(smoothing) * ((top - mean) + rest);
+          l = smoothing == 1 ? uniform : static_cast<T>(1 - smoothing) * l + uniform;
         }
         loss[r] = l;
       }

@@ -33,14 +33,14 @@ template <class T> using Kernel = void (*)(int64_t k, const T* a, const T* b, in
                                            T alpha, T beta, const T* bias);
 template <class T> Kernel<T> kernel_for(int64_t rows, int64_t columns);  // instantiated in gemm.cpp
 
-/// Scratch that a thread keeps; grows, never shrinks. gemm uses slots 0 and 1, attention 2 to 7,
-/// partial sums of reductions and norms 8, stabilised rows 9.
+/// Scratch that a thread keeps; grows, never shrinks. gemm uses slots 0 and 1, attention 2 to 7
+/// and 10 to 12, partial sums of reductions and norms 8, stabilised rows 9.
 template <class T> T* scratch(int slot, int64_t count) {
   struct Free {
     void operator()(void* p) const { std::free(p); }
   };
-  thread_local std::unique_ptr<void, Free> memory[10];
-  thread_local size_t size[10] = {};
+  thread_local std::unique_ptr<void, Free> memory[13];
+  thread_local size_t size[13] = {};
   size_t want = (static_cast<size_t>(count) * sizeof(T) + 4095) / 4096 * 4096;
   if (size[slot] < want) {
     memory[slot].reset();

@@ -1,6 +1,7 @@
 #include "ops/cpu/norm.h"
 
 #include <cmath>
+#include <limits>
 
 #include "ops/cpu/micro.h"
 #include "ops/cpu/row.h"
@@ -11,6 +12,19 @@ namespace {
 
 int64_t row_grain(int64_t n) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, 2 * n)); }
 
+/// Mean and 1 / sqrt(second moment + eps) of a row whose squares leave the range of T: of the row over its largest
+/// magnitude, in f64.
+template <bool MEAN, class T> void moments_of_extremes(const T* p, int64_t n, double eps, T* mean, T* rstd) {
+  double top = 0, mu = 0, ss = 0;
+  for (int64_t i = 0; i < n; ++i) top = std::max(top, std::fabs(double(p[i])));
+  if (top == 0) return;
+  for (int64_t i = 0; MEAN && i < n; ++i) mu += double(p[i]) / top;
+  mu /= double(n);
+  for (int64_t i = 0; i < n; ++i) ss += (double(p[i]) / top - mu) * (double(p[i]) / top - mu);
+  if (MEAN) *mean = static_cast<T>(mu * top);
+  *rstd = static_cast<T>(1 / top / std::sqrt(ss / double(n) + eps / top / top));
+}
+
 /// One loop for both norms: MEAN says whether a mean is taken out.
 template <bool MEAN, class T>
 void forward(const T* x, const T* w, const T* b, T* y, T* mean, T* rstd, int64_t rows, int64_t n, double eps) {
@@ -19,8 +33,8 @@ void forward(const T* x, const T* w, const T* b, T* y, T* mean, T* rstd, int64_t
     for (int64_t r = r0; r < r1; ++r) {
       const T* p = x + r * n;
       T* q = y + r * n;
-      const T mu = MEAN && n > 0 ? reduce_row<Sum>(p, n) / static_cast<T>(n) : T(0);
-      const V m(mu);
+      T mu = MEAN && n > 0 ? reduce_row<Sum>(p, n) / static_cast<T>(n) : T(0);
+      V m(mu);
       // The second moment about the mean in a second pass over the cached row: a large mean costs no digits.
       const T ss = run<Sum, T>(
           0, n,
@@ -32,7 +46,12 @@ void forward(const T* x, const T* w, const T* b, T* y, T* mean, T* rstd, int64_t
             V d = load_or(p + i, k, mu) - m;
             return d * d;
           });
-      const T rs = static_cast<T>(1 / std::sqrt(static_cast<double>(ss) / static_cast<double>(n) + eps));
+      T rs = static_cast<T>(1 / std::sqrt(static_cast<double>(ss) / static_cast<double>(n) + eps));
+      constexpr T tiny = std::numeric_limits<T>::min() / std::numeric_limits<T>::epsilon();
+      if (!(ss <= std::numeric_limits<T>::max()) || (ss < tiny && !(eps > tiny) && n > 0)) {
+        moments_of_extremes<MEAN>(p, n, eps, &mu, &rs);
+        m = V(mu);
+      }
       if (mean) mean[r] = mu;
       rstd[r] = rs;
       const V s(rs);

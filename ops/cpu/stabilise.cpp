@@ -12,8 +12,8 @@ template <class T> void divide_stabilised(const T* r, const T* z, T* out, int64_
   using V = Vec<T>;
   auto loop = [&](auto stab) {
     each<T>(n, [&](int64_t i, int64_t m) {
-      V den = stab(load_upto(z + i, m)), y = V(share) * load_upto(r + i, m) / den;
-      store_upto(select(den == V(T(0)), V(T(0)), y), out + i, m);
+      V den = stab(load_upto(z + i, m)), R = load_upto(r + i, m), y = V(share) * R / den;
+      store_upto(select((den == V(T(0))) | (R == V(T(0))), V(T(0)), y), out + i, m);
     });
   };
   const V add(e), minus(-e), zero(T(0));

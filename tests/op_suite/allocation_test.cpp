@@ -76,7 +76,7 @@ TEST(Allocation, AnyRequestMayFailAndThePlanStaysUsable) {
       p = compile({loss}, {.fuse = n % 2 == 0});
       p.run({{"x", xs}});
       done = true;
-    } catch (const std::bad_alloc&) {}
+    } catch (const OutOfMemory&) {}
     fail_heap_after(-1);
     failed += !done;
     // Nothing is half done: the state has its next value or the old one.
