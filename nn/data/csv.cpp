@@ -32,8 +32,9 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
   if (line_ == 1 && row_line_ == 0) {
     constexpr std::string_view mark = "\xef\xbb\xbf";
     while (begun.size() < 3 && source_.peek() == uint8_t(mark[begun.size()])) begun += char(source_.get());
-    if (begun == mark) begun.clear();
-    if (int c = begun.empty() ? source_.peek() : -1; c >= 0xfe) {
+    if (begun == mark) {
+      begun.clear();
+    } else if (int c = source_.peek(); begun.empty() && c >= 0xfe) {
       source_.get();
       if (source_.peek() == (c ^ 1)) fail(1, "the text is UTF-16; only UTF-8 is read");
       begun += char(c);

@@ -45,8 +45,8 @@ LoaderState LoaderState::parse(std::string_view text) {
   const bool whole = field("epoch", s.epoch) && field("position", s.position) && field("seed", s.seed) &&
                      field("samples", s.samples) && field("batch", s.batch_size) &&
                      (rest == "shuffled" || rest == "in order");
-  if (!whole) throw ValueError("'" + std::string(text) + "' is no position of a loader");
   s.shuffled = rest == "shuffled";
+  if (!whole || s.str() != text) throw ValueError("'" + std::string(text) + "' is no position of a loader");
   return s;
 }
 

@@ -297,6 +297,8 @@ TEST(LoaderState, ReadsNothingElse) {
        {"", "epoch", "epoch 3", "epoch x position 2 seed 1 samples 40 batch 8 shuffled",
         "epoch 3 position 2 seed 1 samples 40 batch 8 ", "epoch 3 position 2 seed -1 samples 40 batch 8 shuffled",
         "epoch 3 position 2 seed 1 samples 40 batch 8 shuffled ",
+        "epoch 03 position 2 seed 1 samples 40 batch 8 shuffled",
+        "epoch -0 position 2 seed 1 samples 40 batch 8 shuffled",
         "epoch  3 position 2 seed 1 samples 40 batch 8 shuffled",
         "epoch 99999999999999999999 position 2 seed 1 samples 40 batch 8 shuffled"})
     EXPECT_THROW(LoaderState::parse(bad), ValueError) << bad;

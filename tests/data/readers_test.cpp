@@ -225,6 +225,7 @@ TEST(Csv, OnlyTheWholeMarkIsAMark) {
                           "\xfe\xff"
                           "b"})
     EXPECT_THAT(message_of<IoError>([&] { csv(bad); }), HasSubstr("x.csv:1: the text is UTF-16"));
+  EXPECT_THAT(csv(mark + "\xff\xfe,b\n").columns(), ElementsAre("\xff\xfe", "b"));
   EXPECT_THAT(csv("\xff,b\n").columns(), ElementsAre("\xff", "b"));
 }
 
