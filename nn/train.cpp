@@ -46,16 +46,18 @@ void check(const TrainOptions& o, const TrainStep::Loss& loss) {
     throw ValueError(fmt::format("TrainStep: ema_decay must be in [0, 1), got {} (0: no average)", o.ema_decay));
 }
 
-// What the values depend on.
+// What the loss has a gradient by.
 std::vector<bool> reached_from(const Graph& g, Var loss) {
   std::vector<bool> reached(g.value_count());
   std::vector<ValueId> open{loss.id()};
   while (!open.empty()) {
-    ValueId v = open.back();
+    const ValueId v = open.back();
     open.pop_back();
-    if (reached[v]) continue;
+    if (reached[v] || !is_float(g.type(v).dtype)) continue;
     reached[v] = true;
-    for (ValueId in : g.inputs(g.producer(v))) open.push_back(in);
+    const Node& n = g.producer(v);
+    if (std::string_view(n.op->name) == "stop_gradient") continue;
+    for (ValueId in : g.inputs(n)) open.push_back(in);
   }
   return reached;
 }

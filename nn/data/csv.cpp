@@ -109,6 +109,24 @@ size_t CsvTable::column(const std::string& name) const {
   return found;
 }
 
+void CsvTable::check_row(int64_t row) const {
+  if (row < 0 || row >= rows())
+    throw ValueError(name_ + ": no row " + std::to_string(row) + ", there are " + std::to_string(rows()));
+}
+
+const std::string& CsvTable::at(int64_t row, size_t column) const {
+  check_row(row);
+  const std::vector<std::string>& fields = rows_[size_t(row)];
+  if (column >= fields.size())
+    throw ValueError(name_ + ": no column " + std::to_string(column) + ", there are " + std::to_string(fields.size()));
+  return fields[column];
+}
+
+int64_t CsvTable::line(int64_t row) const {
+  check_row(row);
+  return lines_[size_t(row)];
+}
+
 double CsvTable::number(int64_t row, size_t column) const {
   std::string_view text = at(row, column);
   while (text.starts_with(' ')) text.remove_prefix(1);

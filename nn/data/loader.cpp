@@ -115,7 +115,7 @@ struct DataLoader::Impl {
   void run() {
     std::unique_lock lock(mutex);
     while (true) {
-      work.wait(lock, [&] { return stopping || claimed < taken + options.prefetch; });
+      work.wait(lock, [&] { return stopping || claimed - taken < options.prefetch; });
       if (stopping) return;
       int64_t ticket = claimed++;
       uint64_t mine = generation, with_seed = seed;
