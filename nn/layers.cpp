@@ -171,7 +171,9 @@ FeedForward::FeedForward(Module& parent, const std::string& name, int64_t featur
     : Module(parent, name),
       up(*this, "up", features, hidden, bias, {}, where),
       down(*this, "down", hidden, features, bias, {}, where),
-      act(a) {}
+      act(a) {
+  if (!a) throw ValueError(made_at(*this, "FeedForward", where) + ": no activation");
+}
 
 Conv1d::Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool with_bias, Where where)
     : Module(parent, name),

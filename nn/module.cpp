@@ -81,6 +81,7 @@ int64_t Module::parameter_count() const {
 
 void Module::init(uint64_t seed, DType dtype) {
   if (parent_) throw ValueError("init() belongs to the root module, not to '" + name_ + "'");
+  if (!is_float(dtype)) throw DTypeError("parameters are floating point, asked for " + std::string(name_of(dtype)));
   std::vector<Parameter*> all = parameters();
   if (!flat_.defined()) {
     std::map<std::string, int> seen;

@@ -46,7 +46,7 @@ class Module {
   std::vector<Parameter*> parameters() const;
   int64_t parameter_count() const;
   /// Allocates (once) and initialises all parameters. Called with seed 0 and f32 on first use if never called.
-  /// May be called again for other random numbers. \throws DTypeError when the dtype is not the arena's.
+  /// May be called again for other random numbers. \throws DTypeError when the dtype is not the arena's, or no float.
   void init(uint64_t seed = 0, DType dtype = f32);
   /// Moves the parameters to a device. Plans that were made before keep the old memory. Roots only.
   void to(Device device);

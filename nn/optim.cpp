@@ -329,8 +329,11 @@ void Optimizer::numbers(double factor, RunOptions& options) {
     if (p.trained != p.parameter->trainable())
       throw ValueError("'" + p.parameter->name() + "' is " + (p.trained ? "frozen" : "trainable") +
                        " now, but was not when the update was recorded: record it again");
-  for (auto& [name, n] : numbers_)
-    options.scalars.emplace_back(name, n.value(config_.lr * factor * n.lr_scale, steps_ + 1 - n.behind));
+  for (auto& [name, n] : numbers_) {
+    const double x = n.value(config_.lr * factor * n.lr_scale, steps_ + 1 - n.behind);
+    if (!std::isfinite(x)) throw ValueError(fmt::format("{} is {} at step {}", name, x, steps_));
+    options.scalars.emplace_back(name, x);
+  }
 }
 
 void Optimizer::step(const Tensor& gradients, double factor, double gradient_scale) {
@@ -374,6 +377,14 @@ int64_t count_in(const std::string& name, const Tensor& t, int64_t at) {
   return int64_t(x);
 }
 
+static bool has_nan(const Tensor& flat) {
+  constexpr int64_t kPiece = 1 << 16;
+  for (int64_t at = 0; at < flat.numel(); at += kPiece)
+    for (double x : flat.slice(0, at, at + kPiece).to_vector<double>())
+      if (std::isnan(x)) return true;
+  return false;
+}
+
 void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
   std::map<std::string, Tensor> given = state;
   // SGD's buffer was once written under the name of Adam's.
@@ -386,6 +397,8 @@ void Optimizer::load_state(const std::map<std::string, Tensor>& state) {
     if (!given.contains(name) || !given.at(name).defined() || !(given.at(name).shape() == shape))
       throw ValueError("optimiser state '" + name + "' is missing or does not fit " + shape.str());
   if (given.size() != wanted.size()) throw ValueError("the optimiser state belongs to another optimiser");
+  for (auto& [name, slot] : slots_)
+    if (has_nan(given.at(name))) throw ValueError("optimiser state '" + name + "' holds NaN");
   const int64_t steps = count_in("steps", given.at("steps"), 0);
   std::vector<int64_t> updates(places_.size(), steps);
   for (size_t i = 0; i < updates.size() && given.contains("updates"); ++i) {

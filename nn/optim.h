@@ -183,7 +183,7 @@ class Optimizer {
   /// For checkpoints: "exp_avg", "momentum_buffer", ... each laid out like model.flat(), "steps" i64 [1], and where
   /// some parameters have been frozen for a while "updates", how many each has had, i64 [parameters].
   std::map<std::string, Tensor> state() const;
-  /// \throws ValueError when names, shapes or counts do not fit; nothing is changed then.
+  /// \throws ValueError when names, shapes or counts do not fit, or a value is NaN; nothing is changed then.
   void load_state(const std::map<std::string, Tensor>& state);
 
  private:

@@ -46,16 +46,18 @@ void check(const TrainOptions& o, const TrainStep::Loss& loss) {
     throw ValueError(fmt::format("TrainStep: ema_decay must be in [0, 1), got {} (0: no average)", o.ema_decay));
 }
 
-// What the values depend on.
+// What the loss has a gradient by.
 std::vector<bool> reached_from(const Graph& g, Var loss) {
   std::vector<bool> reached(g.value_count());
   std::vector<ValueId> open{loss.id()};
   while (!open.empty()) {
-    ValueId v = open.back();
+    const ValueId v = open.back();
     open.pop_back();
-    if (reached[v]) continue;
+    if (reached[v] || !is_float(g.type(v).dtype)) continue;
     reached[v] = true;
-    for (ValueId in : g.inputs(g.producer(v))) open.push_back(in);
+    const Node& n = g.producer(v);
+    if (std::string_view(n.op->name) == "stop_gradient") continue;
+    for (ValueId in : g.inputs(n)) open.push_back(in);
   }
   return reached;
 }
@@ -86,6 +88,7 @@ void TrainStep::follow() {
       now.push_back(p);
       n += p->shape().numel();
     }
+  gradients_ = Tensor::zeros({n}, model_.flat().dtype()).to(model_.flat().device());
   if (options_.accumulate > 1) {
     Tensor sum = Tensor::zeros({n}, model_.flat().dtype()).to(model_.flat().device());
     std::map<const Parameter*, int64_t> before;
@@ -165,7 +168,8 @@ void TrainStep::record(Traced& into, const Batch& batch) {
   }
   Var all = all_sound(sound);  // all that reads data comes before
   g.guard_assigns(all);
-  into.plan = compile({loss, norm, gradients, all}, options_.compile);
+  g.assign(State("gradients", gradients_), gradients);
+  into.plan = compile({loss, norm, all}, options_.compile);
   for (auto& [name, id] : g.named_inputs())
     if (!g.attrs(g.producer(id)).flag("scalar")) into.names.push_back(name);
 }
@@ -205,7 +209,7 @@ void TrainStep::settle() {
   settled_ = true;
   loss_value_ = results_[0].item();
   norm_ = results_[1].item();
-  const bool sound = results_[3].item() != 0;
+  const bool sound = results_[2].item() != 0;
   if (sound) return;
   --batches_;
   pending_ = (last_->updates ? options_.accumulate : pending_) - 1;
@@ -223,13 +227,13 @@ double TrainStep::gradient_norm() {
   return norm_;
 }
 
-Tensor TrainStep::gradients() const { return results_.size() ? results_[2] : Tensor(); }
+Tensor TrainStep::gradients() const { return results_.size() ? gradients_.contiguous_copy() : Tensor(); }
 
 Tensor TrainStep::gradient(const Parameter& wanted) const {
   int64_t at = 0;
   for (const Parameter* p : trained_) {
     const int64_t end = at + p->shape().numel();
-    if (p == &wanted && results_.size()) return gradients().slice(0, at, end).reshaped(p->shape());
+    if (p == &wanted && results_.size()) return gradients_.slice(0, at, end).contiguous_copy().reshaped(p->shape());
     at = end;
   }
   throw ValueError("TrainStep has no gradient of '" + wanted.name() + "'");

@@ -70,8 +70,8 @@ class TrainStep {
   size_t signatures() const { return traced_.size(); }  ///< plans kept
   Optimizer& optimizer() { return optimizer_; }
   Ema* ema() { return ema_.get(); }
-  /// Gradients of the last batch before clipping: the trainable parameters in order, packed. Undefined before the
-  /// first.
+  /// Gradients of the last batch before clipping: the trainable parameters in order, packed; a copy. Undefined before
+  /// the first.
   Tensor gradients() const;
   /// The part of p in them, in its shape. \throws ValueError when p was not trained, or no batch has run
   Tensor gradient(const Parameter& p) const;
@@ -97,6 +97,7 @@ class TrainStep {
   std::unique_ptr<Ema> ema_;
   int64_t version_ = -1;                       // of the optimiser's update that the plans hold
   std::vector<const Parameter*> trained_;      // in the order of packed gradients
+  Tensor gradients_;                           // of the last batch: one memory for all plans
   Tensor sum_;                                 // of the gradients since the last update
   int64_t pending_ = 0;                        // batches in it
   std::list<std::unique_ptr<Traced>> traced_;  // the latest used first

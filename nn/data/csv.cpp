@@ -32,8 +32,9 @@ bool CsvReader::read_row(std::vector<std::string>& fields) {
   if (line_ == 1 && row_line_ == 0) {
     constexpr std::string_view mark = "\xef\xbb\xbf";
     while (begun.size() < 3 && source_.peek() == uint8_t(mark[begun.size()])) begun += char(source_.get());
-    if (begun == mark) begun.clear();
-    if (int c = begun.empty() ? source_.peek() : -1; c >= 0xfe) {
+    if (begun == mark) {
+      begun.clear();
+    } else if (int c = source_.peek(); begun.empty() && c >= 0xfe) {
       source_.get();
       if (source_.peek() == (c ^ 1)) fail(1, "the text is UTF-16; only UTF-8 is read");
       begun += char(c);
@@ -106,6 +107,24 @@ size_t CsvTable::column(const std::string& name) const {
   }
   if (found == columns_.size()) throw ValueError(name_ + ": no column '" + name + "'; there are: " + known);
   return found;
+}
+
+void CsvTable::check_row(int64_t row) const {
+  if (row < 0 || row >= rows())
+    throw ValueError(name_ + ": no row " + std::to_string(row) + ", there are " + std::to_string(rows()));
+}
+
+const std::string& CsvTable::at(int64_t row, size_t column) const {
+  check_row(row);
+  const std::vector<std::string>& fields = rows_[size_t(row)];
+  if (column >= fields.size())
+    throw ValueError(name_ + ": no column " + std::to_string(column) + ", there are " + std::to_string(fields.size()));
+  return fields[column];
+}
+
+int64_t CsvTable::line(int64_t row) const {
+  check_row(row);
+  return lines_[size_t(row)];
 }
 
 double CsvTable::number(int64_t row, size_t column) const {

@@ -47,7 +47,8 @@ class CsvTable {
   /// Position of a column. \throws ValueError naming the file and its columns when there is none, or two, of
   /// that name.
   size_t column(const std::string& name) const;
-  const std::string& at(int64_t row, size_t column) const { return rows_.at(size_t(row)).at(column); }
+  /// \throws ValueError for a row or a column that is not there, as all below
+  const std::string& at(int64_t row, size_t column) const;
   const std::string& at(int64_t row, const std::string& column) const { return at(row, this->column(column)); }
   /// A decimal number, with a sign, a fraction and an exponent where there are any, or one of the words inf, infinity
   /// and nan (any case); blanks around it are no part of it. What is smaller than the smallest double is 0. \throws
@@ -57,11 +58,12 @@ class CsvTable {
   double number(int64_t row, const std::string& column) const { return number(row, this->column(column)); }
   std::vector<std::string> texts(const std::string& column) const;
   std::vector<double> numbers(const std::string& column) const;
-  int64_t line(int64_t row) const { return lines_.at(size_t(row)); }  ///< where the row begins in the file
+  int64_t line(int64_t row) const;  ///< where the row begins in the file
   const std::string& name() const { return name_; }
 
  private:
   friend CsvTable collect_csv(CsvReader reader);
+  void check_row(int64_t row) const;
   std::string name_;
   std::vector<std::string> columns_;
   std::vector<std::vector<std::string>> rows_;

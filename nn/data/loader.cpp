@@ -45,8 +45,8 @@ LoaderState LoaderState::parse(std::string_view text) {
   const bool whole = field("epoch", s.epoch) && field("position", s.position) && field("seed", s.seed) &&
                      field("samples", s.samples) && field("batch", s.batch_size) &&
                      (rest == "shuffled" || rest == "in order");
-  if (!whole) throw ValueError("'" + std::string(text) + "' is no position of a loader");
   s.shuffled = rest == "shuffled";
+  if (!whole || s.str() != text) throw ValueError("'" + std::string(text) + "' is no position of a loader");
   return s;
 }
 
@@ -115,7 +115,7 @@ struct DataLoader::Impl {
   void run() {
     std::unique_lock lock(mutex);
     while (true) {
-      work.wait(lock, [&] { return stopping || claimed < taken + options.prefetch; });
+      work.wait(lock, [&] { return stopping || claimed - taken < options.prefetch; });
       if (stopping) return;
       int64_t ticket = claimed++;
       uint64_t mine = generation, with_seed = seed;

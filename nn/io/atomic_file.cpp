@@ -84,6 +84,7 @@ void remove_leftovers(const std::string& target) {
 }  // namespace
 
 AtomicFile::AtomicFile(const std::string& path) : path_(path), target_(follow(path)) {
+  if (path.find('\0') != path.npos) throw IoError(path.substr(0, path.find('\0')) + "...: a path cannot hold a NUL");
   if (name_in(target_).empty()) throw IoError("'" + path + "' is not the name of a file");
   struct stat st;
   const bool there = ::stat(target_.c_str(), &st) == 0;

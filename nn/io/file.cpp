@@ -24,6 +24,7 @@ constexpr size_t kChunk = size_t(1) << 16;
 }
 
 int open_file(const std::string& path, struct stat* st, int flags = 0) {
+  if (path.find('\0') != path.npos) throw IoError(path.substr(0, path.find('\0')) + "...: a path cannot hold a NUL");
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
   if (fd < 0) fail(path, "open");
   if (::fstat(fd, st) != 0) {

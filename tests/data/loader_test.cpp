@@ -297,6 +297,8 @@ TEST(LoaderState, ReadsNothingElse) {
        {"", "epoch", "epoch 3", "epoch x position 2 seed 1 samples 40 batch 8 shuffled",
         "epoch 3 position 2 seed 1 samples 40 batch 8 ", "epoch 3 position 2 seed -1 samples 40 batch 8 shuffled",
         "epoch 3 position 2 seed 1 samples 40 batch 8 shuffled ",
+        "epoch 03 position 2 seed 1 samples 40 batch 8 shuffled",
+        "epoch -0 position 2 seed 1 samples 40 batch 8 shuffled",
         "epoch  3 position 2 seed 1 samples 40 batch 8 shuffled",
         "epoch 99999999999999999999 position 2 seed 1 samples 40 batch 8 shuffled"})
     EXPECT_THROW(LoaderState::parse(bad), ValueError) << bad;
@@ -304,6 +306,9 @@ TEST(LoaderState, ReadsNothingElse) {
   for (LoaderState bad : {LoaderState{.position = -1}, LoaderState{.samples = -1}, LoaderState{.batch_size = -2},
                           LoaderState{.position = INT64_MAX}, LoaderState{.position = INT64_MAX, .batch_size = 7}})
     EXPECT_THROW(loader.restore(bad), ValueError);
+  DataLoader late(numbers(10), {.batch_size = 5, .workers = 1, .prefetch = 4});  // tickets near the end of 64 bits
+  late.restore({.epoch = INT64_MAX / 2 - 2, .position = 1});
+  EXPECT_TRUE(late.next().last);
 }
 
 // ---- trouble ----------------------------------------------------------------------------------------------------

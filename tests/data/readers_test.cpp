@@ -207,6 +207,16 @@ TEST(Csv, NumbersAreDecimalOrOneOfThreeWords) {
   EXPECT_THAT(refusal(std::string("5\0", 2)), HasSubstr("which is no number"));
 }
 
+TEST(Csv, WhatIsNotThereIsNamed) {
+  auto t = csv("a,b\n1,2\n");
+  for (int64_t row : {int64_t(-1), int64_t(1), INT64_MAX}) {
+    EXPECT_THAT(message_of<ValueError>([&] { t.at(row, 0); }), HasSubstr("x.csv: no row " + std::to_string(row)));
+    EXPECT_THROW(t.number(row, "b"), ValueError);
+    EXPECT_THROW(t.line(row), ValueError);
+  }
+  EXPECT_THAT(message_of<ValueError>([&] { t.at(0, 2); }), HasSubstr("no column 2, there are 2"));
+}
+
 TEST(Csv, OnlyTheWholeMarkIsAMark) {
   const std::string mark = "\xef\xbb\xbf";
   EXPECT_THAT(csv("\xef\xbc\xa1,b\n1,2\n").columns(), ElementsAre("\xef\xbc\xa1", "b"));  // a wide A
@@ -225,6 +235,7 @@ TEST(Csv, OnlyTheWholeMarkIsAMark) {
                           "\xfe\xff"
                           "b"})
     EXPECT_THAT(message_of<IoError>([&] { csv(bad); }), HasSubstr("x.csv:1: the text is UTF-16"));
+  EXPECT_THAT(csv(mark + "\xff\xfe,b\n").columns(), ElementsAre("\xff\xfe", "b"));
   EXPECT_THAT(csv("\xff,b\n").columns(), ElementsAre("\xff", "b"));
 }
 

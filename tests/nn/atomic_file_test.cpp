@@ -206,6 +206,11 @@ TEST(MappedFile, RefusesWhatHasNoSizeAtOnce) {
     EXPECT_THAT(message_of<IoError>([&] { load_safetensors(path); }), HasSubstr(path + ": is no regular file"));
   EXPECT_THAT(message_of<IoError>([&] { load_safetensors(tmp.path); }), HasSubstr("is a folder"));
   EXPECT_EQ(read_text("/dev/null"), "");
+  put(tmp / "a", "not asked for");
+  const std::string hidden = tmp / std::string("a\0b", 3);
+  EXPECT_THAT(message_of<IoError>([&] { read_text(hidden); }), HasSubstr("cannot hold a NUL"));
+  EXPECT_THAT(message_of<IoError>([&] { write_file_atomically(hidden, "x"); }), HasSubstr("cannot hold a NUL"));
+  EXPECT_EQ(slurp(tmp / "a"), "not asked for");
 }
 
 TEST(AtomicFile, AFullDiskLeavesTheOldFile) {

@@ -75,6 +75,7 @@ TEST(Layers, NumbersOutOfRangeAreRefused) {
     EXPECT_THAT((refused<ValueError, BatchNorm>(2, 1e-5, bad)), HasSubstr("momentum must be in [0, 1]"));
   EXPECT_THAT((refused<ValueError, Embedding>(3, 2, Init::normal(1), 3)),
               HasSubstr("padding_idx 3 lies beyond its 3 rows"));
+  EXPECT_THAT((refused<ValueError, FeedForward>(3, 2, FeedForward::Activation(nullptr))), HasSubstr("no activation"));
   Graph g;
   Var x = g.input("x", {2});
   for (double bad : {-0.1, 1.0, 2.0, std::nan("")})
@@ -124,6 +125,14 @@ TEST(Module, ALayerThatGoesLeavesItsParent) {
   EXPECT_EQ(m.parameter_count(), 6 + 3 + 6 + 2);
   m.init(1);
   EXPECT_EQ(m.state_dict().at("head.weight").shape(), (Shape{2, 3}));
+}
+
+TEST(Module, ParametersAreFloatingPoint) {
+  struct Net : Module {
+    Linear l{*this, "l", 2, 2};
+  } m;
+  for (DType t : {i64, i32, u8, boolean}) EXPECT_THROW(m.init(0, t), DTypeError);
+  m.init(0, bf16);
 }
 
 TEST(Module, NegativeExtentsAreRefusedByName) {

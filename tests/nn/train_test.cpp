@@ -1,5 +1,6 @@
 // TrainStep: learning, accumulation, resuming bitwise after a kill at a random moment.
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -198,6 +199,31 @@ TEST(TrainStep, KeepsABoundedNumberOfSignatures) {
     }
   EXPECT_EQ(step.steps(), 158);
   EXPECT_LE(step.signatures(), TrainStep::kMaxSignatures);
+}
+
+// 127 lengths of a batch: what a dropped plan held is given back, and the plans that are kept share the gradients.
+TEST(TrainStep, ManySignaturesTakeLittleMemory) {
+  // A sanitizer has an allocator of its own and says 0 here.
+  auto in_use = [] {
+    const struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  struct Wide : Module {
+    Linear a{*this, "a", 1024, 1024};  // 4 MiB
+  } m;
+  auto batch = [](int64_t n) {
+    Batch b;
+    b.tensors["x"] = Tensor::full({n, 1024}, 0.5);
+    return b;
+  };
+  for (int64_t accumulate : {1, 2}) {
+    TrainStep step(m, AdamW{}, [&](Graph& g, const Batch& b) { return mean(square(m.a(g.input("x", b["x"])))); },
+                   {.accumulate = accumulate});
+    for (int i = 0; i < accumulate; ++i) step(batch(127));
+    const size_t before = in_use();
+    for (int64_t n = 1; n < 127; ++n) step(batch(n));
+    EXPECT_LT(in_use(), before + (size_t(8) << 20)) << "two more models at most, where each plan once kept one";
+  }
 }
 
 // An optimiser of one's own: a struct with lr, weight_decay and update().

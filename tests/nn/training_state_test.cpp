@@ -298,6 +298,7 @@ TEST(LoadState, EveryDamageIsRefusedAndChangesNothing) {
   with("optimizer.updates", Tensor::full(good.at("optimizer.updates").shape(), 2, i64));  // in one step
   with("pending", Tensor::from<int64_t>({2, 2}));
   with("pending", Tensor::from<int64_t>({2, 4}));
+  with("optimizer.momentum_buffer", Tensor::full(good.at("optimizer.momentum_buffer").shape(), std::nan("")));
   with("another", Tensor::scalar(1));
   with("model.another", Tensor::scalar(1));
   with("optimizer.another", Tensor::scalar(1));
@@ -372,6 +373,20 @@ TEST(TrainStep, AScheduleThatLosesItsWayChangesNothing) {
   }
 }
 
+TEST(TrainStep, ANumberOfARuleThatIsNoneChangesNothing) {
+  struct Lost {
+    double lr = 1, weight_decay = 0;
+    Var update(Update& u) const {
+      return u.p - u.number("gain", [](double lr, int64_t t) { return t < 2 ? lr : std::nan(""); }) * u.g;
+    }
+  };
+  Parts m;
+  TrainStep step(m, Lost{}, m.loss());
+  step(one(1));
+  EXPECT_THAT(message_of<ValueError>([&] { step(one(1)); }), HasSubstr("optimizer.gain is nan at step 1"));
+  EXPECT_EQ(values(m.flat()), std::vector<double>(6, -1));
+}
+
 TEST(TrainStep, RefusesALossThatCannotBeTrained) {
   Parts m;
   Graph other;
@@ -386,6 +401,10 @@ TEST(TrainStep, RefusesALossThatCannotBeTrained) {
   EXPECT_THAT(text([&](Graph& g, const Batch&) { return cast(sum(m.b.in(g)), i64); }),
               HasSubstr("must be floating point"));
   EXPECT_THAT(text([&](Graph& g, const Batch& b) { return sum(g.input("x", b["x"])); }),
+              HasSubstr("depends on no trainable parameter"));
+  EXPECT_THAT(text([&](Graph& g, const Batch&) { return stop_gradient(sum(m.b.in(g))); }),
+              HasSubstr("depends on no trainable parameter"));
+  EXPECT_THAT(text([&](Graph& g, const Batch&) { return cast(argmax(m.b.in(g), 0), f64); }),
               HasSubstr("depends on no trainable parameter"));
   m.b.set_trainable(false);
   EXPECT_THAT(text([&](Graph& g, const Batch&) { return sum(m.b.in(g)); }),
