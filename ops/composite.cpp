@@ -223,18 +223,6 @@ Var l2_normalize(Arg x, int64_t axis, double eps) {
 
 // ---- scans --------------------------------------------------------------------------------------------------------
 
-// y_t = x_t y_{t-1}, started by b_first = x_first: a linear recurrence, exact for zeros.
-Var cumprod(Arg x, int64_t axis, bool reverse) {
-  LocationGuard at(x);
-  int a = normalize_axis(axis, x.rank());
-  int64_t n = x.shape()[a], first = reverse ? n - 1 : 0;
-  if (n == 0) return x;
-  Ints pads(size_t(2 * x.rank()), 0);
-  pads[size_t(2 * a)] = first;
-  pads[size_t(2 * a + 1)] = n - 1 - first;
-  return linear_scan(x, pad(slice(x, a, first, first + 1), pads), a, reverse);
-}
-
 Var diff(Arg x, int64_t axis) {
   LocationGuard at(x);
   return slice(x, axis, 1) - slice(x, axis, 0, -1);
