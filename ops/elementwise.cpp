@@ -262,12 +262,13 @@ namespace {
 // arrives (behind a softmax): it would stand for its whole row in the stabiliser, and zero times infinity in the
 // ledger.
 struct SumTerms {
-  Var r, a, b, y;
+  Var r, a, b, y, z;  // z: y under the stabiliser
   template <int S> static SumTerms of(const SweepCtx& c) {
-    SumTerms s{c.d(), c.in(0), S > 0 ? c.in(1) : -c.in(1), c.out()};
+    SumTerms s{c.d(), c.in(0), S > 0 ? c.in(1) : -c.in(1), c.out(), c.out()};
     if (c.carriers() != 1) return s;
     Var silent = equal(s.r, 0.0), zero = c.graph.constant(0.0, s.r.dtype());
     for (Var* term : {&s.y, &s.a, &s.b}) *term = where(silent, zero, *term);
+    if (s.z.rank() > 1) s.z = s.y;  // the elements of a vector are rows of their own, and a target axis would join them
     return s;
   }
   Var operator[](int i) const { return i ? b : a; }
@@ -282,7 +283,7 @@ template <int S> void relevance_sum(SweepCtx& c) {
   const std::string& variant = c.rule().variant;
   bool pass = variant == "pass" && c.carriers() == 1, ratio = variant == "abs";
   SumTerms s = SumTerms::of<S>(c);
-  Var t = pass || ratio ? s.r : c.stabilised_share(s.r, s.y, 1.0);
+  Var t = pass || ratio ? s.r : c.stabilised_share(s.r, s.z, 1.0);
   for (int i : {0, 1}) {
     if (!c.needs(i) || (pass && !c.carries(i))) continue;
     c.give(i, c.reduce_to(pass ? t : t * (ratio ? s.ratio(i) : s[i]), i));
@@ -295,7 +296,7 @@ template <int S> void absorbed_sum(SweepCtx& c) {
   if (variant == "pass" && c.carriers() == 1) return;
   bool ratio = variant == "abs";
   SumTerms s = SumTerms::of<S>(c);
-  Var t = ratio ? s.r : c.stabilised_share(s.r, s.y, 1.0);
+  Var t = ratio ? s.r : c.stabilised_share(s.r, s.z, 1.0);
   for (int i : {0, 1})
     if (!c.carries(i)) c.absorb("bias", t * (ratio ? s.ratio(i) : s[i]));
   if (!ratio) c.absorb("stabiliser", s.r - t * s.y);
@@ -498,10 +499,11 @@ UNARY_FUNCTION(exp)
 UNARY_FUNCTION(expm1)
 UNARY_FUNCTION(log)
 UNARY_FUNCTION(log1p)
-UNARY_FUNCTION(sqrt) UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin)
-    UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu)
-        UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid)
-            UNARY_FUNCTION(floor) UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(sqrt)
+UNARY_FUNCTION(rsqrt) UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos)
+    UNARY_FUNCTION(tanh) UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu)
+        UNARY_FUNCTION(gelu_tanh) UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor)
+            UNARY_FUNCTION(round) UNARY_FUNCTION(logical_not)
 
                 Var leaky_relu(Arg x, double slope) {
   return record(leaky_relu_op, {x}, {{"slope", slope}});
@@ -520,8 +522,9 @@ BINARY_FUNCTION(div)
 BINARY_FUNCTION(maximum)
 BINARY_FUNCTION(minimum)
 BINARY_FUNCTION(pow)
-BINARY_FUNCTION(less) BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal)
-    BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(less)
+BINARY_FUNCTION(less_equal) BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal)
+    BINARY_FUNCTION(not_equal) BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
 
         Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.
