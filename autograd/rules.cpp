@@ -1,6 +1,9 @@
 #include "autograd/rules.h"
 
+#include <algorithm>
 #include <cstdio>
+
+#include "autograd/op.h"
 
 namespace whence::lrp {
 
@@ -26,10 +29,13 @@ std::string Rule::describe() const {
   return s;
 }
 
+std::string RuleSet::Entry::describe() const {
+  return op + (scope == "*" ? "" : " in " + scope) + ": " + rule.describe();
+}
+
 std::string RuleSet::describe() const {
   std::string s = name_;
-  for (const Entry& e : entries_)
-    s += "\n  " + e.op + (e.scope == "*" ? "" : " in " + e.scope) + ": " + e.rule.describe();
+  for (const Entry& e : entries_) s += "\n  " + e.describe();
   return s + "\n  everything else: " + fallback_.describe() + "\n";
 }
 
@@ -62,10 +68,31 @@ RuleSet& RuleSet::set(std::string op_pattern, std::string scope_pattern, Rule ru
   return *this;
 }
 
-const Rule& RuleSet::match(std::string_view op, std::string_view scope) const {
+RuleSet& RuleSet::general() {
+  general_ = entries_.size();
+  return *this;
+}
+
+size_t RuleSet::find(std::string_view op, std::string_view scope) const {
   for (size_t i = entries_.size(); i-- > 0;)
-    if (glob(entries_[i].op, op) && glob(entries_[i].scope, scope)) return entries_[i].rule;
-  return fallback_;
+    if (glob(entries_[i].op, op) && glob(entries_[i].scope, scope)) return i;
+  return size();
+}
+
+std::vector<std::string> RuleSet::unmatched(const std::vector<char>& decided) const {
+  std::vector<std::string> list;
+  for (size_t i = general_; i < size(); ++i)
+    if (i >= decided.size() || !decided[i]) list.push_back(entries_[i].describe());
+  return list;
+}
+
+std::vector<std::string> RuleSet::unknown_ops() const {
+  std::vector<std::string> list;
+  std::vector<const OpDef*> ops = general_ < size() ? all_ops() : std::vector<const OpDef*>();
+  for (size_t i = general_; i < size(); ++i)
+    if (std::none_of(ops.begin(), ops.end(), [&](const OpDef* op) { return glob(entries_[i].op, op->name); }))
+      list.push_back(entries_[i].op);
+  return list;
 }
 
 }  // namespace whence::lrp

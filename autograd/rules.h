@@ -29,6 +29,7 @@ enum class Stab : uint8_t {
 /// when the sweep is recorded); "" is the op's default (the vjp form). Every op also understands "identity" (all
 /// relevance to its first carrying operand, which must have the result's shape or broadcast to it) and "detach" (its
 /// result counts as a constant: nothing passes, and other operands of its readers take what would have come this way).
+/// Products with the variants "first" and "second" understand "recurrent", too: see autograd/recurrence.h.
 struct Rule {
   std::string variant{};
   double eps = 1e-6;
@@ -51,10 +52,22 @@ class RuleSet {
       : name_(std::move(name)), fallback_(std::move(fallback)) {}
   RuleSet& set(std::string op_pattern, Rule rule) { return set(std::move(op_pattern), "*", std::move(rule)); }
   RuleSet& set(std::string op_pattern, std::string scope_pattern, Rule rule);
-  const Rule& match(std::string_view op, std::string_view scope) const;
+  /// Says that what was set so far is meant for any graph, as a preset's entries are: it is not missed where it matches
+  /// nothing. An entry set later that decides for no node is reported (RelevanceOptions::unmatched, a ledger's report),
+  /// and one that names no operation at all is an error of the sweep.
+  RuleSet& general();
+  const Rule& match(std::string_view op, std::string_view scope) const { return rule(find(op, scope)); }
+  /// Number of the entry that decides, in the order of set(); size() when none does.
+  size_t find(std::string_view op, std::string_view scope) const;
+  const Rule& rule(size_t entry) const { return entry < size() ? entries_[entry].rule : fallback_; }
+  size_t size() const { return entries_.size(); }
+  /// The entries set after general() that are not in `decided`, as describe() prints them.
+  std::vector<std::string> unmatched(const std::vector<char>& decided) const;
+  /// Their op patterns that match no registered operation.
+  std::vector<std::string> unknown_ops() const;
   const std::string& name() const { return name_; }
   /// True when the op runs under the fallback, so that a fused fast path for its body is allowed.
-  bool plain(std::string_view op, std::string_view scope) const { return &match(op, scope) == &fallback_; }
+  bool plain(std::string_view op, std::string_view scope) const { return find(op, scope) == size(); }
   bool has_overrides() const { return !entries_.empty(); }
   bool names_variants() const;  ///< some entry does not use an op's default
   /// The name, then one line per entry and one for everything else: what a report prints.
@@ -64,10 +77,12 @@ class RuleSet {
   struct Entry {
     std::string op, scope;
     Rule rule;
+    std::string describe() const;
   };
   std::string name_;
   Rule fallback_;
   std::vector<Entry> entries_;
+  size_t general_ = 0;  // entries before this one
 };
 
 bool glob(std::string_view pattern, std::string_view text);

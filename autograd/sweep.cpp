@@ -1,8 +1,12 @@
 #include "autograd/sweep.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <optional>
 #include <set>
+
+#include "autograd/recurrence.h"
 
 namespace whence {
 
@@ -159,7 +163,8 @@ std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra) 
 class Sweeper {
  public:
   Sweeper(Graph& g, std::span<const Var> wrt, const Pass& pass)
-      : g_(g), pass_(pass), relevance_(pass.kind == PassKind::relevance) {
+      : g_(g), pass_(pass), relevance_(pass.kind == PassKind::relevance), wrt_(wrt), recorded_(NodeId(g.node_count())) {
+    if (relevance_) decided_.resize(pass.rules->size());
     needs_.resize(g.value_count());
     carry_.resize(g.value_count());
     for (const Var& v : wrt) {
@@ -185,20 +190,30 @@ class Sweeper {
     for (NodeId id = end; id-- > begin;) visit(id);
   }
 
-  /// Throws when an op between the roots and wrt has neither rule nor body, or its rule asks for a variant that it has
-  /// not.
+  /// Throws when there is nothing to sweep (integers), when an op between the roots and wrt has neither rule nor body,
+  /// and when a rule asks for an op that nobody registered or for a variant that its op has not.
   void check_rules(std::span<const Var> roots) const {
+    check_types(roots);
     Defects found;
+    if (relevance_)
+      for (const std::string& op : pass_.rules->unknown_ops())
+        found.variants.push_back("a rule for '" + op + "': no operation has this name");
     look_for_defects(roots, "", found);
     auto lines = [](std::string text, const std::vector<std::string>& list) {
       for (const std::string& s : list) text += "\n  " + s;
       return text;
     };
-    if (!found.missing.empty())
-      throw MissingRule(lines(relevance_ ? "no relevance rule for:" : "no vjp for:", found.missing));
+    if (!found.missing.empty()) {
+      std::string text = relevance_ ? "no relevance rule for " : "no vjp for ";
+      text += std::to_string(found.refused) + " of " + std::to_string(found.nodes) + " nodes:";
+      throw MissingRule(lines(text, found.missing) + "\n  hint: " + hint(found.missing_ops.front()));
+    }
     if (!found.variants.empty())
       throw ValueError(lines("rule set '" + pass_.rules->name() + "' does not fit:", found.variants));
   }
+
+  /// After the sweep.
+  std::vector<std::string> unmatched() const { return pass_.rules->unmatched(decided_); }
 
   Var result(Var w) {
     if (Var r = arrived(w.id()); r.defined()) return r;
@@ -210,11 +225,46 @@ class Sweeper {
 
  private:
   struct Defects {
-    std::set<std::string> ops;  // of `missing`, one line each
+    std::vector<std::string> missing_ops;  // one line of `missing` each
     std::vector<std::string> missing, variants;
+    size_t nodes = 0, refused = 0;
   };
 
-  void look_for_defects(std::span<const Var> roots, const std::string& within, Defects& found) const {
+  std::string hint(const std::string& op) const {
+    if (!relevance_) return "give the op a .vjp, or a .body in other ops: docs/adding-an-op.md";
+    return "give the op a .relevance (lrp::identity for a function of one operand, lrp::reindex for data movement, "
+           "lrp::linear_in_carriers for a linear map, or your own) or a .body in other ops (docs/adding-an-op.md), or "
+           "name a rule for it: rules.set(\"" +
+           op + "\", {.variant = \"identity\"})";
+  }
+
+  // An integer has no gradient, and relevance only as token ids: what selects rows of a table.
+  void check_types(std::span<const Var> roots) const {
+    const std::string what = relevance_ ? "relevance" : "gradient";
+    auto refuse = [&](ValueId v, const std::string& hint) {
+      throw DTypeError("[" + what + "] " + g_.describe(g_.producer_id(v)) + " is " +
+                       std::string(name_of(g_.type(v).dtype)) +
+                       ": there is nothing to explain in an integer or a boolean\n  hint: " + hint);
+    };
+    for (const Var& root : roots) {
+      ValueId v = root.id();
+      for (const OpDef* op = g_.producer(v).op; op->name == "cast" || op->view; op = g_.producer(v).op)
+        v = g_.inputs(g_.producer(v))[0];
+      if (!is_float(g_.type(root.id()).dtype)) v = root.id();
+      else if (relevance_ && carry_[v]) continue;  // ids as numbers
+      if (!is_float(g_.type(v).dtype)) refuse(v, "ask for the scores that it was made from");
+    }
+    std::vector<char> reached;
+    for (const Var& w : wrt_) {
+      if (is_float(w.dtype())) continue;
+      if (!relevance_) refuse(w.id(), "ask for the gradient of what the integers select, embedded rows, say");
+      if (reached.empty()) reached = reached_from(roots);
+      if (!reached[w.id()]) refuse(w.id(), "ask for data that the result was computed from");
+    }
+  }
+
+  // The values that something can arrive at.
+  std::vector<char> reached_from(std::span<const Var> roots) const {
     std::vector<char> live(g_.value_count());
     for (const Var& r : roots) live[r.id()] = 1;
     for (size_t i = g_.node_count(); i-- > 0;) {
@@ -222,17 +272,37 @@ class Sweeper {
       auto results = std::span(live).subspan(n.out_begin, n.out_count);
       if (std::none_of(results.begin(), results.end(), [](char c) { return c; }) || n.op->traits.leaf || !wanted(n))
         continue;
-      for (ValueId v : g_.inputs(n)) live[v] = 1;
+      auto in = g_.inputs(n);
+      for (size_t k = 0; k < in.size(); ++k) live[in[k]] |= char(needs_[in[k]] && !sink(*n.op, int(k)));
+    }
+    return live;
+  }
+
+  void look_for_defects(std::span<const Var> roots, const std::string& within, Defects& found) const {
+    std::vector<char> live = reached_from(roots);
+    for (size_t i = g_.node_count(); i-- > 0;) {
+      const Node& n = g_.node(NodeId(i));
+      auto results = std::span(live).subspan(n.out_begin, n.out_count);
+      if (std::none_of(results.begin(), results.end(), [](char c) { return c; }) || n.op->traits.leaf || !wanted(n))
+        continue;
       std::string where = within.empty() ? g_.describe(NodeId(i)) : n.op->name + within;
-      bool has = relevance_ ? n.op->relevance || n.op->body : n.op->vjp || n.op->body;
-      if (relevance_ && !has) has = overridden(n);
-      if (!has && found.ops.insert(n.op->name).second) found.missing.push_back(where);
-      if (!relevance_ || !pass_.rules->names_variants()) continue;
-      std::string bad = misfit(n);
+      found.nodes += within.empty();
+      bool over = relevance_ && overridden(n), has = (relevance_ ? n.op->relevance : n.op->vjp) || n.op->body || over;
+      if (!has) {
+        ++found.refused;
+        auto& ops = found.missing_ops;
+        if (std::find(ops.begin(), ops.end(), n.op->name) != ops.end()) continue;
+        ops.push_back(n.op->name);
+        found.missing.push_back(where);
+        continue;
+      }
+      bool names = relevance_ && pass_.rules->names_variants();
+      std::string bad = names ? misfit(n) : "";
       if (!bad.empty()) bad = where + ": " + bad;
       if (!bad.empty() && std::find(found.variants.begin(), found.variants.end(), bad) == found.variants.end())
         found.variants.push_back(bad);
-      if (bad.empty() && n.op->body && !overridden(n))
+      bool fast = relevance_ ? n.op->fast_relevance && !names : bool(n.op->vjp);
+      if (bad.empty() && n.op->body && !over && !fast)
         look_into_body(n, results, within.empty() ? " in the body of " + where : within, found);
     }
   }
@@ -243,7 +313,7 @@ class Sweeper {
     ScopeGuard scope(body, g_.scope_name(n));
     std::vector<Var> in, carriers;
     for (ValueId v : g_.inputs(n)) {
-      bool carries = carry_[v] && !sink(*n.op, int(in.size()));
+      bool carries = (relevance_ ? carry_ : needs_)[v] && !sink(*n.op, int(in.size()));
       in.push_back(body.input(std::to_string(in.size()), g_.type(v).shape, g_.type(v).dtype, {.carries = carries}));
       if (carries) carriers.push_back(in.back());
     }
@@ -257,7 +327,8 @@ class Sweeper {
   std::string misfit(const Node& n) const {
     const std::string& v = pass_.rules->match(n.op->name, g_.scope_name(n)).variant;
     const std::vector<std::string>& has = n.op->variants;
-    if (v.empty() || v == "detach" || std::find(has.begin(), has.end(), v) != has.end()) return "";
+    auto knows = [&](std::string_view name) { return std::find(has.begin(), has.end(), name) != has.end(); };
+    if (v.empty() || v == "detach" || knows(v) || (v == "recurrent" && knows("second"))) return "";
     if (v != "identity") {
       std::string known;
       for (const std::string& name : has) known += name + ", ";
@@ -289,10 +360,13 @@ class Sweeper {
     return v == "identity" || v == "detach";
   }
 
-  // Under the rule "detach" a result is a constant, as under stop_relevance.
-  bool detached(const Node& n) const {
-    return relevance_ && !n.op->traits.leaf && pass_.rules->has_overrides() &&
-           pass_.rules->match(n.op->name, g_.scope_name(n)).variant == "detach";
+  // Under the rule "detach" a result is a constant, as under stop_relevance. Asked of every node, so the entries that
+  // decide somewhere are noted here.
+  bool detached(const Node& n) {
+    if (!relevance_ || n.op->traits.leaf || !pass_.rules->has_overrides()) return false;
+    size_t entry = pass_.rules->find(n.op->name, g_.scope_name(n));
+    if (entry < decided_.size() && any_input(g_, n, carry_)) decided_[entry] = 1;
+    return pass_.rules->rule(entry).variant == "detach";
   }
 
   void extend_masks(NodeId begin, NodeId end) {
@@ -337,7 +411,7 @@ class Sweeper {
       c.carries_[size_t(i)] = carry_[c.in_id(i)] && !sink(*n.op, i);
     }
     OriginGuard origin(g_, id, uint8_t(pass_.kind));
-    if (relevance_) c.rule_ = &pass_.rules->match(n.op->name, g_.scope_name(n));
+    if (relevance_) c.rule_ = &rule_for(id);
     SweepFn rule = choose(c);
     if (!rule) through_body(c);
     else if (pass_.targets && !n.op->traits.batched_sweep && rule != &lrp::identity && rule != &to_first)
@@ -346,6 +420,17 @@ class Sweeper {
     if (pass_.observe) pass_.observe(c);
     for (int i = 0; i < c.n_in(); ++i)
       if (c.given(i).defined()) accumulate(c.in_id(i), c.given(i));
+  }
+
+  // "recurrent" stands for "first" or "second" in a recurrence of the graph that was recorded, else for the default.
+  const lrp::Rule& rule_for(NodeId id) {
+    const lrp::Rule& rule = pass_.rules->match(g_.node(id).op->name, g_.scope_name(g_.node(id)));
+    if (rule.variant != "recurrent") return rule;
+    if (!recurrences_) recurrences_.emplace(g_, recorded_, carry_);
+    int factor = recurrences_->data_factor(id);
+    auto [it, fresh] = recurrent_.try_emplace({&rule, factor}, rule);
+    if (fresh) it->second.variant = std::array{"", "first", "second"}[size_t(factor + 1)];
+    return it->second;
   }
 
   // nullptr: sweep through the body.
@@ -359,24 +444,24 @@ class Sweeper {
     bool others = false;
     for (int k = 1; k < c.n_out(); ++k) others |= c.has(k);
     if (op.fast_relevance && !pass_.inline_fused && !others && plain(c)) return op.fast_relevance;
+    if (!op.body) throw MissingRule("no relevance rule for " + g_.describe(c.node_id) + "\n  hint: " + hint(op.name));
     return nullptr;
   }
 
   // A fused fast path speaks only for the default rules: no op of its body may be overridden. A rule set for the fused
   // op by its name governs the fast path as a whole.
   bool plain(const SweepCtx& c) {
-    const std::string& scope = g_.scope_name(g_.node(c.node_id));
     if (!pass_.rules->has_overrides()) return true;
-    auto [it, fresh] = body_ops_.emplace(&c.op, std::set<std::string>());
-    if (fresh) {
-      Graph scratch;
-      std::vector<Var> in;
-      for (int i = 0; i < c.n_in(); ++i)
-        in.push_back(scratch.input(std::to_string(i), g_.type(c.in_id(i)).shape, g_.type(c.in_id(i)).dtype));
-      collect(c.op, in, c.attrs, it->second);
-    }
-    return std::all_of(it->second.begin(), it->second.end(),
-                       [&](const std::string& name) { return pass_.rules->plain(name, scope); });
+    const std::string& scope = g_.scope_name(g_.node(c.node_id));
+    Graph scratch;
+    std::vector<Var> in;
+    for (int i = 0; i < c.n_in(); ++i)
+      in.push_back(scratch.input(std::to_string(i), g_.type(c.in_id(i)).shape, g_.type(c.in_id(i)).dtype));
+    std::set<std::string> names;  // they depend on attributes and on operands that are left out
+    collect(c.op, in, c.attrs, names);
+    return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+      return pass_.rules->plain(name, scope) || pass_.rules->match(name, scope).variant == "recurrent";
+    });
   }
   static void collect(const OpDef& op, std::span<const Var> in, const Attrs& attrs, std::set<std::string>& names) {
     Graph& g = in[0].graph();
@@ -447,9 +532,13 @@ class Sweeper {
   Graph& g_;
   const Pass& pass_;
   bool relevance_;
+  std::span<const Var> wrt_;
+  const NodeId recorded_;  // before the sweep
   std::vector<char> needs_, carry_;
-  std::vector<ValueId> cot_;  // what has arrived at each value so far
-  std::map<const OpDef*, std::set<std::string>> body_ops_;
+  std::vector<char> decided_;  // by entry of the rule set
+  std::vector<ValueId> cot_;   // what has arrived at each value so far
+  std::optional<Recurrences> recurrences_;
+  std::map<std::pair<const lrp::Rule*, int>, lrp::Rule> recurrent_;
 };
 
 namespace {
@@ -494,6 +583,7 @@ std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, s
     s.reverse(0, end);
     std::vector<Var> out;
     for (const Var& w : wrt) out.push_back(s.result(w));
+    if (pass.unmatched) *pass.unmatched = s.unmatched();
     return out;
   });
 }
@@ -527,7 +617,8 @@ std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& 
                 .rules = &rules,
                 .targets = o.targets,
                 .inline_fused = o.inline_fused,
-                .observe = o.observe},
+                .observe = o.observe,
+                .unmatched = o.unmatched},
                where);
 }
 

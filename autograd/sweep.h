@@ -26,6 +26,7 @@ struct Pass {
   int64_t targets = 0;                             ///< K > 0: seeds have a leading axis of K targets
   bool inline_fused = false;                       ///< ignore fast paths: sweep through every body
   std::function<void(const SweepCtx&)> observe{};  ///< called after each node (ledger)
+  std::vector<std::string>* unmatched = nullptr;   ///< filled: see RelevanceOptions
 };
 
 /// Appends the sweep's nodes to the graph of roots[0].
@@ -35,10 +36,11 @@ struct Pass {
 /// \param wrt    values to report
 /// \returns one Var per wrt, of its shape and accumulate_dtype; zeros where nothing arrives. For an integer wrt (token
 ///          ids) in a relevance pass: relevance of the looked-up rows, summed over the features.
-/// \throws MissingRule naming every op on the way that has no rule, ValueError naming every node whose rule asks for a
-/// variant that its
-///         op has not, and for an undefined root, seed or wrt and one of another graph; ShapeError, DTypeError for a
-///         seed that does not fit. Nothing is recorded then, and `where` is named.
+/// \throws ValueError for an undefined root, seed or wrt and one of another graph; DTypeError for an integer where
+///         nothing can flow (a root, a wrt of a gradient pass, a wrt that relevance does not reach); ShapeError,
+///         DTypeError for a seed that does not fit; MissingRule naming every op on the way that has no rule, ValueError
+///         naming every entry of the rule set that no operation answers to and every node whose rule asks for a
+///         variant that its op has not. Nothing is recorded then, and `where` is named.
 std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
                        const Pass& pass, std::source_location where = std::source_location::current());
 
@@ -135,10 +137,14 @@ struct RelevanceOptions {
   int64_t targets = 0;
   bool inline_fused = false;
   std::function<void(const SweepCtx&)> observe{};
+  /// Filled with the entries of the rule set that decided for no node with data, a preset's own left aside: what a typo
+  /// in a scope ends in. A ledger's report has them, too.
+  std::vector<std::string>* unmatched = nullptr;
 };
 
 /// Relevance of `y` with respect to each of `wrt` under `rules`. The seed defaults to y itself (logit value).
-/// \throws MissingRule with the complete list of ops that have no rule.
+/// \throws DTypeError when y is an integer (argmax, a comparison): there is nothing to explain; MissingRule with the
+/// complete list of ops that have no rule.
 std::vector<Var> relevance(Var y, std::span<const Var> wrt, const lrp::RuleSet& rules, Var seed = {},
                            const RelevanceOptions& options = {},
                            std::source_location where = std::source_location::current());

@@ -21,9 +21,10 @@ using ScoreBatch = std::function<std::vector<double>(const Tensor& keep)>;
 
 struct Curve {
   std::vector<double> fraction{}, score{};
-  double area() const;  ///< trapezoids; the mean score over the fractions
+  double area() const;  ///< trapezoids; the mean score over the fractions. \throws ValueError: one list is longer
 };
 
+/// Each number must be positive.
 struct CurveOptions {
   int64_t steps = 20;         ///< points besides the first; fewer when there are fewer units
   int64_t batch = 32;         ///< perturbed samples per call
@@ -38,11 +39,13 @@ struct Faithfulness {
   double sufficiency() const { return random.area() - lerf.area(); }        ///< lower is better
 };
 
-/// Removes units in the given order.
+/// Removes units in the given order, which names each of the n units once.
+/// \throws ValueError for a unit outside [0, n) or named twice, and for scores that do not match the samples;
+/// NumericError for a score that is NaN
 Curve deletion_curve(const std::vector<int64_t>& order, const ScoreBatch& score, const CurveOptions& options = {});
-/// Puts units back in the given order.
+/// Puts units back in the given order; as above.
 Curve insertion_curve(const std::vector<int64_t>& order, const ScoreBatch& score, const CurveOptions& options = {});
-/// Indices by falling value; equal values keep their order.
+/// Indices by falling value; equal values keep their order. \throws NumericError for NaN
 std::vector<int64_t> by_relevance(const std::vector<double>& relevance);
 /// All curves for one explanation.
 Faithfulness faithfulness(const std::vector<double>& relevance, const ScoreBatch& score,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "lrp/report.h"
 #include "nn/io/atomic_file.h"
@@ -79,10 +80,16 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
   Tensor batch = batched(sample);
   Var x = g.input("sample", batch.shape(), batch.dtype());
   Var y = model(x);
-  if (y.rank() != 2 || y.shape()[0] != 1)
+  if (y.rank() != 2 || y.shape()[0] != 1 || y.shape()[1] < 1)
     throw ShapeError("explain: the model must give scores (1, classes) for one sample, got " + y.shape().str());
   Feeds feeds{{"sample", batch}};
   e.scores = evaluate({y}, feeds)[0].to_vector<double>();
+  for (size_t k = 0; k < e.scores.size(); ++k)  // -inf: a class that cannot be
+    if (std::isnan(e.scores[k]) || e.scores[k] == std::numeric_limits<double>::infinity())
+      throw NumericError("explain: the score of class " + std::to_string(k) + " is " +
+                         (std::isnan(e.scores[k]) ? "NaN" : "infinite") + ": no class is predicted");
+  if (*std::max_element(e.scores.begin(), e.scores.end()) == -std::numeric_limits<double>::infinity())
+    throw NumericError("explain: every score is -infinity: no class is predicted");
   e.probabilities = softmax_of(e.scores);
   e.predicted = std::max_element(e.scores.begin(), e.scores.end()) - e.scores.begin();
   e.target = o.target < 0 ? e.predicted : o.target;

@@ -52,7 +52,9 @@ struct Explanation {
 };
 
 /// \param sample  one sample without batch axis: token ids [T] (relevance per position) or values of any shape (per
-/// element) \throws MissingRule when the model uses an op without a rule; ValueError when model or target do not fit
+/// element)
+/// \throws MissingRule when the model uses an op without a rule; ShapeError, ValueError when model or target do not
+/// fit; NumericError when a score is NaN or infinite (-inf stands for a class that cannot be)
 Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions options = {});
 
 }  // namespace whence::lrp

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include "ops/ops.h"
 
@@ -30,29 +31,36 @@ static void merge(LedgerRow& into, const LedgerRow& r) {
   into.eps = std::max(into.eps, r.eps);
 }
 
-std::map<std::string, LedgerRow> LedgerReport::by_op() const {
+template <class Name> std::map<std::string, LedgerRow> LedgerReport::grouped(Name&& name) const {
   std::map<std::string, LedgerRow> rows;
-  for (const LedgerRow& r : nodes) {
-    LedgerRow& row = rows[r.op];
-    row.op = r.op;
-    merge(row, r);
+  for (const LedgerRow& r : nodes) merge(rows[name(r.recorded, r.scope)], r);
+  for (const LedgerFlow& f : flows) {
+    bool seed = f.from.op.empty(), leaf = f.to.op.empty();
+    std::string from = name(f.from.op, f.from.scope), to = name(f.to.op, f.to.scope);
+    if (!seed && !leaf && from == to) continue;
+    if (!seed) rows[from].left += f.amount;
+    if (!leaf) rows[to].entered += f.amount;
   }
   return rows;
 }
 
+std::map<std::string, LedgerRow> LedgerReport::by_op() const {
+  auto rows = grouped([](const std::string& op, const std::string&) { return op; });
+  for (auto& [op, row] : rows) row.op = row.recorded = op;
+  return rows;
+}
+
 std::map<std::string, LedgerRow> LedgerReport::by_scope(int depth) const {
-  std::map<std::string, LedgerRow> rows;
-  for (const LedgerRow& r : nodes) {
-    size_t end = r.scope.npos;
-    for (int d = 0, from = 0; d < depth; ++d) {
-      end = r.scope.find('/', size_t(from));
-      if (end == r.scope.npos) break;
-      from = int(end) + 1;
+  auto rows = grouped([depth](const std::string&, const std::string& scope) {
+    size_t end = scope.npos;
+    for (size_t d = 0, from = 0; d < size_t(depth); ++d) {
+      end = scope.find('/', from);
+      if (end == scope.npos) break;
+      from = end + 1;
     }
-    LedgerRow& row = rows[r.scope.substr(0, end)];
-    row.scope = r.scope.substr(0, end);
-    merge(row, r);
-  }
+    return scope.substr(0, end);
+  });
+  for (auto& [scope, row] : rows) row.scope = scope;
   return rows;
 }
 
@@ -74,6 +82,12 @@ bool LedgerReport::holds(double t) const {
   return std::fabs(residual()) <= t * scale && offenders(t).empty();
 }
 
+std::string LedgerReport::coverage() const {
+  return "coverage: " + std::to_string(with_rule) + " of " + std::to_string(with_rule + refused) +
+         " nodes have a rule, " + std::to_string(refused) + " refused; " + std::to_string(seeds_refused) +
+         " seeds at padding refused";
+}
+
 std::string LedgerReport::text() const {
   std::string s;
   char line[256];
@@ -84,9 +98,11 @@ std::string LedgerReport::text() const {
   put("rules %s: seed %.6g = leaves %.6g + absorbed %.6g (residual %.2g)\n", rules.c_str(), seed, leaves,
       all_absorbed(), residual());
   for (const auto& [name, v] : absorbed) put("  absorbed by %-14s %12.5g\n", name.c_str(), v);
-  put("  %-20s %12s %12s %12s %10s %12s\n", "op", "arrived", "passed on", "absorbed", "residual", "min|z|/eps");
+  s += "  " + coverage() + "\n";
+  for (const std::string& entry : unmatched) s += "  a rule that matches nothing here: " + entry + "\n";
+  put("  %-20s %12s %12s %12s %10s %12s\n", "op", "entered", "left", "absorbed", "residual", "min|z|/eps");
   for (const auto& [name, r] : by_op()) {
-    put("  %-20s %12.5g %12.5g %12.5g %10.2g", name.c_str(), r.arrived, r.passed, r.all_absorbed(), r.residual());
+    put("  %-20s %12.5g %12.5g %12.5g %10.2g", name.c_str(), r.entered, r.left, r.all_absorbed(), r.residual());
     if (r.min_z >= 0 && r.eps > 0) put(" %12.3g", r.min_z / r.eps);
     s += "\n";
   }
@@ -103,11 +119,20 @@ size_t Ledger::sum_of(Var v, bool absolute) {
   return outputs_.size() - 1;
 }
 
+// The node that the user recorded, for one that the sweep did.
+static NodeId recorded(const Graph& g, NodeId n, NodeId begin) {
+  while (n >= begin) n = g.node(n).origin;
+  return n;
+}
+static LedgerFlow::End end_of(const Graph& g, NodeId n) { return {g.node(n).op->name, g.scope_name(g.node(n))}; }
+
 void Ledger::observe(const SweepCtx& c) {
   if (c.by_rule() && c.carriers() == 0) return;  // only parameters pass something on here, and theirs is counted apart
   Graph& g = c.graph;
-  const Node n = g.node(c.node_id);
-  Line line{c.node_id, c.op.name, g.scope_name(n), g.describe(c.node_id), {}, {}, {}, {}, {}, SIZE_MAX, 0};
+  NodeId self = recorded(g, c.node_id, begin_);
+  with_rule_ += self == c.node_id;
+  LedgerFlow::End here = end_of(g, self);
+  Line line{c.op.name, here.op, here.scope, g.describe(c.node_id), {}, {}, {}, {}, {}, SIZE_MAX, 0};
   for (int k = 0; k < c.n_out(); ++k) {
     visited_.insert(c.out_id(k));
     if (!c.has(k)) continue;
@@ -119,7 +144,7 @@ void Ledger::observe(const SweepCtx& c) {
     size_t at = sum_of(c.given(i));
     line.passed.push_back(at);
     line.passed_abs.push_back(sum_of(c.given(i), true));
-    given_.emplace_back(c.in_id(i), at);
+    edges_.push_back({c.in_id(i), here, end_of(g, recorded(g, g.producer_id(c.in_id(i)), begin_)), at});
   }
   if (line.arrived.empty()) return;  // a fused op: its body's nodes have their own lines
   SweepCtx copy = c;
@@ -135,24 +160,42 @@ void Ledger::observe(const SweepCtx& c) {
   lines_.push_back(std::move(line));
 }
 
+// The seed with zeros at padding. Its leading axes are targets, if any, and then those of y.
+Var Ledger::without_padding(Var y, Var seed) {
+  int trailing = y.rank() - mask_.rank();
+  Shape s = mask_.shape();
+  for (int i = 0; i < trailing; ++i) s.push_back(1);
+  if (trailing < 0 || !broadcastable_to(s, y.shape()))
+    throw ShapeError("only_where " + mask_.shape().str() + " does not fit the leading axes of " + y.shape().str());
+  Var data = broadcast_to(reshape(not_equal(mask_, 0.0), s), seed.shape());
+  Var bad = logical_and(logical_not(data), not_equal(seed, 0.0));
+  Ints features;
+  for (int i = 1; i <= trailing; ++i) features.push_back(-i);
+  outputs_.push_back(sum(cast(features.empty() ? bad : any(bad, features), f64)));
+  seeds_refused_ = outputs_.size() - 1;
+  return where(data, seed, 0.0);
+}
+
 std::vector<Var> Ledger::relevance(Var y, std::span<const Var> wrt, Var seed, RelevanceOptions options) {
   if (!lines_.empty()) throw ValueError("a ledger books one sweep; make another for the next");
   if (!seed.defined()) {
     if (options.targets) throw ValueError("several targets need a seed with a leading target axis");
     seed = y;
   }
+  if (mask_.defined()) seed = without_padding(y, seed);
   dtype_ = accumulate_dtype(y.dtype());
-  auto next = options.observe;
-  options.observe = [this, next](const SweepCtx& c) {
+  begin_ = NodeId(y.graph().node_count());
+  options.observe = [this, next = options.observe](const SweepCtx& c) {
     observe(c);
     if (next) next(c);
   };
+  std::vector<std::string>* wanted = std::exchange(options.unmatched, &unmatched_);
   std::vector<Var> r = whence::relevance(y, wrt, rules_, seed, options);
+  if (wanted) *wanted = unmatched_;
   seed_ = sum_of(seed);
-  // Leaves: values that were given relevance and passed none of it on.
-  for (auto [value, at] : given_)
-    if (!visited_.count(value)) leaves_.push_back(at);
-  if (!visited_.count(y.id())) leaves_.push_back(seed_);
+  edges_.push_back({y.id(), {}, end_of(y.graph(), y.graph().producer_id(y.id())), seed_});
+  for (Edge& e : edges_)  // leaves were given relevance and passed none of it on
+    if (!visited_.count(e.value)) e.to = {};
   return r;
 }
 
@@ -171,16 +214,19 @@ LedgerReport Ledger::read(const Results& results) const {
   };
   report.rules = rules_.name();
   report.seed = value(seed_);
-  report.leaves = total(leaves_);
   report.dtype = dtype_;
+  report.with_rule = with_rule_;
+  report.unmatched = unmatched_;
+  if (seeds_refused_ != SIZE_MAX) report.seeds_refused = int64_t(value(seeds_refused_));
   for (const Line& l : lines_) {
     LedgerRow row;
     row.op = l.op;
+    row.recorded = l.recorded;
     row.scope = l.scope;
     row.where = l.where;
-    row.arrived = total(l.arrived);
+    row.arrived = row.entered = total(l.arrived);
     row.arrived_abs = total(l.arrived_abs);
-    row.passed = total(l.passed);
+    row.passed = row.left = total(l.passed);
     row.passed_abs = total(l.passed_abs);
     for (const auto& [category, i] : l.absorbed) row.absorbed[category] += value(i);
     for (const auto& [category, v] : row.absorbed) report.absorbed[category] += v;
@@ -189,6 +235,11 @@ LedgerReport Ledger::read(const Results& results) const {
       row.eps = l.eps;
     }
     report.nodes.push_back(std::move(row));
+  }
+  for (const Edge& e : edges_) {
+    double amount = value(e.at);
+    if (e.to.op.empty()) report.leaves += amount;
+    report.flows.push_back({e.from, e.to, amount});
   }
   return report;
 }

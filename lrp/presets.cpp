@@ -11,12 +11,10 @@ Rule rule(const char* variant, double eps = 1e-6, Stab stab = Stab::sign) {
   return r;
 }
 
-const char* const kConvolutions[] = {"conv*", "causal_conv*"};
+const char* const kConvolutions = "*conv*";
 
 RuleSet with_convolutions(const char* name, const Rule& conv, double eps) {
-  RuleSet s(name, rule("", eps));
-  for (const char* op : kConvolutions) s.set(op, conv);
-  return s;
+  return RuleSet(name, rule("", eps)).set(kConvolutions, conv).general();
 }
 
 }  // namespace
@@ -29,7 +27,7 @@ RuleSet cp(double eps) {
   RuleSet s("cp", rule("", eps, Stab::relative));
   s.set("softmax", rule("detach"));
   s.set("mul", rule("second", eps, Stab::relative));
-  return s;
+  return s.general();
 }
 
 RuleSet dynamic() {
@@ -42,7 +40,7 @@ RuleSet dynamic() {
   Rule product = rule("", kEps);
   product.stab_of_double = true;
   s.set("matmul", product);
-  return s;
+  return s.general();
 }
 
 RuleSet dynamic_gamma(double conv_gamma, double linear_gamma) {
@@ -53,11 +51,14 @@ RuleSet dynamic_gamma(double conv_gamma, double linear_gamma) {
   g.gamma = linear_gamma;
   s.set("linear", g);
   g.gamma = conv_gamma;
-  for (const char* op : kConvolutions) s.set(op, g);
-  return s;
+  return s.set(kConvolutions, g).general();
 }
 
-RuleSet mamba() { return RuleSet("mamba", rule("", 1e-6)); }
+RuleSet mamba() {
+  RuleSet s("mamba", rule("", 1e-6));
+  for (const char* op : {"mul", "matmul"}) s.set(op, rule("recurrent", 1e-6));
+  return s.general();
+}
 
 RuleSet epsilon_plus(double eps) { return with_convolutions("epsilon_plus", rule("zplus"), eps); }
 
@@ -68,9 +69,7 @@ RuleSet epsilon_gamma_box(Tensor low, Tensor high, std::string first, double gam
   g.gamma = gamma;
   box.low = std::move(low);
   box.high = std::move(high);
-  RuleSet s = with_convolutions("epsilon_gamma_box", g, eps);
-  for (const char* op : kConvolutions) s.set(op, first, box);
-  return s;
+  return with_convolutions("epsilon_gamma_box", g, eps).set(kConvolutions, std::move(first), box);
 }
 
 RuleSet epsilon_gamma_box(double low, double high, std::string first, double gamma, double eps) {

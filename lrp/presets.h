@@ -29,8 +29,10 @@ RuleSet dynamic();
 /// The same with its gamma rule for linear maps and convolutions.
 RuleSet dynamic_gamma(double conv_gamma = 100, double linear_gamma = 1);
 
-/// MambaLRP: activations identity, gates half and half, normalisers and the scan's decay, B and C frozen: the ops'
-/// defaults with a fixed 1e-6.
+/// MambaLRP: activations identity, gates half and half, normalisers frozen, epsilon 1e-6; and in a scan, linear_scan or
+/// written in products and sums, the decay, B (with the step) and C are coefficients that take nothing
+/// (autograd/recurrence.h says how they are told from the data; state such a scan in scopes and rules of your own
+/// where it has another form).
 RuleSet mamba();
 
 // Composites for chains of linear maps and ReLU, after zennit: dense layers epsilon, convolutions as named. The bounds

@@ -13,20 +13,20 @@ Var shaped(Var y, Var mark, SeedForm form) {
   Var contrast = mark * (1.0 + others) - others;  // 1 at the target, -1/V at every other class
   switch (form) {
     case SeedForm::one_hot: return mark;
-    case SeedForm::logit: return mark * y;
+    case SeedForm::logit: return where(not_equal(mark, 0.0), y, 0.0);  // other scores may be infinite
     case SeedForm::contrastive: return contrast;
     case SeedForm::contrastive_logit: return contrast * y;
   }
   return mark;
 }
 
-// 1 on the asked position of every sample, (T, 1).
+// true at the asked position of every sample, (T, 1).
 Var at_position(Var y, int64_t position) {
   if (y.rank() < 2) throw ShapeError("a seed at a position needs scores (.., T, V), got " + y.shape().str());
   int64_t steps = y.shape()[-2], p = position < 0 ? position + steps : position;
   if (p < 0 || p >= steps)
     throw ValueError("position " + std::to_string(position) + " is outside a sequence of " + std::to_string(steps));
-  Tensor t = Tensor::zeros({steps, 1}, y.dtype());
+  Tensor t = Tensor::zeros({steps, 1}, boolean);
   t.slice(0, p, p + 1).fill(1);
   return y.graph().constant(t);
 }
@@ -48,7 +48,7 @@ Var make(Var y, Var target, const SeedOptions& o) {
   if (!(target.shape() == positions))
     throw ShapeError("targets " + target.shape().str() + " do not fit scores " + y.shape().str());
   Var s = shaped(y, marks(y, target), o.form);
-  return o.position ? s * at_position(y, *o.position) : s;
+  return o.position ? where(at_position(y, *o.position), s, 0.0) : s;
 }
 
 }  // namespace

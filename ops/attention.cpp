@@ -168,9 +168,11 @@ std::vector<Var> attention_body(std::span<const Var> in, const Attrs& attrs) {
   auto result = [&](Var p) { return cast(swapped(matmul(p, repeat_heads(x.v, H))), in[0].dtype()); };
   Var s = scores_of(x.q, x.k, x.bias, attrs), seen = visible_keys(x, attrs);
   if (!seen.defined()) return {result(softmax(s)), logsumexp(s, {-1})};
-  // A query that sees nothing attends to nothing: scores 0, weights 0, and lse -inf.
-  Var none = g.constant(-kInf, s.dtype()), zero = g.constant(0.0, s.dtype()), some = any(seen, {-1}, true);
-  s = where(seen, s, where(some, none, zero));
+  // A query that sees nothing, by the mask or by a bias of -inf, attends to nothing: scores 0, weights 0, and lse -inf.
+  Var none = g.constant(-kInf, s.dtype()), zero = g.constant(0.0, s.dtype());
+  s = where(seen, s, none);
+  Var some = any(not_equal(s, none), {-1}, true);
+  s = where(some, s, zero);
   Var p = where(some, softmax(s), zero), lse = where(some, logsumexp(s, {-1}, true), none);
   return {result(p), squeeze(lse, -1)};
 }
@@ -256,8 +258,8 @@ void attention_absorbed(SweepCtx& c) {
   Var raw = scores_of(x.q, x.k, {}, c.attrs), s = x.bias.defined() ? raw + x.bias : raw;
   Var p = weights_of(s, visible_keys(x, c.attrs), c.out(1));
   Var ds = p * (matmul(swapped(g), transpose(repeat_heads(x.v, x.q.shape()[1]))) - sum(swapped(arrived), {-1}, true));
-  c.absorb("softmax", sum(arrived) - sum(s * ds));
-  if (x.bias.defined() && !c.carries(4)) c.absorb("bias", x.bias * ds);
+  c.absorb("softmax", sum(arrived) - sum(unmasked(s) * ds));
+  if (x.bias.defined() && !c.carries(4)) c.absorb("bias", unmasked(x.bias) * ds);
   if (!c.carries(0) && !c.carries(1)) c.absorb("constant", raw * ds);
 }
 

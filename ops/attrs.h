@@ -47,7 +47,7 @@ struct PadAttrs {
   int64_t after(int axis) const { return pads[size_t(2 * axis + 1)]; }
 };
 
-/// Of cumsum, cummax, logcumsumexp and linear_scan.
+/// Of cumsum, cumprod, cummax, logcumsumexp and linear_scan.
 struct ScanAttrs {
   int64_t axis;
   bool reverse;

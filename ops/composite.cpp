@@ -251,25 +251,9 @@ Var l2_normalize(Arg x, int64_t axis, double eps) {
 
 // ---- scans --------------------------------------------------------------------------------------------------------
 
-// y_t = x_t y_{t-1}, started by y_first = x_first: a linear recurrence, exact for zeros and infinities.
-Var cumprod(Arg x, int64_t axis, bool reverse) {
-  LocationGuard at(x);
-  int a = normalize_axis(axis, x.rank());
-  int64_t n = x.shape()[a], first = reverse ? n - 1 : 0;
-  if (n == 0) return x;
-  auto pads = [&](int64_t before, int64_t after) {
-    Ints p(size_t(2 * x.rank()), 0);
-    p[size_t(2 * a)] = before;
-    p[size_t(2 * a + 1)] = after;
-    return p;
-  };
-  Var start = pad(slice(x, a, first, first + 1), pads(first, n - 1 - first)), rest = slice(x, a, !reverse, n - reverse);
-  return linear_scan(pad(rest, pads(!reverse, reverse), PadMode::constant, 1), start, a, reverse);
-}
-
 Var diff(Arg x, int64_t axis) {
   LocationGuard at(x);
-  if (x.var.size(int(normalize_axis(axis, x.rank()))) == 0) return x;
+  if (x.shape()[normalize_axis(axis, x.rank())] == 0) return x;
   return slice(x, axis, 1) - slice(x, axis, 0, -1);
 }
 

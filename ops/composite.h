@@ -53,7 +53,8 @@ Var zeros_like(Arg x);  ///< 0 in x's shape and dtype; any. A constant: nothing 
 Var ones_like(Arg x);   ///< 1 in x's shape and dtype; any. A constant: nothing of x
 
 // ---- reductions, norms --------------------------------------------------------------------------------------------
-/// Product along one axis, 1 over nothing; float; the gradient is right for zeros, too. Relevance as for cumprod.
+/// Product along one axis, 1 over nothing; float; the gradient is right for zeros, too. Relevance: the factors take
+/// equal shares.
 Var prod(Arg x, int64_t axis, bool keepdim = false);
 /// sqrt(variance(x, axes, keepdim, correction)), in f64; float; its gradient where it is 0 is 0. axes {}: all.
 Var standard_deviation(Arg x, Ints axes = {}, bool keepdim = false, int64_t correction = 1);
@@ -69,7 +70,7 @@ Var l2_normalize(Arg x, int64_t axis = -1, double eps = 1e-12);
 /// values: max(x_0, .., x_t), NaN from the first one on; indices: where along axis it first stood; number. Gradient and
 /// relevance go to that element.
 TopK cummax(Arg x, int64_t axis, bool reverse = false);
-/// x_0 x_1 .. x_t; float. Relevance: all to the first element, the others are gates (linear_scan).
+/// x_0 x_1 .. x_t; float. Relevance: the factors of each prefix take equal shares of what arrives there.
 Var cumprod(Arg x, int64_t axis, bool reverse = false);
 /// log(e^x_0 + .. + e^x_t), without overflow; float. Relevance: sum over t of R_t e^(x_s - y_t), as the gradient.
 Var logcumsumexp(Arg x, int64_t axis, bool reverse = false);

@@ -96,12 +96,6 @@ void infer_weight(InferCtx& infer) {
 
 // ---- derivatives --------------------------------------------------------------------------------------------------
 
-Ints channels_last_sum(const Shape& s) {  // all axes but the channels
-  Ints a{0};
-  for (int i = 2; i < s.rank(); ++i) a.push_back(i);
-  return a;
-}
-
 // The narrow shape is known: output padding beyond a stride reaches into cells that conv would see as further windows.
 Var call_conv(Var x, Var w, const Attrs& a, const Shape& narrow) {
   Var y = record(op_named("conv"), {x, w}, ConvAttrs::of(a).attrs());
@@ -126,15 +120,77 @@ Var call_weight(Var x, Var y, const Attrs& a, const Shape& w) {
   return record(op_named("conv_weight"), {x, y}, t);
 }
 
+// Several targets are one more axis of samples for the maps that keep samples apart, and one more axis of channels
+// inside each group for the sum over samples.
+
+// f of [K N, C, ..] instead of [K, N, C, ..].
+template <class F> Var by_samples(const SweepCtx& sweep, Var d, F&& f) {
+  if (!sweep.lead()) return f(d);
+  Shape flat = d.shape();
+  flat[1] *= flat[0];
+  flat.erase(0);
+  Var y = f(reshape(d, flat));
+  Shape led = y.shape();
+  led[0] /= sweep.targets();
+  led.insert(0, sweep.targets());
+  return reshape(y, led);
+}
+
+// [K, N, G C', ..] -> [N, G K C', ..], G being the groups.
+Var with_targets_inside(const SweepCtx& sweep, Var d, int64_t groups) {
+  const Shape s = d.shape();
+  int64_t K = s[0], N = s[1], C = s[2];
+  Shape split{K, N, groups, C / groups}, joined{N, K * C};
+  Ints order{1, 2, 0, 3};
+  for (int i = 3; i < s.rank(); ++i) {
+    split.push_back(s[i]);
+    joined.push_back(s[i]);
+    order.push_back(i + 1);
+  }
+  return reshape(permute(reshape(d, split), order), joined);
+}
+
+// The weight's part of a conv from x to y. The targets lie in y, whose channels are the weight's first axis, or in x,
+// whose channels of one group are its second.
+Var weight_part(const SweepCtx& sweep, Var x, Var y, bool targets_in_y) {
+  const Shape w = sweep.in(1).shape();
+  if (!sweep.lead()) return call_weight(x, y, sweep.attrs, w);
+  int64_t K = sweep.targets(), groups = ConvAttrs::of(sweep.attrs).groups;
+  Var& wide = targets_in_y ? y : x;
+  wide = with_targets_inside(sweep, wide, groups);
+  Var d = call_weight(x, y, sweep.attrs, w);
+  Shape split = w;  // [G, K, O', ..], or [C, K, O / G, ..]
+  if (targets_in_y) split[0] = w[0] / groups;
+  split.insert(targets_in_y ? 0 : 1, K);
+  if (targets_in_y) split.insert(0, groups);
+  Ints order{1, 0};
+  for (int i = 2; i < split.rank(); ++i) order.push_back(i);
+  return reshape(permute(reshape(d, split), order), sweep.shape_of(1));
+}
+
+void give_bias(SweepCtx& sweep) {
+  if (sweep.n_in() < 3 || !sweep.needs(2)) return;
+  Ints axes{sweep.lead()};  // all but targets and channels
+  for (int i = 2; i < sweep.out().rank(); ++i) axes.push_back(i + sweep.lead());
+  sweep.give(2, sum(sweep.d(), axes));
+}
+
 void conv_vjp(SweepCtx& sweep) {
-  if (sweep.needs(0)) sweep.give(0, call_transpose(sweep.d(), sweep.in(1), sweep.attrs, sweep.in(0).shape()));
-  if (sweep.needs(1)) sweep.give(1, call_weight(sweep.in(0), sweep.d(), sweep.attrs, sweep.in(1).shape()));
-  if (sweep.n_in() > 2 && sweep.needs(2)) sweep.give(2, sum(sweep.d(), channels_last_sum(sweep.out().shape())));
+  if (sweep.needs(0))
+    sweep.give(0, by_samples(sweep, sweep.d(), [&](Var d) {
+                 Shape x = sweep.in(0).shape();
+                 x[0] = d.shape()[0];
+                 return call_transpose(d, sweep.in(1), sweep.attrs, x);
+               }));
+  if (sweep.needs(1)) sweep.give(1, weight_part(sweep, sweep.in(0), sweep.d(), true));
+  give_bias(sweep);
 }
 void transpose_vjp(SweepCtx& sweep) {
-  if (sweep.needs(0)) sweep.give(0, call_conv(sweep.d(), sweep.in(1), sweep.attrs, sweep.in(0).shape()));
-  if (sweep.needs(1)) sweep.give(1, call_weight(sweep.d(), sweep.in(0), sweep.attrs, sweep.in(1).shape()));
-  if (sweep.n_in() > 2 && sweep.needs(2)) sweep.give(2, sum(sweep.d(), channels_last_sum(sweep.out().shape())));
+  if (sweep.needs(0))
+    sweep.give(0, by_samples(sweep, sweep.d(),
+                             [&](Var d) { return call_conv(d, sweep.in(1), sweep.attrs, sweep.in(0).shape()); }));
+  if (sweep.needs(1)) sweep.give(1, weight_part(sweep, sweep.d(), sweep.in(0), false));
+  give_bias(sweep);
 }
 void weight_vjp(SweepCtx& sweep) {
   if (sweep.needs(0)) sweep.give(0, call_transpose(sweep.in(1), sweep.d(), sweep.attrs, sweep.in(0).shape()));
@@ -191,7 +247,7 @@ REGISTER_OP(conv) = {
               {{{{1, 3, 2}, f32}, {{2, 3, 3}, f32}}, options({1}, {0}, {1}, 1), "kernel is larger"},
               {{{{1, 3, 5}, f32}, {{2, 3, 3}, f32}}, options({0}, {0}, {1}, 1), "must be positive"}};
         },
-    .traits = {.compute_bound = true},
+    .traits = {.compute_bound = true, .batched_sweep = true},
 };
 REGISTER_OP(conv_transpose) = {
     .doc = "the adjoint of conv in its input: x [N, C, ...], weight [C, O / groups, k...], bias [O]",
@@ -207,7 +263,7 @@ REGISTER_OP(conv_transpose) = {
                                            with(options({1}, {0}, {1}, 1), "output_padding", {0}),
                                            "takes 2"}};
         },
-    .traits = {.compute_bound = true},
+    .traits = {.compute_bound = true, .batched_sweep = true},
 };
 REGISTER_OP(conv_weight) = {
     .doc = "the adjoint of conv in its weight: x [N, C, ...], y [N, O, ...] -> [O, C / groups, kernel...]",

@@ -1,4 +1,4 @@
-// Sums and maxima up to each position of an axis: cumsum, cummax, logcumsumexp.
+// Sums, products and maxima up to each position of an axis: cumsum, cumprod, cummax, logcumsumexp.
 #include <limits>
 
 #include "autograd/sweep.h"
@@ -66,6 +66,64 @@ REGISTER_OP(cumsum) = {
 };
 
 Var cumsum(Arg x, int64_t axis, bool reverse) { return record(cumsum_op, {x}, ScanAttrs{axis, reverse}.attrs()); }
+
+// ---- cumprod ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// dx_s = (x_0 .. x_{s-1}) (d_s + x_{s+1} d_{s+1} + x_{s+1} x_{s+2} d_{s+2} + ..): no division, so zeros are no matter.
+void cumprod_vjp(SweepCtx& sweep) {
+  bool reverse = ScanAttrs::of(sweep.attrs).reverse;
+  int axis = axis_of(sweep.attrs, sweep.in().rank());
+  Var before = shifted(sweep.out(), axis, !reverse, 1),
+      after = linear_scan(shifted(sweep.in(), axis, reverse), sweep.d(), axis + sweep.lead(), !reverse);
+  sweep.give(0, before * after);
+}
+
+// The t + 1 factors of y_t take equal shares of R_t, whatever their values.
+void cumprod_relevance(SweepCtx& sweep) {
+  bool reverse = ScanAttrs::of(sweep.attrs).reverse;
+  int axis = axis_of(sweep.attrs, sweep.in().rank());
+  int64_t n = sweep.in().shape()[axis];
+  std::vector<double> share(static_cast<size_t>(n));
+  for (int64_t t = 0; t < n; ++t) share[size_t(reverse ? n - 1 - t : t)] = 1 / double(t + 1);
+  Shape along = Shape::filled(sweep.in().rank() - axis, 1);
+  along[0] = n;
+  Var each = sweep.d() * sweep.graph.constant(Tensor::from(share, along).to(sweep.d().dtype()));
+  sweep.give(0, cumsum(each, axis + sweep.lead(), !reverse));
+}
+
+}  // namespace
+
+REGISTER_OP(cumprod) = {
+    .doc = "y_t = x_0 x_1 .. x_t along axis; reverse: from t to the end",
+    .operands = {"x"},
+    .infer =
+        [](InferCtx& infer) {
+          infer.need_float(0);
+          infer.axis(0, infer.attrs.integer("axis"));
+          infer.out(infer.shape(0), infer.dtype(0));
+        },
+    .vjp = cumprod_vjp,
+    .relevance = cumprod_relevance,
+    .samples =
+        [] {
+          return std::vector<Sample>{{{{.shape = {3, 4}}}, ScanAttrs{1, false}.attrs(), "columns"},
+                                     {{{.shape = {4, 3}}}, ScanAttrs{0, true}.attrs(), "reverse"},
+                                     {{{.shape = {2, 5, 3}}}, ScanAttrs{-2, false}.attrs(), "middle"},
+                                     {{{.shape = {2, 0}}}, ScanAttrs{1, false}.attrs(), "empty"},
+                                     {{{.shape = {2, 1}}}, ScanAttrs{1, false}.attrs(), "one"},
+                                     {{{.shape = {33}, .low = -1.2, .high = 1.2}}, ScanAttrs{0, true}.attrs(), "odd"}};
+        },
+    .errors =
+        [] {
+          return std::vector<ErrorSample>{{{{{2}, i32}}, ScanAttrs{0, false}.attrs(), "x must be floating point"},
+                                          {{{{2}, f32}}, ScanAttrs{1, false}.attrs(), "axis 1 is outside"}};
+        },
+    .traits = {.batched_sweep = true},
+};
+
+Var cumprod(Arg x, int64_t axis, bool reverse) { return record(cumprod_op, {x}, ScanAttrs{axis, reverse}.attrs()); }
 
 // ---- logcumsumexp --------------------------------------------------------------------------------------------------
 

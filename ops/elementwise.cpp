@@ -275,45 +275,49 @@ REGISTER_OP(cast) = {
 namespace {
 
 // y = a + s b, s = +1 or -1. Rules: epsilon (default), "abs" (DynamicLRP), "pass" (non-carriers take nothing).
+//
+// The terms of y and y itself as the rules see them. Beside data, a mask of -inf or -1e9 takes no part where nothing
+// arrives (behind a softmax): it would stand for its whole row in the stabiliser, and zero times infinity in the
+// ledger.
+struct SumTerms {
+  Var r, a, b, y, z;  // z: y under the stabiliser
+  template <int S> static SumTerms of(const SweepCtx& c) {
+    SumTerms s{c.d(), c.in(0), S > 0 ? c.in(1) : -c.in(1), c.out(), c.out()};
+    if (c.carriers() != 1) return s;
+    Var silent = equal(s.r, 0.0), zero = c.graph.constant(0.0, s.r.dtype());
+    for (Var* term : {&s.y, &s.a, &s.b}) *term = where(silent, zero, *term);
+    if (s.z.rank() > 1) s.z = s.y;  // the elements of a vector are rows of their own, and a target axis would join them
+    return s;
+  }
+  Var operator[](int i) const { return i ? b : a; }
+  /// |a| / (|a| + |b|), and so for b; 0/0 splits in halves.
+  Var ratio(int i) const {
+    Var total = abs(a) + abs(b), even = equal(total, 0.0);
+    return where(even, 0.5, abs((*this)[i]) / where(even, 1.0, total));
+  }
+};
+
 template <int S> void relevance_sum(SweepCtx& c) {
   const std::string& variant = c.rule().variant;
-  Var r = c.d();
-  if (variant == "pass" && c.carriers() == 1) {
-    for (int i : {0, 1})
-      if (c.carries(i)) c.give(i, c.reduce_to(r, i));
-    return;
+  bool pass = variant == "pass" && c.carriers() == 1, ratio = variant == "abs";
+  SumTerms s = SumTerms::of<S>(c);
+  Var t = pass || ratio ? s.r : c.stabilised_share(s.r, s.z, 1.0);
+  for (int i : {0, 1}) {
+    if (!c.needs(i) || (pass && !c.carries(i))) continue;
+    c.give(i, c.reduce_to(pass ? t : t * (ratio ? s.ratio(i) : s[i]), i));
   }
-  if (variant == "abs") {
-    Var a = abs(c.in(0)), b = abs(c.in(1)), total = a + b;
-    Var even = equal(total, 0.0);  // 0/0 splits in halves
-    Var safe = where(even, c.graph.constant(1.0, r.dtype()), total);
-    Var half = c.graph.constant(0.5, r.dtype());
-    if (c.needs(0)) c.give(0, c.reduce_to(r * where(even, half, a / safe), 0));
-    if (c.needs(1)) c.give(1, c.reduce_to(r * where(even, half, b / safe), 1));
-    return;
-  }
-  Var t = c.stabilised_share(r, c.out(), 1.0);
-  if (c.needs(0)) c.give(0, c.reduce_to(t * c.in(0), 0));
-  if (c.needs(1)) c.give(1, c.reduce_to(S > 0 ? t * c.in(1) : -(t * c.in(1)), 1));
 }
 
 // What an operand without data (bias, constant) takes, and what the stabiliser holds back.
 template <int S> void absorbed_sum(SweepCtx& c) {
   const std::string& variant = c.rule().variant;
   if (variant == "pass" && c.carriers() == 1) return;
-  Var r = c.d();
-  if (variant == "abs") {
-    Var a = abs(c.in(0)), b = abs(c.in(1)), total = a + b;
-    Var even = equal(total, 0.0);
-    Var safe = where(even, c.graph.constant(1.0, r.dtype()), total);
-    for (int i : {0, 1})
-      if (!c.carries(i)) c.absorb("bias", r * where(even, c.graph.constant(0.5, r.dtype()), (i ? b : a) / safe));
-    return;
-  }
-  Var t = c.stabilised_share(r, c.out(), 1.0);
+  bool ratio = variant == "abs";
+  SumTerms s = SumTerms::of<S>(c);
+  Var t = ratio ? s.r : c.stabilised_share(s.r, s.z, 1.0);
   for (int i : {0, 1})
-    if (!c.carries(i)) c.absorb("bias", i && S < 0 ? -(t * c.in(i)) : t * c.in(i));
-  c.absorb("stabiliser", r - t * c.out());
+    if (!c.carries(i)) c.absorb("bias", t * (ratio ? s.ratio(i) : s[i]));
+  if (!ratio) c.absorb("stabiliser", s.r - t * s.y);
 }
 
 // Uniform over the data operands; a parameter or constant factor takes nothing. "abs": DynamicLRP's ratio. "first",
@@ -532,6 +536,7 @@ LOGICAL(logical_not, "not a", 1, "a");
 
 // ---- the public functions -----------------------------------------------------------------------------------------
 
+// clang-format off
 #define UNARY_FUNCTION(NAME) \
   Var NAME(Arg x) { return record(NAME##_op, {x}); }
 UNARY_FUNCTION(neg)
@@ -543,19 +548,30 @@ UNARY_FUNCTION(log)
 UNARY_FUNCTION(log1p)
 UNARY_FUNCTION(sqrt)
 UNARY_FUNCTION(rsqrt)
-UNARY_FUNCTION(reciprocal) UNARY_FUNCTION(square) UNARY_FUNCTION(sin) UNARY_FUNCTION(cos) UNARY_FUNCTION(tanh)
-    UNARY_FUNCTION(sigmoid) UNARY_FUNCTION(erf) UNARY_FUNCTION(relu) UNARY_FUNCTION(gelu) UNARY_FUNCTION(gelu_tanh)
-        UNARY_FUNCTION(silu) UNARY_FUNCTION(log_sigmoid) UNARY_FUNCTION(floor) UNARY_FUNCTION(round)
-            UNARY_FUNCTION(logical_not)
+UNARY_FUNCTION(reciprocal)
+UNARY_FUNCTION(square)
+UNARY_FUNCTION(sin)
+UNARY_FUNCTION(cos)
+UNARY_FUNCTION(tanh)
+UNARY_FUNCTION(sigmoid)
+UNARY_FUNCTION(erf)
+UNARY_FUNCTION(relu)
+UNARY_FUNCTION(gelu)
+UNARY_FUNCTION(gelu_tanh)
+UNARY_FUNCTION(silu)
+UNARY_FUNCTION(log_sigmoid)
+UNARY_FUNCTION(floor)
+UNARY_FUNCTION(round)
+UNARY_FUNCTION(logical_not)
+// clang-format on
 
-                Var leaky_relu(Arg x, double slope) {
-  return record(leaky_relu_op, {x}, {{"slope", slope}});
-}
+Var leaky_relu(Arg x, double slope) { return record(leaky_relu_op, {x}, {{"slope", slope}}); }
 Var softplus(Arg x) { return record(softplus_op, {x}, {{"beta", 1.0}}); }
 Var clamp(Arg x, double low, double high) { return record(clamp_op, {x}, {{"low", low}, {"high", high}}); }
 Var cast(Arg x, DType dtype) { return x.dtype() == dtype ? x.var : record(cast_op, {x}, {{"dtype", dtype}}); }
 Var widened(Arg x) { return cast(x, accumulate_dtype(x.dtype())); }
 
+// clang-format off
 #define BINARY_FUNCTION(NAME) \
   Var NAME(Arg a, Arg b) { return record(NAME##_op, {a, b}); }
 BINARY_FUNCTION(add)
@@ -568,10 +584,15 @@ BINARY_FUNCTION(logaddexp)
 BINARY_FUNCTION(pow)
 BINARY_FUNCTION(less)
 BINARY_FUNCTION(less_equal)
-BINARY_FUNCTION(greater) BINARY_FUNCTION(greater_equal) BINARY_FUNCTION(equal) BINARY_FUNCTION(not_equal)
-    BINARY_FUNCTION(logical_and) BINARY_FUNCTION(logical_or)
+BINARY_FUNCTION(greater)
+BINARY_FUNCTION(greater_equal)
+BINARY_FUNCTION(equal)
+BINARY_FUNCTION(not_equal)
+BINARY_FUNCTION(logical_and)
+BINARY_FUNCTION(logical_or)
+// clang-format on
 
-        Var where(Arg condition, Arg a, Arg b) {
+Var where(Arg condition, Arg a, Arg b) {
   // Numbers take the dtype of the other branch, not of the condition.
   Graph& g = condition.graph();
   LocationGuard at(condition);

@@ -1,5 +1,9 @@
 #include "ops/fused.h"
 
+#include <limits>
+
+#include "ops/ops.h"
+
 namespace whence {
 
 std::vector<Var> vjp_of_body(const OpDef& op, std::span<const Var> in, const Attrs& attrs,
@@ -16,11 +20,11 @@ std::vector<Var> vjp_of_body(const OpDef& op, std::span<const Var> in, const Att
     }
   std::vector<Var> result(in.size());
   for (size_t i = 0; i < in.size(); ++i)
-    if (needs[i]) wrt.push_back(own[i]);
+    if (needs[i] && is_float(own[i].dtype())) wrt.push_back(own[i]);
   if (roots.empty() || wrt.empty()) return result;
   std::vector<Var> found = sweep(roots, seeds, wrt, {.kind = PassKind::gradient, .targets = targets});
   for (size_t i = 0, at = 0; i < in.size(); ++i)
-    if (needs[i]) result[i] = found[at++];
+    if (needs[i] && is_float(own[i].dtype())) result[i] = found[at++];
   return result;
 }
 
@@ -33,6 +37,10 @@ void vjp_through_body(SweepCtx& c) {
   std::vector<Var> found = vjp_of_body(c.op, c.all_in(), c.attrs, cotangents, needs, c.targets());
   for (int i = 0; i < c.n_in(); ++i)
     if (found[size_t(i)].defined()) c.give(i, found[size_t(i)]);
+}
+
+Var unmasked(Var x) {
+  return where(equal(x, x.graph().constant(-std::numeric_limits<double>::infinity(), x.dtype())), 0.0, x);
 }
 
 }  // namespace whence

@@ -13,4 +13,7 @@ std::vector<Var> vjp_of_body(const OpDef& op, std::span<const Var> in, const Att
 /// The node's vjp through its body: what a fast vjp calls when a cotangent arrives at a saved statistic, say.
 void vjp_through_body(SweepCtx& c);
 
+/// x with its masked entries (-inf) at zero: they take no part in the rules of a softmax.
+Var unmasked(Var x);
+
 }  // namespace whence

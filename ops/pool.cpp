@@ -46,11 +46,18 @@ Attrs windows(const Attrs& a) {
   return {{"out", a.ints("out")}, {"begin", a.ints("begin")}, {"end", a.ints("end")}, {"count", a.ints("count")}};
 }
 
+// Several targets in t are more samples.
 Var adjoint(const SweepCtx& sweep, Var t) {
   Attrs a = windows(sweep.attrs);
   const Shape& x = sweep.in().shape();
   a.set({"space", Ints(x.begin() + 2, x.end())});
-  return record(op_named("avg_pool_adjoint"), {t}, a);
+  if (sweep.lead()) {
+    Shape flat = sweep.out().shape();
+    flat[0] *= sweep.targets();
+    t = reshape(t, flat);
+  }
+  Var y = record(op_named("avg_pool_adjoint"), {t}, a);
+  return sweep.lead() ? reshape(y, sweep.shape_of(0)) : y;
 }
 
 // Of each window, a constant shaped like the space of the result: its divisor, and how many cells it has.
@@ -120,6 +127,7 @@ REGISTER_OP(avg_pool) = {
                                           {{{{2, 5}, f32}}, sample_attrs(), "must be [N, C, ...]"},
                                           {{{{2, 2, 4, 5}, f32}}, sample_attrs({2, 3}), "do not fit"}};
         },
+    .traits = {.batched_sweep = true},
 };
 REGISTER_OP(avg_pool_adjoint) = {
     .doc = "the adjoint of avg_pool: spreads y over its windows",

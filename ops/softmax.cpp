@@ -1,8 +1,7 @@
 // softmax and log_softmax along one axis.
-#include <limits>
-
 #include "autograd/sweep.h"
 #include "ops/floats.h"
+#include "ops/fused.h"
 #include "ops/ops.h"
 
 namespace whence {
@@ -67,12 +66,6 @@ REGISTER_OP(softmax_backward) = {
 namespace {
 
 void softmax_vjp(SweepCtx& c) { c.give(0, record(softmax_backward_op, {c.out(), c.d()}, {{"axis", from_end(c)}})); }
-
-// x with its masked entries (-inf) at zero: they take no part in the rule.
-Var unmasked(Var x) {
-  double lowest = x.dtype() == f64 ? std::numeric_limits<double>::lowest() : std::numeric_limits<float>::lowest();
-  return where(less(x, lowest), 0.0, x);
-}
 
 // First-order Taylor expansion at x (AttnLRP, proposition 3.1): R_x = x (R - s sum(R)). Not conserving.
 void softmax_relevance(SweepCtx& c) {

@@ -262,6 +262,26 @@ std::vector<Tensor> reference_cumsum(const RelevanceCase& c) {
   return in;
 }
 
+// The factors of each prefix take equal shares.
+std::vector<Tensor> reference_cumprod(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  const Shape& shape = c.in[0].shape();
+  int axis = normalize_axis(c.attrs.integer("axis"), shape.rank());
+  bool reverse = c.attrs.flag("reverse");
+  Doubles R = numbers(c.R[0]);
+  int64_t n = shape[axis], inner = 1, outer = 1;
+  for (int i = 0; i < axis; ++i) outer *= shape[i];
+  for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
+  std::vector<Tensor> in{zeros(c.in[0])};
+  for (int64_t o = 0; o < outer; ++o)
+    for (int64_t i = 0; i < inner; ++i) {
+      auto flat = [&](int64_t step) { return size_t((o * n + (reverse ? n - 1 - step : step)) * inner + i); };
+      for (int64_t to = 0; to < n; ++to)
+        for (int64_t from = 0; from <= to; ++from) in[0].data<double>()[flat(from)] += R[flat(to)] / double(to + 1);
+    }
+  return in;
+}
+
 struct Tables {
   std::map<std::string, RelevanceReference, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
@@ -279,6 +299,7 @@ struct Tables {
     references["softmax"] = reference_softmax;
     references["avg_pool"] = reference_pool;
     references["cumsum"] = reference_cumsum;
+    references["cumprod"] = reference_cumprod;
     references["linear_scan"] = reference_scan;
     references["embedding"] = reference_embedding;
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";

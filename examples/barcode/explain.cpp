@@ -51,11 +51,15 @@ std::vector<double> softmax_row(const Tensor& logits, int64_t row) {
   return p;
 }
 
-// Where relevance leaves the skip path: what arrives at the heart of each block.
+// Where relevance leaves the skip path: what enters the heart of each block.
 std::vector<lrp::Bar> through_blocks(const lrp::LedgerReport& ledger) {
   std::vector<lrp::Bar> bars;
-  for (const lrp::LedgerRow& r : ledger.nodes)  // the sweep runs from the last layer to the first
-    if (r.op == "attention" || r.op == "gelu") bars.insert(bars.begin(), {r.scope, r.arrived});
+  for (const lrp::LedgerFlow& f : ledger.flows) {  // from the last layer to the first
+    if ((f.to.op != "attention" && f.to.op != "gelu") || f.from == f.to) continue;
+    auto bar = std::find_if(bars.begin(), bars.end(), [&](const lrp::Bar& b) { return b.name == f.to.scope; });
+    if (bar == bars.end()) bar = bars.insert(bars.begin(), {f.to.scope, 0});
+    bar->value += f.amount;
+  }
   return bars;
 }
 

@@ -1,4 +1,4 @@
-// Scans along one axis: cumsum, cummax, logcumsumexp, linear_scan.
+// Scans along one axis: cumsum, cumprod, cummax, logcumsumexp, linear_scan.
 #include <cmath>
 
 #include "autograd/op.h"
@@ -66,6 +66,23 @@ void cumsum_kernel(const KernelCall& call) {
     using T = decltype(element);
     if constexpr (std::is_floating_point_v<T>) cumsum_floats(scan, call.in[0].as<T>(), call.out[0].as<T>());
     else cumsum_integers(scan, call.in[0].as<T>(), call.out[0].as<T>());
+  });
+}
+
+// ---- cumprod ------------------------------------------------------------------------------------------------------
+
+template <class T> void cumprod(const KernelCall& call) {
+  using V = Vec<T>;
+  const Scan scan(call, call.in[0]);
+  const T* x = call.in[0].as<T>();
+  T* y = call.out[0].as<T>();
+  scan.registers<T>([&](int64_t o, int64_t j, int64_t w) {
+    V product(T(1));
+    for (int64_t s = 0; s < scan.lanes.n; ++s) {
+      const int64_t at = scan.row(o, s) + j;
+      product = product * load_upto(x + at, w);
+      store_upto(product, y + at, w);
+    }
   });
 }
 
@@ -200,6 +217,7 @@ void cummax_kernel(const KernelCall& call) {
 }  // namespace
 
 REGISTER_KERNEL(cpu, cumsum) = cumsum_kernel;
+REGISTER_KERNEL(cpu, cumprod) = [](const KernelCall& call) { by_float(call, cumprod<float>, cumprod<double>); };
 REGISTER_KERNEL(cpu, cummax) = cummax_kernel;
 REGISTER_KERNEL(cpu, linear_scan) = {
     [](const KernelCall& call) { by_float(call, linear_scan<float>, linear_scan<double>); }, {.strided = true}};

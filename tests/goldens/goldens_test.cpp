@@ -87,6 +87,7 @@ void run_folder(const fs::path& folder) {
 }
 
 TEST(Goldens, Relevance) { run_folder("lrp"); }
+TEST(Goldens, RelevanceOfModels) { run_folder("autolrp"); }
 TEST(Goldens, OperatorsScansOptimisers) { run_folder("hf/core"); }
 TEST(Goldens, DecoderModels) { run_folder("hf/hf_decoder"); }
 TEST(Goldens, EncoderModels) { run_folder("hf/hf_encoder"); }

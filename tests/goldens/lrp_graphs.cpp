@@ -2,7 +2,8 @@
 // recorded in a scope of its own ("n12") so that its rule can be set by a scope pattern.
 //
 // Files in mode gradient_x_input are computed twice: as a gradient through stopped factors (the form of the engine that
-// made them), and as explicit relevance with vanishing stabilisers (where the file gives a tolerance for that).
+// made them), and as explicit relevance with vanishing stabilisers (where the file gives a tolerance for that). A file
+// of MambaLRP's whole rule set is computed a third time, under lrp::mamba() with nothing stopped by hand.
 #include <cmath>
 #include <set>
 
@@ -12,7 +13,7 @@
 namespace whence::goldens {
 namespace {
 
-enum class Form { explicit_rules, gradient };
+enum class Form { explicit_rules, gradient, preset };
 
 struct Case;
 
@@ -68,9 +69,11 @@ struct Case {
   bool gradient() const { return form == Form::gradient; }
   /// Stabiliser and eps as the node's rule gives them; vanishing in the explicit form of a gradient file.
   lrp::Rule rule(const GraphNode& n, const char* variant) const;
-  void set(const char* op, const lrp::Rule& r) { rules.set(op, scope, r); }
-  /// In the gradient form v is a constant.
-  Var stopped(Var v) const { return gradient() ? stop_gradient(v) : stop_relevance(v); }
+  void set(const char* op, const lrp::Rule& r) {
+    if (form != Form::preset) rules.set(op, scope, r);
+  }
+  /// In the gradient form v is a constant; a preset finds out by itself.
+  Var stopped(Var v) const { return form == Form::preset ? v : gradient() ? stop_gradient(v) : stop_relevance(v); }
 };
 
 lrp::Stab stabiliser(const std::string& name) {
@@ -641,7 +644,7 @@ Computed evaluated(const Case& c, const std::vector<Wanted>& wanted) {
 }
 
 Computed compute(const File& file, DType dtype, Form form) {
-  Case c{file, dtype, form, Graph(), {}, {}, {}, lrp::RuleSet("golden"), "", {}};
+  Case c{file, dtype, form, Graph(), {}, {}, {}, form == Form::preset ? lrp::mamba() : lrp::RuleSet("golden"), "", {}};
   record(c);
   bool gradient = form == Form::gradient, by_product = file.meta("mode") == "gradient_x_input";
   std::vector<Wanted> forward, backward;
@@ -673,8 +676,9 @@ Computed compute(const File& file, DType dtype, Form form) {
   if (gradient)
     for (const std::string& name : stored(file, "grad.")) want(name);
 
+  lrp::Ledger ledger(c.rules);
   std::vector<Var> got = gradient ? sweep({&root, 1}, {&seed, 1}, wrt, {.kind = PassKind::gradient})
-                                  : relevance(root, std::span<const Var>(wrt), c.rules, seed);
+                                  : ledger.relevance(root, std::span<const Var>(wrt), seed);
   for (size_t i = 0; i < parts.size(); ++i) {
     auto [name, range] = parts[i];
     Var v = got[range.first];
@@ -691,6 +695,11 @@ Computed compute(const File& file, DType dtype, Form form) {
   Computed out;
   if (!by_product || gradient) out = evaluated(c, forward);
   for (auto& value : evaluated(c, backward)) out.push_back(std::move(value));
+  // What the softmax held back, booked apart.
+  if (const std::string key = "absorbed.softmax_bias"; file.has(key) && !by_product) {
+    lrp::LedgerReport report = ledger.read(compile({ledger.outputs()}).run(feeds(c)));
+    out.emplace_back(key, Tensor::full(file.tensor(key, f64).shape(), report.absorbed["softmax"], f64));
+  }
   return out;
 }
 
@@ -722,7 +731,10 @@ std::map<std::string, double> conditioning(const File& file, Form form) {
 void run_graph(const File& file, DType dtype, Form form, double tolerance, Check& check) {
   constexpr double kRoundings = 8;  // of an f32 run, in units of the conditioning
   const bool by_product = file.meta("mode") == "gradient_x_input";
-  const char* note = !by_product ? "" : form == Form::gradient ? " (gradient form)" : " (explicit rules)";
+  const char* note = !by_product              ? ""
+                     : form == Form::gradient ? " (gradient form)"
+                     : form == Form::preset   ? " (preset)"
+                                              : " (explicit rules)";
   std::map<std::string, double> moved;
   if (dtype == f32) moved = conditioning(file, form);
   for (const auto& [key, value] : compute(file, dtype, form))
@@ -760,7 +772,10 @@ void run_lrp(const File& file, DType dtype, Check& check) {
   if (mode != "gradient_x_input") throw OpsMissing("mode " + mode);
   run_graph(file, dtype, Form::gradient, tolerance, check);
   if (const std::string& t = file.meta("tol_explicit_rules"); !t.empty())
-    run_graph(file, dtype, Form::explicit_rules, std::max(tolerance, std::stod(t)), check);
+    for (Form form : {Form::explicit_rules, Form::preset})
+      if (form == Form::explicit_rules ||
+          (file.meta("engine").starts_with("MambaLRP") && file.meta("rules_off") == "none"))
+        run_graph(file, dtype, form, std::max(tolerance, std::stod(t)), check);
 }
 
 }  // namespace whence::goldens

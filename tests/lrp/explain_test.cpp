@@ -42,6 +42,42 @@ TEST(Curves, AKnownModel) {
   EXPECT_EQ(good.random.score.size(), 13u);
 }
 
+TEST(Curves, AnOrderNamesEveryUnitOnce) {
+  auto score = [](const Tensor& keep) { return std::vector<double>(size_t(keep.shape()[0]), 1.0); };
+  for (auto order : std::vector<std::vector<int64_t>>{{0, 1, 4, 2}, {0, -1, 1}, {1, 0, 1}, {INT64_MIN, 0}, {7}}) {
+    EXPECT_THROW(lrp::deletion_curve(order, score), ValueError);
+    EXPECT_THROW(lrp::insertion_curve(order, score), ValueError);
+  }
+  EXPECT_EQ(lrp::insertion_curve({2, 0, 1}, score).score.size(), 4u);
+  EXPECT_TRUE(lrp::deletion_curve({}, score).score.empty());
+}
+
+TEST(Curves, NumbersThatMakeNoSense) {
+  auto score = [](const Tensor& keep) { return std::vector<double>(size_t(keep.shape()[0]), std::nan("")); };
+  EXPECT_THROW(lrp::deletion_curve({1, 0}, score), NumericError);
+  EXPECT_THROW(lrp::by_relevance({1, std::nan(""), 2}), NumericError);
+  EXPECT_EQ(lrp::by_relevance({-INFINITY, INFINITY, 0}), (std::vector<int64_t>{1, 2, 0}));
+  auto one = [](const Tensor& keep) { return std::vector<double>(size_t(keep.shape()[0]), 1.0); };
+  for (lrp::CurveOptions o : {lrp::CurveOptions{.steps = 0}, {.batch = -3}, {.random_orders = 0}})
+    EXPECT_THROW(lrp::faithfulness({1, 2}, one, o), ValueError);
+  EXPECT_THROW(lrp::mean_curve({{{0, 0.5, 1}, {1, 1, 1}}, {{0, 0.25, 1}, {1, 1, 1}}}), ValueError);
+  EXPECT_THROW((lrp::Curve{{0, 1}, {1}}).area(), ValueError);
+}
+
+TEST(Explain, ScoresThatPredictNothing) {
+  auto model = [](Var x) { return x * 1.0; };
+  double nan = std::nan("");
+  for (auto scores : std::vector<std::vector<double>>{{1, nan}, {nan, nan, nan}, {3, INFINITY}, {-INFINITY, -INFINITY}})
+    for (int64_t target : {-1, 0})
+      EXPECT_THROW(lrp::explain(model, Tensor::from(scores), {.target = target}), NumericError);
+  auto e = lrp::explain(model, Tensor::from<double>({1, -INFINITY, 2}));  // a class that cannot be
+  EXPECT_EQ(e.predicted, 2);
+  EXPECT_EQ(e.probabilities[1], 0);
+  EXPECT_TRUE(e.ledger.holds()) << e.ledger.text();
+  EXPECT_THROW(lrp::explain([](Var x) { return slice(x, 1, 0, 0); }, Tensor::from<double>({1, 2})), ShapeError);
+  EXPECT_THROW(lrp::explain([](Var x) { return cast(x, i64); }, Tensor::from<double>({1, 2})), DTypeError);
+}
+
 TEST(Explain, APageThatStandsAlone) {
   Tensor table = Tensor::zeros({5, 4}, f32), head = Tensor::zeros({3, 4}, f32);
   for (int64_t i = 0; i < table.numel(); ++i) table.data<float>()[i] = float(std::sin(double(i)));

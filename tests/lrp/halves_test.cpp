@@ -1,7 +1,8 @@
 // Relevance over forwards in halves: f32, with a ledger that closes as it does over f32.
 #include <gtest/gtest.h>
 
-#include "net.h"
+#include "lrp/explain.h"
+#include "tests/lrp/net.h"
 
 using namespace whence;
 
@@ -62,6 +63,63 @@ TEST(Halves, RelevanceFollowsF32) {
   }
   EXPECT_LT(worst, 0.1 * scale);
   EXPECT_GT(worst, 0);
+}
+
+// Ops that take halves, one by one: explained under every preset, near what the same numbers give in f32.
+TEST(Halves, ExplainModelsOfEveryKind) {
+  using F =
+      std::function<Var(Var x, const std::function<Var(Shape, uint64_t)>& weight)>;  // x (1, 2, 6) -> (1, classes)
+  auto flat = [](Var v) { return reshape(v, {1, v.numel()}); };
+  const std::vector<std::pair<std::string, F>> models{
+      {"linear",
+       [&](Var x, auto& w) {
+         return linear(flat(x), w({3, 12}, 1), Arg(w({3}, 2)));
+       }},
+      {"conv",
+       [&](Var x, auto& w) {
+         return linear(flat(relu(conv(x, w({4, 2, 3}, 3), Arg(w({4}, 4))))), w({3, 16}, 5));
+       }},
+      {"pools",
+       [&](Var x, auto& w) {
+         return linear(flat(avg_pool(x, {.kernel = {2}}) + max_pool(x, {.kernel = {2}})), w({3, 6}, 6));
+       }},
+      {"norms",
+       [&](Var x, auto& w) {
+         return flat(linear(rms_norm(x), w({2, 6}, 7)) * linear(layer_norm(x), w({2, 6}, 8)));
+       }},
+      {"softmax",
+       [&](Var x, auto& w) {
+         return flat(matmul(softmax(matmul(x, transpose(x))), linear(x, w({2, 6}, 9))));
+       }},
+      {"products", [&](Var x, auto&) { return prod(x, 1) + slice(cumprod(x, 2), 1, 0, 1) * 0.5; }},
+      {"scan", [&](Var x, auto&) { return flat(linear_scan(sigmoid(x), tanh(x), 2)); }},
+      {"selection",
+       [&](Var x, auto&) { return flat(where(greater(x, 0.0), x, x * 0.25)) + flat(maximum(x, tanh(x))); }},
+      {"sums", [&](Var x, auto&) { return flat(cast(sum(x, {1}), x.dtype())) + flat(cast(mean(x, {1}), x.dtype())); }},
+      {"quotients", [&](Var x, auto&) { return flat(exp(x) / (abs(x) + 1.0)); }},
+  };
+  Tensor sample = randn({2, 6}, 20).to(bf16);
+  for (const auto& [name, f] : models)
+    for (const char* preset : {"attn", "epsilon", "dynamic", "cp", "mamba"}) {
+      std::vector<double> wide;
+      for (DType t : {f32, bf16, f16}) {
+        auto model = [&, &f = f](Var x) {
+          std::function<Var(Shape, uint64_t)> weight = [&](Shape s, uint64_t seed) {
+            return x.graph().parameter("w" + std::to_string(seed), randn(s, seed).to(bf16).to(t).contiguous_copy());
+          };
+          Var y = f(x, weight);
+          return reshape(y, {1, y.numel()});
+        };
+        lrp::Explanation e = lrp::explain(model, sample.to(t), {.target = 1, .rules = lrp::preset(preset)});
+        EXPECT_TRUE(e.ledger.holds()) << name << " " << preset << " " << name_of(t) << "\n" << e.ledger.text();
+        const std::vector<double>& r = e.relevance.relevance;
+        if (t == f32) wide = r;
+        double scale = 1e-3;
+        for (double v : wide) scale = std::max(scale, std::fabs(v));
+        for (size_t i = 0; i < r.size(); ++i)
+          EXPECT_NEAR(r[i], wide[i], 0.1 * scale) << name << " " << preset << " " << name_of(t);
+      }
+    }
 }
 
 }  // namespace
