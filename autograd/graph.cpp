@@ -286,22 +286,27 @@ Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::so
 // What append throws, with op, line and scope.
 void Graph::rethrow_in_context(const OpDef& op, uint32_t location) const {
   auto text = [&](const std::exception& e) { return in_context(op, location, e.what()); };
+  const char* no_memory = "memory to record it is not to be had";
   try {
-    throw;
-  } catch (const ShapeError& e) {
-    throw ShapeError(text(e));
-  } catch (const DTypeError& e) {
-    throw DTypeError(text(e));
-  } catch (const ValueError& e) {
-    throw ValueError(text(e));
-  } catch (const MissingKernel& e) {
-    throw MissingKernel(text(e));
-  } catch (const OutOfMemory& e) {
-    throw OutOfMemory(text(e));
-  } catch (const std::bad_alloc&) {
-    throw OutOfMemory(in_context(op, location, "memory to record it is not to be had"));
-  } catch (const std::length_error&) {
-    throw OutOfMemory(in_context(op, location, "memory to record it is not to be had"));
+    try {
+      throw;
+    } catch (const ShapeError& e) {
+      throw ShapeError(text(e));
+    } catch (const DTypeError& e) {
+      throw DTypeError(text(e));
+    } catch (const ValueError& e) {
+      throw ValueError(text(e));
+    } catch (const MissingKernel& e) {
+      throw MissingKernel(text(e));
+    } catch (const OutOfMemory& e) {
+      throw OutOfMemory(text(e));
+    } catch (const std::bad_alloc&) {
+      throw OutOfMemory(in_context(op, location, no_memory));
+    } catch (const std::length_error&) {
+      throw OutOfMemory(in_context(op, location, no_memory));
+    }
+  } catch (const std::bad_alloc&) {  // not even for the text
+    out_of_memory("recording");
   }
 }
 

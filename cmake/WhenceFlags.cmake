@@ -8,6 +8,9 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   # without vectorised straight-line code; loops are vectorised as before. tests/house/compiler_test.cpp holds the case.
   target_compile_options(whence_flags INTERFACE -Wno-restrict -fno-tree-slp-vectorize)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 13)
+  target_compile_options(whence_flags INTERFACE -Wno-dangling-reference)  # any reference from a call with a temporary argument
+endif()
 if(WHENCE_WERROR)
   target_compile_options(whence_flags INTERFACE -Werror)
 endif()

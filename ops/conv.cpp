@@ -137,7 +137,7 @@ template <class F> Var by_samples(const SweepCtx& sweep, Var d, F&& f) {
 }
 
 // [K, N, G C', ..] -> [N, G K C', ..], G being the groups.
-Var with_targets_inside(const SweepCtx& sweep, Var d, int64_t groups) {
+Var with_targets_inside(Var d, int64_t groups) {
   const Shape s = d.shape();
   int64_t K = s[0], N = s[1], C = s[2];
   Shape split{K, N, groups, C / groups}, joined{N, K * C};
@@ -157,7 +157,7 @@ Var weight_part(const SweepCtx& sweep, Var x, Var y, bool targets_in_y) {
   if (!sweep.lead()) return call_weight(x, y, sweep.attrs, w);
   int64_t K = sweep.targets(), groups = ConvAttrs::of(sweep.attrs).groups;
   Var& wide = targets_in_y ? y : x;
-  wide = with_targets_inside(sweep, wide, groups);
+  wide = with_targets_inside(wide, groups);
   Var d = call_weight(x, y, sweep.attrs, w);
   Shape split = w;  // [G, K, O', ..], or [C, K, O / G, ..]
   if (targets_in_y) split[0] = w[0] / groups;

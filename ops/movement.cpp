@@ -218,6 +218,7 @@ REGISTER_OP(arange) = {
           int64_t n = infer.attrs.integer("n");
           if (n < 0) infer.value_error("n must not be negative, got " + std::to_string(n));
           if (infer.attrs.dtype("dtype") == boolean) infer.dtype_error("numbers do not fit bool");
+          check_extents({n}, size_of(infer.attrs.dtype("dtype")));
           infer.need_holds(infer.attrs.dtype("dtype"), double(std::max<int64_t>(n - 1, 0)));
           infer.out({n}, infer.attrs.dtype("dtype"));
         },

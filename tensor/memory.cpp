@@ -3,8 +3,24 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 namespace whence {
+
+void out_of_memory(const char* doing) {
+  static const std::exception_ptr plain = std::make_exception_ptr(OutOfMemory("memory is not to be had"));
+  try {
+    throw OutOfMemory(std::string(doing) + ": memory is not to be had");
+  } catch (const std::bad_alloc&) {}
+  std::rethrow_exception(plain);
+}
+// Made while there is memory.
+[[maybe_unused]] static const bool made = [] {
+  try {
+    out_of_memory("start");
+  } catch (const OutOfMemory&) {}
+  return true;
+}();
 
 std::string Device::str() const {
   static constexpr const char* names[kKinds] = {"cpu", "cuda", "sim"};

@@ -39,13 +39,16 @@ void register_memory(Device::Kind, MemorySpace&);
 /// \throws DeviceError when this build has no such device
 MemorySpace& memory_of(Device);
 
+/// \throws OutOfMemory, also where there is none for its text.
+[[noreturn]] void out_of_memory(const char* doing);
+
 /// f(); requests for memory that fail inside are told as OutOfMemory, `doing` being what was tried.
 template <class F> decltype(auto) or_out_of_memory(const char* doing, F&& f) {
   try {
     return f();
   } catch (const std::bad_alloc&) {
   } catch (const std::length_error&) {}
-  throw OutOfMemory(std::string(doing) + ": memory is not to be had");
+  out_of_memory(doing);
 }
 
 /// Owned bytes on a device, 64-byte aligned, zero-filled never (callers write).

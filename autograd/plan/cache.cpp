@@ -59,6 +59,10 @@ size_t drop_results(Instance& x) {
   return bytes;
 }
 
+void forget(Cache& c, Plan::State& s) {
+  if (std::exchange(s.keeps, false)) s.keeper.splice(s.keeper.begin(), c.keepers, s.place);
+}
+
 // Freed memory lies in the allocator until it is told.
 void give_back(size_t bytes) {
 #ifdef __GLIBC__
@@ -78,18 +82,18 @@ void keep_results(Plan::State& s) {
     std::lock_guard lock(c.mutex);
     s.kept_bytes = kept;
     if (!c.keepers.empty() && c.keepers.front() == &s) return;
-    if (std::exchange(s.keeps, true)) c.keepers.remove(&s);
-    c.keepers.push_front(&s);
-    c.keepers.remove_if([&](Plan::State* other) {
-      total += other->kept_bytes;
-      if (++plans <= 2 || total <= kMaxKeptBytes) return false;
-      std::unique_lock idle(other->mutex, std::try_to_lock);
-      if (!idle) return false;
-      total -= other->kept_bytes;
-      dropped += drop_results(*other->instance);
-      other->keeps = false;
-      return true;
-    });
+    c.keepers.splice(c.keepers.begin(), s.keeps ? c.keepers : s.keeper, s.place);
+    s.keeps = true;
+    for (auto at = c.keepers.begin(); at != c.keepers.end();) {
+      Plan::State& other = **at++;
+      total += other.kept_bytes;
+      if (++plans <= 2 || total <= kMaxKeptBytes) continue;
+      std::unique_lock idle(other.mutex, std::try_to_lock);
+      if (!idle) continue;
+      total -= other.kept_bytes;
+      dropped += drop_results(*other.instance);
+      forget(c, other);
+    }
   }
   give_back(dropped);
 }
@@ -97,7 +101,7 @@ void keep_results(Plan::State& s) {
 void forget_results(Plan::State& s) {
   Cache& c = cache();
   std::lock_guard lock(c.mutex);
-  if (s.keeps) c.keepers.remove(&s);
+  forget(c, s);
 }
 
 std::shared_ptr<Program> find_cached(size_t hash, const Snapshot& s, const Options& o) {

@@ -1,6 +1,7 @@
 // Running a program: an instance holds what changes from run to run; binding feeds, states and results is the same for
 // every device, and the executable does the rest.
 #pragma once
+#include <list>
 #include <mutex>
 
 #include "autograd/plan/backend.h"
@@ -73,6 +74,8 @@ struct Plan::State {
   PlanStats stats;                   ///< the program's, and the promises of an extension
   bool profile = false, ran = false;
   // Of results that nobody may hold; under the lock of the cache.
+  std::list<State*> keeper{this};  ///< its entry among those that keep results waits here; moving it takes no memory
+  std::list<State*>::iterator place = keeper.begin();
   bool keeps = false;
   size_t kept_bytes = 0;
   std::shared_ptr<State> base;  ///< extensions: the plan whose values are read

@@ -45,7 +45,7 @@ template <class T> struct AttentionInputs {
 };
 
 template <class T> struct AttentionGradients {
-  Heads<T> q, k, v;
+  Heads<T> q{}, k{}, v{};
   T* bias = nullptr;  // has the bias's strides, targets one behind the other; gradients of repeated elements are summed
 };
 

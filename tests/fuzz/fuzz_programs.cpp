@@ -45,7 +45,7 @@ extern "C" const char* __asan_default_options() {
 constexpr bool kLimitAddressSpace = true;
 #endif
 
-void* operator new(size_t bytes) {
+[[gnu::noinline]] void* operator new(size_t bytes) {
   void* p = bytes > size_t(1) << 28 ? nullptr : std::malloc(bytes ? bytes : 1);
   if (!p) throw std::bad_alloc();
   return p;

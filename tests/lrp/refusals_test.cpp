@@ -52,24 +52,6 @@ TEST(Integers, OfTokensHaveRelevanceButNoGradient) {
                 HasSubstr("ask for data that the result was computed from"));
 }
 
-TEST(Integers, AreNoLoss) {
-  struct Net2 : nn::Module {
-    nn::Parameter& w;
-    Net2() : w(parameter("w", {3}, nn::Init::ones())) {}
-  } m;
-  Tensor before = m.w.tensor().contiguous_copy();
-  for (bool as_float : {false, true}) {
-    nn::TrainStep step(m, nn::AdamW{.lr = 0.1, .weight_decay = 0.5}, [&](Graph& g, const Batch& b) {
-      Var hits = cast(greater(m.w.in(g)*g.input("x", b["x"]), 0.0), i64), loss = sum(hits);
-      return as_float ? cast(loss, f32) : loss;
-    });
-    Batch b;
-    b.tensors["x"] = Tensor::full({3}, 2, f32);
-    EXPECT_THAT(refusal<DTypeError>([&] { step(b); }), HasSubstr("nothing to explain"));
-    EXPECT_TRUE(bitwise_equal(m.w.tensor(), before));
-  }
-}
-
 // ---- ops without a rule -------------------------------------------------------------------------------------------
 
 // Special functions and transforms as somebody adds them for the forward pass alone: the trait lets them register.

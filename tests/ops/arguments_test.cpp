@@ -133,7 +133,7 @@ TEST(Arguments, RefusedAtTheUsersLine) {
        }},
       {"is outside axis 0", [&] { slice(v, 0, 2, 1); }},
       {"is outside axis 0", [&] { slice(none, 0, 0, 1); }},
-      {"is no multiple", [&] { pixel_shuffle(image, 3); }},
+      {"are no multiple of 9", [&] { pixel_shuffle(image, 3); }},
       {"must be [T, B, classes]", [&] { ctc_loss(m, labels, labels, labels); }},
   };
   for (auto& [text, f] : cases) {

@@ -87,9 +87,11 @@ TEST(Rounding, HalvesAreRoundedOnce) {
         return evaluate({v}, {{"x", x.to(as).contiguous_copy()}, {"y", y.to(as).contiguous_copy()}})[0];
       };
       Tensor got = run(t), want = run(f64);
+      double largest = 0;  // sums that cancel are off by roundings of their terms in f32
+      for (int64_t i = 0; i < want.numel(); ++i) largest = std::max(largest, std::fabs(want.item(i)));
       for (int64_t i = 0; i < want.numel(); ++i) {
         double w = want.item(i), place = std::ldexp(1, std::ilogb(w) - (t == f16 ? 10 : 7));
-        EXPECT_LE(std::fabs(got.item(i) - w), .505 * place + 1e-6)
+        EXPECT_LE(std::fabs(got.item(i) - w), .505 * place + 1e-6 * largest)
             << c.name << " in " << name_of(t) << ", element " << i << ": " << got.item(i) << " for " << w;
       }
     }
@@ -134,7 +136,7 @@ void expect_rows(const char* name, const std::function<Var(Var)>& f, const Value
 
 TEST(Rounding, NormsOfHugeRows) {
   expect_rows("layer_norm", [](Var x) { return layer_norm(x); }, {2e30, -2e30, 2e30, -2e30}, {1, -1, 1, -1},
-              {.25e-30, .25e-30, -.25e-30, -.25e-30});
+              {.25e-30, 0, -.25e-30, 0});
   expect_rows("layer_norm with a mean", [](Var x) { return layer_norm(x); }, {5e30, 1e30}, {1, -1});
   expect_rows("rms_norm", [](Var x) { return rms_norm(x); }, {3e30, -3e30}, {1, -1});
   expect_rows("norm2", [](Var x) { return norm2(x, {1}); }, {-6e30, 8e30}, {1e31}, {-.6, .8});
