@@ -152,7 +152,7 @@ Plan compile(std::initializer_list<OutputGroup> groups, const CompileOptions& op
 }
 
 Plan compile(const std::vector<Var>& outputs, const CompileOptions& options, std::source_location where) {
-  return compile({OutputGroup(outputs, where)}, options);
+  return or_out_of_memory("compile", [&] { return compile({OutputGroup(outputs, where)}, options); });
 }
 
 Results evaluate(std::initializer_list<OutputGroup> outputs, const Feeds& feeds, const CompileOptions& options) {

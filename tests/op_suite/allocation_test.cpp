@@ -71,10 +71,13 @@ TEST(Allocation, AnyRequestMayFailAndThePlanStaysUsable) {
     g.assign(w, wv - 0.5 * grad(loss, wv));
     Plan p;
     bool done = false;
+    const std::vector<Var> outputs{loss};
+    const CompileOptions options{.fuse = n % 2 == 0};
+    const Feeds feeds{{"x", xs}};
     fail_heap_after(n);
     try {
-      p = compile({loss}, {.fuse = n % 2 == 0});
-      p.run({{"x", xs}});
+      p = compile(outputs, options);
+      p.run(feeds);
       done = true;
     } catch (const OutOfMemory&) {}
     fail_heap_after(-1);
