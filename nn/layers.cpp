@@ -12,8 +12,7 @@ namespace {
 using Where = std::source_location;
 
 std::string made_at(const Module& layer, const char* kind, Where where) {
-  std::string_view file = where.file_name();
-  return fmt::format("{} '{}' made at {}:{}", kind, layer.name(), file.substr(file.rfind('/') + 1), where.line());
+  return fmt::format("{} '{}' made{}", kind, layer.name(), at_line(where));
 }
 
 struct Extent {
@@ -55,7 +54,8 @@ Linear::Linear(Module& parent, const std::string& name, int64_t in, int64_t out,
                        init.value_or(Init::kaiming_uniform(std::max<int64_t>(in, 0), std::sqrt(5.0))))),
       bias(with_bias ? &parameter("bias", {out}, init ? Init::zeros() : bias_init(in)) : nullptr) {}
 
-Var Linear::operator()(Var x) const {
+Var Linear::operator()(Arg x) const {
+  LocationGuard at(x);
   Graph& g = x.graph();
   return bias ? linear(x, weight.in(g), bias->in(g)) : linear(x, weight.in(g));
 }
@@ -69,20 +69,29 @@ Embedding::Embedding(Module& parent, const std::string& name, int64_t rows, int6
     throw ValueError(
         fmt::format("{}: padding_idx {} lies beyond its {} rows", made_at(*this, "Embedding", where), padding, rows));
 }
-Var Embedding::operator()(Var ids) const { return embedding(ids, weight.in(ids.graph()), padding_idx); }
+Var Embedding::operator()(Arg ids) const {
+  LocationGuard at(ids);
+  return embedding(ids, weight.in(ids.graph()), padding_idx);
+}
 
 LayerNorm::LayerNorm(Module& parent, const std::string& name, int64_t features, double e, Where where)
     : Module(parent, name),
       weight(parameter("weight", shape_of(*this, "LayerNorm", where, {{"features", features}}), Init::ones())),
       bias(parameter("bias", {features}, Init::zeros())),
       eps(eps_of(*this, "LayerNorm", where, e)) {}
-Var LayerNorm::operator()(Var x) const { return layer_norm(x, weight.in(x.graph()), bias.in(x.graph()), eps); }
+Var LayerNorm::operator()(Arg x) const {
+  LocationGuard at(x);
+  return layer_norm(x, weight.in(x.graph()), bias.in(x.graph()), eps);
+}
 
 RMSNorm::RMSNorm(Module& parent, const std::string& name, int64_t features, double e, Where where)
     : Module(parent, name),
       weight(parameter("weight", shape_of(*this, "RMSNorm", where, {{"features", features}}), Init::ones())),
       eps(eps_of(*this, "RMSNorm", where, e)) {}
-Var RMSNorm::operator()(Var x) const { return rms_norm(x, weight.in(x.graph()), eps); }
+Var RMSNorm::operator()(Arg x) const {
+  LocationGuard at(x);
+  return rms_norm(x, weight.in(x.graph()), eps);
+}
 
 BatchNorm::BatchNorm(Module& parent, const std::string& name, int64_t channels, double e, double m, Where where)
     : Module(parent, name),
@@ -96,12 +105,14 @@ BatchNorm::BatchNorm(Module& parent, const std::string& name, int64_t channels, 
     throw ValueError(fmt::format("{}: momentum must be in [0, 1], got {}", made_at(*this, "BatchNorm", where), m));
 }
 
-Var BatchNorm::operator()(Var x, bool training) const {
+Var BatchNorm::operator()(Arg input, bool training) const {
+  LocationGuard at(input);
+  Var x = input;
   Graph& g = x.graph();
   int64_t channels = weight.shape()[0];
   if (x.rank() < 2 || x.size(1) != channels)
-    throw ShapeError("'" + name() + "' normalises " + std::to_string(channels) + " channels on axis 1, got " +
-                     x.shape().str());
+    throw ShapeError(fmt::format("'{}' normalises {} channels on axis 1, got {}{}", name(), channels, x.shape().str(),
+                                 at_line(input.where)));
   Shape along{channels};  // [C, 1, ..], beside x [B, C, ..]
   for (int axis = 2; axis < x.rank(); ++axis) along.push_back(1);
   auto per_channel = [&](Var v) { return reshape(v, along); };
@@ -113,7 +124,8 @@ Var BatchNorm::operator()(Var x, bool training) const {
   for (int axis = 2; axis < x.rank(); ++axis) axes.push_back(axis);
   double n = double(x.numel() / channels);
   if (n < 2)
-    throw ShapeError("'" + name() + "' needs more than one value per channel to train, got " + x.shape().str());
+    throw ShapeError(fmt::format("'{}' needs more than one value per channel to train, got {}{}", name(),
+                                 x.shape().str(), at_line(input.where)));
   Var mean = whence::mean(x, axes), centred = widened(x) - per_channel(mean), var = whence::mean(square(centred), axes);
   // From what the layer may have made of them elsewhere in this recording.
   g.assign(running_mean, g.next(running_mean) * (1 - momentum) + mean * momentum);
@@ -121,20 +133,22 @@ Var BatchNorm::operator()(Var x, bool training) const {
   return centred * per_channel(stop_relevance(rsqrt(var + eps)) * weight.in(g)) + per_channel(bias.in(g));
 }
 
-Var Dropout::operator()(Var x, bool training) const {
-  if (!(p >= 0 && p < 1)) throw ValueError(fmt::format("dropout: p must be in [0, 1), got {}", p));
-  return training ? dropout(x, p, key) : x;
+Var Dropout::operator()(Arg x, bool training) const {
+  if (!(p >= 0 && p < 1)) throw ValueError(fmt::format("dropout: p must be in [0, 1), got {}{}", p, at_line(x.where)));
+  return training ? dropout(x, p, key) : Var(x);
 }
 
-Var split_heads(Var x, int64_t heads) {
+Var split_heads(Arg x, int64_t heads) {
+  LocationGuard at(x);
   const Shape& s = x.shape();
   if (s.rank() != 3 || heads < 1 || s[2] % heads)
-    throw ShapeError("split_heads: " + s.str() + " does not divide into " + std::to_string(heads) + " heads");
+    throw ShapeError(fmt::format("split_heads: {} does not divide into {} heads{}", s.str(), heads, at_line(x.where)));
   return permute(reshape(x, {s[0], s[1], heads, s[2] / heads}), {0, 2, 1, 3});
 }
-Var merge_heads(Var x) {
+Var merge_heads(Arg x) {
+  LocationGuard at(x);
   const Shape& s = x.shape();  // (B, H, T, D)
-  if (s.rank() != 4) throw ShapeError("merge_heads: " + s.str() + " is not [B, H, T, D]");
+  if (s.rank() != 4) throw ShapeError("merge_heads: " + s.str() + " is not [B, H, T, D]" + at_line(x.where));
   return reshape(permute(x, {0, 2, 1, 3}), {s[0], s[2], s[1] * s[3]});
 }
 
@@ -160,8 +174,9 @@ MultiHeadAttention::MultiHeadAttention(Module& parent, const std::string& name, 
       v(*this, "v", features, features / h * kv_heads, bias, {}, where),
       out(*this, "out", features, features, bias, {}, where) {}
 
-Var MultiHeadAttention::operator()(Var x, AttentionOptions options, std::optional<Var> memory) const {
-  Var m = memory.value_or(x);
+Var MultiHeadAttention::operator()(Arg x, AttentionOptions options, std::optional<Var> memory) const {
+  LocationGuard at(x);
+  Arg m(memory.value_or(x), x.where);
   return out(merge_heads(attention(split_heads(q(x), heads), split_heads(k(m), kv_heads), split_heads(v(m), kv_heads),
                                    std::move(options))));
 }
@@ -174,13 +189,18 @@ FeedForward::FeedForward(Module& parent, const std::string& name, int64_t featur
       act(a) {
   if (!a) throw ValueError(made_at(*this, "FeedForward", where) + ": no activation");
 }
+Var FeedForward::operator()(Arg x) const {
+  LocationGuard at(x);
+  return down(act(up(x)));
+}
 
 Conv1d::Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool with_bias, Where where)
     : Module(parent, name),
       weight(parameter("weight", shape_of(*this, "Conv1d", where, {{"channels", channels}, {"width", width}}),
                        Init::kaiming_uniform(std::max<int64_t>(width, 0), std::sqrt(5.0)))),
       bias(with_bias ? &parameter("bias", {channels}, bias_init(width)) : nullptr) {}
-Var Conv1d::operator()(Var x, std::optional<Var> state) const {
+Var Conv1d::operator()(Arg x, std::optional<Var> state) const {
+  LocationGuard at(x);
   std::optional<Arg> b, s;
   if (bias) b = bias->in(x.graph());
   if (state) s = *state;

@@ -1,6 +1,7 @@
 // Layers: small structs with named parameters and operator(). Weight layouts are HuggingFace's.
 // Constructors throw ShapeError for extents below 1 and heads that do not divide, ValueError for an eps or a momentum
-// out of range; both name the layer and the line that makes it.
+// out of range; both name the layer and the line that makes it. Applied, they throw what their ops throw, at the line
+// that applies them.
 #pragma once
 #include <deque>
 #include <optional>
@@ -16,7 +17,7 @@ namespace whence::nn {
 struct Linear : Module {
   Linear(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias = true,
          std::optional<Init> init = {}, std::source_location where = std::source_location::current());
-  Var operator()(Var x) const;
+  Var operator()(Arg x) const;
   Parameter& weight;
   Parameter* bias;
 };
@@ -26,7 +27,7 @@ struct Linear : Module {
 struct Embedding : Module {
   Embedding(Module& parent, const std::string& name, int64_t rows, int64_t features, Init init = Init::normal(1),
             int64_t padding_idx = -1, std::source_location where = std::source_location::current());
-  Var operator()(Var ids) const;
+  Var operator()(Arg ids) const;
   Parameter& weight;
   int64_t padding_idx;
 };
@@ -35,7 +36,7 @@ struct Embedding : Module {
 struct LayerNorm : Module {
   LayerNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-5,
             std::source_location where = std::source_location::current());
-  Var operator()(Var x) const;
+  Var operator()(Arg x) const;
   Parameter &weight, &bias;
   double eps;
 };
@@ -43,7 +44,7 @@ struct LayerNorm : Module {
 struct RMSNorm : Module {
   RMSNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-6,
           std::source_location where = std::source_location::current());
-  Var operator()(Var x) const;
+  Var operator()(Arg x) const;
   Parameter& weight;
   double eps;
 };
@@ -55,7 +56,7 @@ struct RMSNorm : Module {
 struct BatchNorm : Module {
   BatchNorm(Module& parent, const std::string& name, int64_t channels, double eps = 1e-5, double momentum = 0.1,
             std::source_location where = std::source_location::current());
-  Var operator()(Var x, bool training) const;
+  Var operator()(Arg x, bool training) const;
   Parameter &weight, &bias, &running_mean, &running_var;
   double eps, momentum;
 };
@@ -65,7 +66,7 @@ struct BatchNorm : Module {
 struct Dropout {
   double p = 0;
   int64_t key = 0;
-  Var operator()(Var x, bool training) const;
+  Var operator()(Arg x, bool training) const;
 };
 
 /// q, k, v, out projections around attention(). kv_heads < heads gives grouped-query attention.
@@ -73,7 +74,7 @@ struct MultiHeadAttention : Module {
   MultiHeadAttention(Module& parent, const std::string& name, int64_t features, int64_t heads, int64_t kv_heads = 0,
                      bool bias = true, std::source_location where = std::source_location::current());
   /// x [B, T, C] -> [B, T, C]; memory [B, S, C] for cross attention.
-  Var operator()(Var x, AttentionOptions options = {}, std::optional<Var> memory = {}) const;
+  Var operator()(Arg x, AttentionOptions options = {}, std::optional<Var> memory = {}) const;
   int64_t heads, kv_heads;
   Linear q, k, v, out;
 };
@@ -83,7 +84,7 @@ struct FeedForward : Module {
   using Activation = Var (*)(Arg);
   FeedForward(Module& parent, const std::string& name, int64_t features, int64_t hidden, Activation act = gelu,
               bool bias = true, std::source_location where = std::source_location::current());
-  Var operator()(Var x) const { return down(act(up(x))); }
+  Var operator()(Arg x) const;
   Linear up, down;
   Activation act;
 };
@@ -92,13 +93,13 @@ struct FeedForward : Module {
 struct Conv1d : Module {
   Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool bias = true,
          std::source_location where = std::source_location::current());
-  Var operator()(Var x, std::optional<Var> state = {}) const;
+  Var operator()(Arg x, std::optional<Var> state = {}) const;
   Parameter& weight;
   Parameter* bias;
 };
 
 /// [B, T, H*D] <-> [B, H, T, D].
-Var split_heads(Var x, int64_t heads);
-Var merge_heads(Var x);
+Var split_heads(Arg x, int64_t heads);
+Var merge_heads(Arg x);
 
 }  // namespace whence::nn

@@ -28,16 +28,16 @@ Var Update::number(const std::string& name, std::function<double(double lr, int6
   return p.graph().scalar(full, p.dtype());
 }
 
-Var Update::remembered(const std::string& name, double initial) {
+State Update::place(const std::string& name, double initial) {
   Tensor flat = owner_->model_.flat();
   Tensor& slot = owner_->slots_[name];
   if (!slot.defined()) slot = Tensor::full(flat.shape(), initial, flat.dtype()).to(flat.device());
-  return p.graph().state(owner_->window(name, slot, begin_, end_));
+  return owner_->window(name, slot, begin_, end_);
 }
 
-void Update::remember(const std::string& name, Var next) {
-  p.graph().assign(owner_->window(name, owner_->slots_.at(name), begin_, end_), next);
-}
+Var Update::remembered(const std::string& name, double initial) { return p.graph().state(place(name, initial)); }
+
+void Update::remember(const std::string& name, Var next) { p.graph().assign(place(name, 0), next); }
 
 // ---- the rules ----------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class Update {
 
  private:
   friend class Optimizer;
+  State place(const std::string& name, double initial);
   class Optimizer* owner_ = nullptr;
   int64_t begin_ = 0, end_ = 0;
   double lr_scale_ = 1;

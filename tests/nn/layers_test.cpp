@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "autograd/plan.h"
 #include "tests/nn/io_test_util.h"
@@ -82,6 +83,41 @@ TEST(Layers, NumbersOutOfRangeAreRefused) {
     for (bool training : {true, false}) EXPECT_THROW((Dropout{.p = bad})(x, training), ValueError) << bad;
   EXPECT_EQ((Dropout{.p = 0.5})(x, false), x);
   EXPECT_EQ((Dropout{})(x, true), x);
+}
+
+TEST(Layers, WhatTheyAreAppliedToIsRefusedAtTheUsersLine) {
+  struct Net : Module {
+    Linear linear{*this, "linear", 4, 4};
+    Embedding table{*this, "table", 5, 4};
+    LayerNorm layer{*this, "layer", 4};
+    RMSNorm rms{*this, "rms", 4};
+    BatchNorm batch{*this, "batch", 4};
+    MultiHeadAttention attention{*this, "attention", 4, 2};
+    FeedForward feed{*this, "feed", 4, 8};
+    Conv1d conv{*this, "conv", 4, 3};
+  } m;
+  Graph g;
+  Var x = g.input("x", {2, 3, 5}), rank1 = g.input("rank1", {5}), whole = g.input("whole", {4, 4}, i64);
+  const std::vector<std::function<void(Var)>> layers{[&](Var v) { m.linear(v); },
+                                                     [&](Var v) { m.layer(v); },
+                                                     [&](Var v) { m.rms(v); },
+                                                     [&](Var v) { m.batch(v, true); },
+                                                     [&](Var v) { m.batch(v, false); },
+                                                     [&](Var v) { m.attention(v); },
+                                                     [&](Var v) { m.feed(v); },
+                                                     [&](Var v) { m.conv(v); },
+                                                     [&](Var v) { split_heads(v, 2); },
+                                                     [&](Var v) { merge_heads(v); },
+                                                     [&](Var v) { Dropout{.p = 2}(v, true); }};
+  for (size_t i = 0; i < layers.size(); ++i)
+    for (Var v : {x, rank1})
+      EXPECT_THAT(message_of<Error>([&] { layers[i](v); }), HasSubstr("at layers_test.cpp:")) << i;
+  for (size_t i = 0; i < 8; ++i)
+    EXPECT_THAT(message_of<Error>([&] { layers[i](whole); }), HasSubstr("at layers_test.cpp:")) << i;
+  EXPECT_THAT(message_of<DTypeError>([&] { m.table(x); }), HasSubstr("recorded at layers_test.cpp:"));
+  for (size_t i = 0; i < layers.size(); ++i)
+    EXPECT_THAT(message_of<ValueError>([&] { layers[i](Var()); }), HasSubstr("layers_test.cpp:")) << i;
+  EXPECT_THROW(nn::grad(Var(), m), ValueError);
 }
 
 TEST(Layers, ALinearOfNothingIsItsBias) {

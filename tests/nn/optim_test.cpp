@@ -394,6 +394,21 @@ TEST(Optimizer, RefusesGroupsThatMakeNoSense) {
   EXPECT_NO_THROW(Optimizer(m, SGD{}, {{.pattern = "*", .weight_decay = -1}}));
 }
 
+TEST(Optimizer, ARuleMayRememberWhatItNeverReads) {
+  struct Keeps {
+    double lr = 1, weight_decay = 0;
+    Var update(Update& u) const {
+      u.remember("last", u.g);
+      return u.p - u.lr() * u.g;
+    }
+  };
+  Mlp m;
+  Optimizer o(m, Keeps{});
+  Tensor g = gradient(m.flat().numel(), 3, f32);
+  o.step(g);
+  EXPECT_TRUE(bitwise_equal(o.state().at("last"), g));
+}
+
 TEST(Optimizer, AnUpdateRecordedBeforeAFreezeIsNotMadeAfterIt) {
   Mlp m;
   m.init(1);
