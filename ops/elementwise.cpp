@@ -276,14 +276,12 @@ namespace {
 
 // y = a + s b, s = +1 or -1. Rules: epsilon (default), "abs" (DynamicLRP), "pass" (non-carriers take nothing).
 //
-// The terms of y and y itself as the rules see them. Beside data, a mask of -inf or -1e9 takes no part where nothing
-// arrives (behind a softmax): it would stand for its whole row in the stabiliser, and zero times infinity in the
-// ledger.
+// The terms of y and y itself as the rules see them. Where nothing arrives they are zero: a mask of -inf or -1e9
+// (before a softmax) would drown its whole row in the stabiliser, and zero times infinity would stand in the ledger.
 struct SumTerms {
   Var r, a, b, y, z;  // z: y under the stabiliser
   template <int S> static SumTerms of(const SweepCtx& c) {
     SumTerms s{c.d(), c.in(0), S > 0 ? c.in(1) : -c.in(1), c.out(), c.out()};
-    if (c.carriers() != 1) return s;
     Var silent = equal(s.r, 0.0), zero = c.graph.constant(0.0, s.r.dtype());
     for (Var* term : {&s.y, &s.a, &s.b}) *term = where(silent, zero, *term);
     if (s.z.rank() > 1) s.z = s.y;  // the elements of a vector are rows of their own, and a target axis would join them
@@ -349,8 +347,9 @@ void relevance_div(SweepCtx& c) {
   Var r = c.d();
   if (c.rule().variant == "abs" && c.carries(0) && c.carries(1)) {
     Var a = abs(c.in(0)), b = abs(reciprocal(c.in(1))), total = a + b;
-    c.give(0, c.reduce_to(r * (a / total), 0));
-    c.give(1, c.reduce_to(r * (b / total), 1));
+    Var silent = equal(r, 0.0);  // b may be 0 there
+    c.give(0, c.reduce_to(where(silent, 0.0, r * (a / total)), 0));
+    c.give(1, c.reduce_to(where(silent, 0.0, r * (b / total)), 1));
     return;
   }
   int i = c.carries(1) && !c.carries(0) ? 1 : 0;

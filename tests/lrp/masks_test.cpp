@@ -80,6 +80,17 @@ TEST(Masks, AddedToScoresByHand) {
   }
 }
 
+TEST(Masks, ClassesThatCannotBe) {
+  Net n;
+  Tensor open = Tensor::full({2, 4}, 1, boolean);
+  open.data<bool>()[1] = open.data<bool>()[6] = false;
+  Var x = n.data("x", randn({2, 4}, 6)), scores = where(n.g.constant(open), x, -kInf);
+  Var target = n.g.constant(Tensor::from<int64_t>({3, 0}));
+  under_presets(n, pick(log_softmax(scores), target), x);
+  under_presets(n, cross_entropy(scores, target), x);
+  under_presets(n, softmax(scores + tanh(x)), x);  // both terms are data
+}
+
 TEST(Masks, ScoresThatAreMaskedOut) {
   Net n;
   Var y = n.data("y", Tensor::from<double>({-kInf, 2, -kInf, 1}).reshaped({1, 4}));
