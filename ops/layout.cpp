@@ -30,6 +30,8 @@ int64_t known_extents(const Shape& s) {
 }
 void infer_reshape(InferCtx& infer) {
   Shape want = infer.attrs.shape("shape");
+  for (int64_t d : want)
+    if (d < -1) infer.shape_error("negative extent in " + want.str());
   if (int64_t open = std::count(want.begin(), want.end(), -1); open > 1)
     infer.shape_error(std::to_string(open) + " open extents in " + want.str(), "one may be -1");
   else if (std::any_of(want.begin(), want.end(), [](int64_t d) { return d < -1; }))
