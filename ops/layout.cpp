@@ -34,8 +34,6 @@ void infer_reshape(InferCtx& infer) {
     if (d < -1) infer.shape_error("negative extent in " + want.str());
   if (int64_t open = std::count(want.begin(), want.end(), -1); open > 1)
     infer.shape_error(std::to_string(open) + " open extents in " + want.str(), "one may be -1");
-  else if (std::any_of(want.begin(), want.end(), [](int64_t d) { return d < -1; }))
-    infer.shape_error("negative extent in " + want.str());
   else if (open == 1)  // reshape() found no extent
     infer.shape_error(std::to_string(infer.shape(0).numel()) + " elements do not divide by " +
                       std::to_string(known_extents(want)) + ": no extent stands for -1 in " + want.str());

@@ -13,8 +13,8 @@ fi
 
 targets=()
 if [[ $preset == portable ]]; then  # what depends on the instruction set: kernels, and numbers beside stored ones
-  targets=(test_op_suite test_goldens)
-  select=(-R '^(op_suite|goldens)$')
+  targets=(test_op_suite test_goldens test_opinfo)
+  select=(-R '^(op_suite|goldens|opinfo)$')
 fi
 scripts/build.sh "$preset" "${targets[@]}"
 

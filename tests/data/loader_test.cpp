@@ -374,9 +374,9 @@ TEST(DataLoader, RefusesNonsense) {
   EXPECT_THROW(epoch_order(-1, 0, 0), ValueError);
   EXPECT_EQ(DataLoader(numbers(5), {.batch_size = INT64_MAX}).next().samples.size(), 5u);
   EXPECT_THROW(DataLoader(numbers(5), {.batch_size = INT64_MAX, .shard = 1, .shards = 2}), ValueError);
-  EXPECT_THAT(message_of<Error>([] { epoch_order(int64_t(1) << 61, 0, 0); }), HasSubstr("more memory than there is"));
+  EXPECT_THAT(message_of<Error>([] { epoch_order(int64_t(1) << 61, 0, 0); }), HasSubstr("memory is not to be had"));
   DataLoader endless(numbers(int64_t(1) << 61), {.batch_size = 4});
-  EXPECT_THAT(message_of<Error>([&] { endless.next(); }), HasSubstr("more memory than there is"));
+  EXPECT_THAT(message_of<Error>([&] { endless.next(); }), HasSubstr("memory is not to be had"));
   DataLoader loader(numbers(5));
   EXPECT_THAT(message_of<ValueError>([&] { loader.next()["y"]; }), HasSubstr("no tensor 'y'; there are: r, x"));
 }
