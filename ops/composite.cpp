@@ -86,7 +86,7 @@ Var atan2(Arg y, Arg x) {
   u = where(far, sign(u), u);
   // The quotient of the smaller by the larger, so that neither half divides by zero away from the origin.
   Var steep = greater(abs(v), abs(u)), up = greater_equal(v, 0.0);
-  Var q = where(steep, u, v) / where(steep, v, where(equal(u, 0.0), ones_like(u), u));
+  Var q = where(steep, u, where(equal(u, 0.0), 0.0, v)) / where(steep, v, where(equal(u, 0.0), ones_like(u), u));
   Var turn = atan(q);
   Var flat = where(less(u, 0.0), turn + where(up, full(v.graph(), s, M_PI, v.dtype()), -M_PI), turn);
   return cast(where(steep, where(up, full(v.graph(), s, M_PI / 2, v.dtype()), -M_PI / 2) - turn, flat), dtype);

@@ -51,8 +51,8 @@ bool ties_only(const Operator& op, const Call& call, const Json& sample, const s
   return equal_numbers(got, want) || std::fabs(got - want) <= 1e-9 * std::max(1.0, std::fabs(want));
 }
 
-// An infinity or NaN is expected, or met, or the function has no value there.
-bool limits_only(const Operator&, const Call& call, const Json& sample, const std::vector<Result>& results) {
+// An infinity or NaN is expected, or met, or the function has no value there. \p nan  or a gradient is NaN
+bool limits(const Call& call, const Json& sample, const std::vector<Result>& results, bool nan) {
   if (!has_flag(sample, "nonfinite_in") && !has_flag(sample, "nonfinite_out") && !has_flag(sample, "nonfinite_grad"))
     return false;
   std::string id = sample.at("id").get<std::string>() + ".";
@@ -65,11 +65,32 @@ bool limits_only(const Operator&, const Call& call, const Json& sample, const st
     if (r.key.starts_with("grad")) x = call.fed(id + "in" + r.key.substr(4)).to_vector<double>();
     for (size_t i = 0; i < got.size(); ++i) {
       bool met = !std::isfinite(want[i]) || (i < x.size() && !std::isfinite(x[i])) ||
-                 (value.size() == got.size() && std::isnan(value[i]));
+                 (value.size() == got.size() && std::isnan(value[i])) || (nan && !x.empty() && std::isnan(got[i]));
       if (!met && std::fabs(got[i] - want[i]) > 1e-9 * std::max(1.0, std::fabs(want[i]))) return false;
       if (!met && std::isnan(got[i])) return false;
     }
   }
+  return true;
+}
+
+bool limits_only(const Operator&, const Call& call, const Json& sample, const std::vector<Result>& results) {
+  return limits(call, sample, results, false);
+}
+bool limits_or_nan(const Operator&, const Call& call, const Json& sample, const std::vector<Result>& results) {
+  return limits(call, sample, results, true);
+}
+
+// Of the first operand's zeros the angle may have the other sign; 0 and pi meet where both operands are 0.
+bool zeros_without_sign(const Operator&, const Call& call, const Json& sample, const std::vector<Result>& results) {
+  std::string id = sample.at("id").get<std::string>() + ".";
+  std::vector<double> y = call.fed(id + "in0").to_vector<double>(), x = call.fed(id + "in1").to_vector<double>();
+  std::vector<double> got = results[0].got.to_vector<double>(), want = results[0].want.to_vector<double>();
+  if (x.size() != got.size() || y.size() != got.size()) return false;
+  for (size_t i = 0; i < got.size(); ++i)
+    if (std::fabs(got[i] - want[i]) > 1e-9 * std::fabs(want[i]))
+      if (y[i] != 0 || (x[i] != 0 && std::fabs(got[i]) != std::fabs(want[i]))) return false;
+  for (size_t k = 1; k < results.size(); ++k)
+    if (!results[k].difference.empty()) return false;
   return true;
 }
 
@@ -94,8 +115,11 @@ const Convention kConventions[] = {
     {"div.floor_rounding floor_divide", neighbours, "a quotient is rounded before its floor is taken"},
     {"acos acosh asin asinh atanh erfc hypot ldexp logaddexp2 logit sinc special.entr special.xlog1py tan xlogy "
      "std std.unbiased std_mean std_mean.unbiased var var.unbiased var_mean var_mean.unbiased masked.std masked.var "
-     "logcumsumexp prod cumprod masked.prod masked.norm linalg.norm linalg.vector_norm norm dist cdist",
+     "masked.prod masked.norm linalg.norm linalg.vector_norm norm dist cdist",
      limits_only, "a line of functions has no gradient where it has no value, and none of infinity"},
+    {"logaddexp logcumsumexp prod cumprod atan2", limits_or_nan,
+     "of infinite operands a share of the gradient, none, or NaN"},
+    {"atan2", zeros_without_sign, "zeros have no sign: angles lie in (-pi, pi], and that of the origin is 0"},
     {"nn.functional.hardtanh nn.functional.hardshrink nn.functional.relu6 nn.functional.softshrink", limits_only,
      "at NaN the reference's vector loops give no gradient, its remainder loops the cotangent"},
     {"amax amin aminmax masked.amax masked.amin clamp", limits_only,
@@ -116,13 +140,6 @@ const Accepted kAccepted[] = {
      "nothing is pooled of no channels"},
 };
 
-// Faults that are being mended.
-constexpr const char* kToMend =
-    "abs atan2 cumprod prod diff linalg.norm.subgradients_at_zero logaddexp mean "
-    "nn.functional.adaptive_avg_pool2d nn.functional.adaptive_avg_pool3d nn.functional.adaptive_max_pool2d "
-    "nn.functional.adaptive_max_pool3d nn.functional.elu nn.functional.hardtanh nn.functional.relu "
-    "nn.functional.softshrink sgn sign";
-
 bool names(const char* list, const std::string& op) { return !*list || words(list).contains(op); }
 
 }  // namespace
@@ -139,7 +156,5 @@ const char* accepted(const Operator& op, const Json& call) {
       return a.reason;
   return nullptr;
 }
-
-bool to_mend(const Operator& op) { return words(kToMend).contains(op.name); }
 
 }  // namespace whence::opinfo

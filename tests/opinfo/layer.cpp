@@ -162,7 +162,8 @@ Outputs batch_norm(Call& call, int weight, int running, bool training, double ep
   std::optional<Arg> means = call.maybe(running, "running_mean"), variances = call.maybe(running + 1, "running_var");
   if (!training) {
     Var r = rsqrt(*variances + eps);
-    return scaled((x - per_channel(*means, x.rank())) * per_channel(r, x.rank()), scale, shift);
+    Var none = full(call.g, {0}, 0, x.dtype());  // no moments were taken
+    return {scaled((x - per_channel(*means, x.rank())) * per_channel(r, x.rank()), scale, shift), none, none};
   }
   Ints axes{0};
   for (int axis = 2; axis < x.rank(); ++axis) axes.push_back(axis);

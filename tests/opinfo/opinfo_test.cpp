@@ -72,8 +72,7 @@ TEST(OpInfo, EverySampleIsAccountedFor) {
   for (const auto& [reason, n] : reasons) std::cout << n << " " << reason << "\n";
   auto line = [](const char* what, std::map<Outcome, int>& n) {
     std::cout << what << ": pass " << n[Outcome::pass] << ", chosen convention " << n[Outcome::convention]
-              << ", missing option " << n[Outcome::missing] << ", to mend " << n[Outcome::to_mend] << ", FAIL "
-              << n[Outcome::fail] << "\n";
+              << ", missing option " << n[Outcome::missing] << ", FAIL " << n[Outcome::fail] << "\n";
   };
   line("samples", samples);
   line("calls to refuse", refused);

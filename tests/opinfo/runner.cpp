@@ -98,10 +98,6 @@ std::map<std::string, Builder> operators() {
   return all;
 }
 
-Verdict failed(const Operator& op, std::string text) {
-  return {to_mend(op) ? Outcome::to_mend : Outcome::fail, std::move(text)};
-}
-
 Verdict run_sample(const Operator& op, const Json& sample) {
   Call call(op.file, sample);
   std::vector<Result> results;
@@ -110,14 +106,14 @@ Verdict run_sample(const Operator& op, const Json& sample) {
   } catch (const OptionMissing& e) {
     return {Outcome::missing, e.what()};
   } catch (const std::exception& e) {
-    return failed(op, std::string("threw ") + e.what());
+    return {Outcome::fail, std::string("threw ") + e.what()};
   }
   std::string text;
   for (const Result& r : results)
     if (!r.difference.empty()) text += (text.empty() ? "" : "; ") + r.key + ": " + r.difference;
   if (text.empty()) return {};
   if (const char* reason = convention(op, call, sample, results)) return {Outcome::convention, reason};
-  return failed(op, text);
+  return {Outcome::fail, text};
 }
 
 Verdict run_refused(const Operator& op, const Json& sample) {
@@ -133,7 +129,7 @@ Verdict run_refused(const Operator& op, const Json& sample) {
     return {Outcome::fail, std::string("threw another exception: ") + e.what()};
   }
   if (const char* reason = accepted(op, sample)) return {Outcome::convention, reason};
-  return failed(op, "was accepted, " + sample.at("why").get<std::string>());
+  return {Outcome::fail, "was accepted, " + sample.at("why").get<std::string>()};
 }
 
 }  // namespace whence::opinfo

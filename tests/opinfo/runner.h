@@ -53,7 +53,7 @@ Var per_channel(Arg v, int rank);
 Var with_dtype(const Call& call, int place, Var x);
 
 // ---- running -------------------------------------------------------------------------------------------------------
-enum class Outcome { pass, convention, missing, to_mend, fail };
+enum class Outcome { pass, convention, missing, fail };
 struct Verdict {
   Outcome outcome = Outcome::pass;
   std::string text;  ///< what differs, which option is missing, or why this engine does otherwise
@@ -84,7 +84,6 @@ std::set<std::string> words(const char* text);
 // ---- where this engine does otherwise on purpose: why, or nullptr ---------------------------------------------------
 const char* convention(const Operator& op, const Call& call, const Json& sample, const std::vector<Result>& results);
 const char* accepted(const Operator& op, const Json& call);
-bool to_mend(const Operator& op);  ///< a fault that is being mended
 
 Verdict run_sample(const Operator& op, const Json& sample);
 Verdict run_refused(const Operator& op, const Json& call);

@@ -323,6 +323,13 @@ TEST(Composite, AtanOfTwoInEveryQuadrant) {
                   {1, 1, -1, -1, 0, 2, -2, 0.1, 1, -2, -0.5, 3, 1, 0, 0, -5}, {16});
 }
 
+TEST(Composite, TheOriginHasNoAngleToTurn) {
+  Now g;
+  Var y = g.in({0, -0.0, 3}, {3}), x = g.in({0, 0, 4}, {3}), angle = atan2(y, x);
+  EXPECT_EQ(values(grad(sum(angle), y)), (Doubles{0, 0, 4.0 / 25}));
+  EXPECT_EQ(values(grad(sum(angle), x)), (Doubles{0, 0, -3.0 / 25}));
+}
+
 TEST(Composite, ActivationsPassAllRelevance) {
   Var (*const functions[])(Arg) = {hardswish, quick_gelu, mish, softsign, relu6, hardsigmoid, atan};
   for (auto f : functions) {
