@@ -183,14 +183,18 @@ DERIVATIVE(d_silu, "x", binary_samples<>, d_silu_body(x, dy));
 
 static Var d1(const OpDef& op, Var x, Var dy, Attrs attrs = {}) { return record(op, {x, dy}, std::move(attrs)); }
 
+// Outside the domain of a function, where its value y is NaN, a cotangent of zero passes nothing: a branch that where
+// does not select.
+static Var inside_domain(Var y, Var dy, Var dx) { return where(logical_and(equal(dy, 0.0), not_equal(y, y)), 0.0, dx); }
+
 // ---- unary --------------------------------------------------------------------------------------------------------
 
 UNARY(exp, "e^x", (unary_samples<-20, 20>), dy* y);
 UNARY(expm1, "e^x - 1, accurate near 0", (unary_samples<-20, 20>), dy*(y + 1.0));
 UNARY(log, "natural logarithm", (unary_samples<2, 30>), dy / x);
 UNARY(log1p, "log(1 + x), accurate near 0", (unary_samples<-5, 30>), dy / (x + 1.0));
-UNARY(sqrt, "square root", (unary_samples<2, 30>), dy * 0.5 / y);
-UNARY(rsqrt, "1 / sqrt(x)", (unary_samples<2, 30>), dy * -0.5 * y * y * y);
+UNARY(sqrt, "square root", (unary_samples<2, 30>), inside_domain(y, dy, dy * 0.5 / y));
+UNARY(rsqrt, "1 / sqrt(x)", (unary_samples<2, 30>), inside_domain(y, dy, dy * -0.5 * y * y * y));
 UNARY(reciprocal, "1 / x", (unary_samples<-20, 20, 4>), -(dy* y* y));
 UNARY(sin, "sine", (unary_samples<-30, 30>), dy* cos(x));
 UNARY(cos, "cosine", (unary_samples<-30, 30>), -(dy* sin(x)));
@@ -442,7 +446,10 @@ BINARY(
       Var a = c.in(0);
       Var b = c.in(1);
       // a^0 is the constant 1, and 0^b the constant 0 for b > 0 and, by convention, where b is 0.
-      if (c.needs(0)) c.give(0, c.reduce_to(where(equal(b, 0.0), 0.0, c.d() * (b * pow(a, b - 1.0))), 0));
+      if (c.needs(0)) {
+        Var slope = inside_domain(c.out(), c.d(), c.d() * (b * pow(a, b - 1.0)));
+        c.give(0, c.reduce_to(where(equal(b, 0.0), 0.0, slope), 0));
+      }
       if (c.needs(1)) {
         Var flat = logical_and(equal(a, 0.0), greater_equal(b, 0.0));
         c.give(1, c.reduce_to(where(flat, 0.0, c.d() * (c.out() * log(a))), 1));

@@ -135,6 +135,19 @@ TEST(Limits, PreluOfAnInfinity) {
          {{kInf, -.5, 5}, {1, .25, 1}, {-2}});
 }
 
+TEST(Limits, BranchesThatAreNotSelected) {
+  Given x{{-1, -4, 4}, {3}};
+  auto of = [](Var (*f)(Var)) {
+    return [f](std::span<const Var> v) { return where(greater(v[0], 0.0), f(v[0]), v[0]); };
+  };
+  expect("sqrt", of([](Var v) { return sqrt(v); }), {x}, {{-1, -4, 2}, {1, 1, .25}});
+  expect("rsqrt", of([](Var v) { return rsqrt(v); }), {x}, {{-1, -4, .5}, {1, 1, -.0625}});
+  expect("log", of([](Var v) { return log(v); }), {x}, {{-1, -4, std::log(4)}, {1, 1, .25}});
+  expect("pow", of([](Var v) { return pow(v, 1.5); }), {x}, {{-1, -4, 8}, {1, 1, 3}});
+  // One that is selected is NaN.
+  expect("outside", [](auto v) { return sqrt(v[0]); }, {{{-1}, {1}}}, {{kNan}, {kNan}});
+}
+
 // ---- images -------------------------------------------------------------------------------------------------------
 
 TEST(Limits, GridsFarOutside) {
