@@ -35,6 +35,11 @@ Parameter& Module::parameter(const std::string& name, const Shape& shape, Init i
   p->name_ = name_.empty() ? name : name_ + "." + name;
   for (int64_t extent : shape)
     if (extent < 0) throw ShapeError("parameter '" + p->name_ + "' has a negative extent: " + shape.str());
+  try {
+    check_extents(shape, size_of(f64));
+  } catch (const ShapeError& e) {
+    throw ShapeError("parameter '" + p->name_ + "': " + e.what());
+  }
   p->shape_ = shape;
   p->init_ = init;
   p->trainable_ = true;

@@ -13,12 +13,7 @@ namespace whence {
 
 std::vector<int64_t> epoch_order(int64_t n, uint64_t seed, int64_t epoch) {
   if (n < 0) throw ValueError(fmt::format("an epoch of {} samples has no order", n));
-  std::vector<int64_t> order;
-  try {
-    order.resize(size_t(n));
-  } catch (const std::exception& e) {
-    throw Error(fmt::format("the order of {} samples needs more memory than there is: {}", n, e.what()));
-  }
+  auto order = or_out_of_memory("the order of an epoch", [&] { return std::vector<int64_t>(size_t(n)); });
   std::iota(order.begin(), order.end(), int64_t(0));
   RandomStream(seed, epoch, 0x6f72646572).shuffle(std::span(order));  // "order": apart from the streams of the samples
   return order;
@@ -162,7 +157,7 @@ DataLoader::DataLoader(Dataset dataset, LoaderOptions options) : impl_(std::make
     }
     impl_->work.notify_all();
     for (auto& t : impl_->threads) t.join();
-    throw Error(fmt::format("DataLoader: worker {} of {} cannot be started: {}", started + 1, o.workers, e.what()));
+    throw OutOfMemory(fmt::format("DataLoader: worker {} of {} cannot be started: {}", started + 1, o.workers, e.what()));
   }
 }
 

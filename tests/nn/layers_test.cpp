@@ -176,6 +176,7 @@ TEST(Module, NegativeExtentsAreRefusedByName) {
     explicit Net(int64_t n) { parameter("table", {4, n}, Init::zeros()); }
   };
   EXPECT_THAT(message_of<ShapeError>([] { Net(-2); }), HasSubstr("'table' has a negative extent: [4, -2]"));
+  EXPECT_THAT(message_of<ShapeError>([] { Net(INT64_MAX); }), HasSubstr("'table'"));
   EXPECT_EQ(Net(0).parameter_count(), 0);
 }
 
