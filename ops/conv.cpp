@@ -20,8 +20,8 @@ void check_attrs(InferCtx& infer, int space) {
     if (int(list->size()) != space)
       infer.value_error(std::string(name) + " needs " + std::to_string(space) + " values");
   for (size_t i = 0; i < size_t(space); ++i)
-    for (int64_t v : {stride[i], dilation[i], padding[i] + 1})
-      if (v < 1 || v > INT32_MAX)
+    for (auto [v, least] : {std::pair{stride[i], 1}, {dilation[i], 1}, {padding[i], 0}})
+      if (v < least || v > INT32_MAX)
         infer.value_error("stride and dilation must be positive, padding not negative, all below 2^31");
   if (groups < 1) infer.value_error("groups must be positive");
 }

@@ -302,7 +302,7 @@ Var variance(Arg x, Ints axes, bool keepdim, int64_t correction) {
   Var wide = widened(x), squares = square(wide - mean(wide, axes, true)), total = sum(squares, axes, keepdim);
   int64_t n = 1;
   for (int64_t a : axes) n *= x.shape()[int(a)];
-  return total * (1.0 / double(std::max<int64_t>(n - correction, 0)));
+  return total * (1.0 / std::max(double(n) - double(correction), 0.0));
 }
 
 }  // namespace whence

@@ -67,8 +67,11 @@ REGISTER_OP(roll) = {
         [](SweepCtx& sweep) {
           auto [axes, shifts] = RollAttrs::of(sweep.attrs);
           Ints back, led;
-          for (int64_t s : shifts) back.push_back(-s);
-          for (int64_t a : axes) led.push_back(normalize_axis(a, sweep.in().rank()) + sweep.lead());
+          for (size_t i = 0; i < axes.size(); ++i) {
+            const int a = normalize_axis(axes[i], sweep.in().rank());
+            led.push_back(a + sweep.lead());
+            back.push_back(-(shifts[i] % std::max<int64_t>(sweep.in().shape()[a], 1)));
+          }
           sweep.give(0, roll(sweep.d(), back, led));
         },
     .relevance = lrp::reindex,

@@ -28,7 +28,7 @@ Shape padded(InferCtx& infer, Shape s) {
     if (mode == PadMode::circular && std::max(before, after) > n)
       infer.shape_error(where, "wrapping shows at most extent elements");
     s[a] = add_extents(add_extents(n, before), after);
-    if (s[a] < 0) infer.shape_error(where);
+    if (s[a] < 0 || std::min(before, after) < -n) infer.shape_error(where);
   }
   return s;
 }

@@ -251,8 +251,8 @@ std::vector<Spans> sliding(const Arg& x, const PoolOptions& o, const std::string
   std::vector<Spans> axes;
   for (size_t i = 0; i < size_t(n); ++i) {
     int64_t extent = x.shape()[int(i) + 2], s = stride[i], p = padding[i];
-    for (int64_t v : {kernel[i], s, dilation[i], p + 1})
-      if (v < 1 || v > INT32_MAX)
+    for (auto [v, least] : {std::pair{kernel[i], 1}, {s, 1}, {dilation[i], 1}, {p, 0}})
+      if (v < least || v > INT32_MAX)
         throw ValueError("[" + op + "] kernel, stride and dilation must be positive, padding not negative");
     int64_t span = dilation[i] * (kernel[i] - 1) + 1, room = extent + 2 * p - span;
     if (p > span / 2)
@@ -353,6 +353,7 @@ Var max_unpool(Arg x, Arg indices, const Ints& space) {
     throw ShapeError("[max_unpool] needs one extent per axis of space of " + x.shape().str());
   Shape to{x.shape()[0], x.shape()[1]};
   for (int64_t n : space) to.push_back(n);
+  check_extents(to);
   return place(x, indices, to, x.rank() - 2);
 }
 

@@ -143,14 +143,16 @@ Var pixel_shuffle(Arg x, int64_t r) {
   if (i.c % (r * r))
     throw ShapeError("[pixel_shuffle] " + std::to_string(i.c) + " channels are no multiple of " +
                      std::to_string(r * r));
-  return regroup(x, i, {i.c / (r * r), r, r, i.h, i.w}, {0, 3, 1, 4, 2}, {i.c / (r * r), i.h * r, i.w * r});
+  return regroup(x, i, {i.c / (r * r), r, r, i.h, i.w}, {0, 3, 1, 4, 2},
+                 {i.c / (r * r), multiply_extents(i.h, r), multiply_extents(i.w, r)});
 }
 Var pixel_unshuffle(Arg x, int64_t r) {
   LocationGuard at(x);
   Image i = image("pixel_unshuffle", x, r);
   if (i.h % r || i.w % r)
     throw ShapeError("[pixel_unshuffle] " + x.shape().str() + " is no multiple of " + std::to_string(r));
-  return regroup(x, i, {i.c, i.h / r, r, i.w / r, r}, {0, 2, 4, 1, 3}, {i.c * r * r, i.h / r, i.w / r});
+  return regroup(x, i, {i.c, i.h / r, r, i.w / r, r}, {0, 2, 4, 1, 3},
+                 {multiply_extents(i.c, r * r), i.h / r, i.w / r});
 }
 
 }  // namespace whence

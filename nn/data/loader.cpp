@@ -157,7 +157,8 @@ DataLoader::DataLoader(Dataset dataset, LoaderOptions options) : impl_(std::make
     }
     impl_->work.notify_all();
     for (auto& t : impl_->threads) t.join();
-    throw OutOfMemory(fmt::format("DataLoader: worker {} of {} cannot be started: {}", started + 1, o.workers, e.what()));
+    throw OutOfMemory(
+        fmt::format("DataLoader: worker {} of {} cannot be started: {}", started + 1, o.workers, e.what()));
   }
 }
 
