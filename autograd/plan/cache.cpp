@@ -165,10 +165,16 @@ PlanCacheStats plan_cache_stats() {
 void clear_plan_cache() {
   auto& c = planner::cache();
   std::list<planner::Entry> gone;
-  std::lock_guard lock(c.mutex);
-  c.by_hash.clear();
-  c.by_program.clear();
-  gone.swap(c.entries);
+  {
+    std::lock_guard lock(c.mutex);
+    c.by_hash.clear();
+    c.by_program.clear();
+    gone.swap(c.entries);
+  }
+  size_t bytes = 0;
+  for (const planner::Entry& e : gone) bytes += planner::idle_bytes(e);
+  gone.clear();
+  planner::give_back(bytes);
 }
 
 }  // namespace whence
