@@ -38,8 +38,8 @@ using namespace whence;
 
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kLimitAddressSpace = false;  // the sanitizer needs it
-extern "C" const char* __asan_default_options() {
-  return "allocator_may_return_null=1:max_allocation_size_mb=2000:detect_leaks=0";
+extern "C" const char* __asan_default_options() {  // what libraries have from the sanitizer's new goes to delete below
+  return "allocator_may_return_null=1:alloc_dealloc_mismatch=0:max_allocation_size_mb=2000:detect_leaks=0";
 }
 #else
 constexpr bool kLimitAddressSpace = true;
