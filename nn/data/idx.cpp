@@ -52,7 +52,14 @@ Tensor read(ByteSource source) {
     none |= n == 0;
     shape.push_back(n);
   }
-  if (none) need = 0;
+  if (none) {  // extents beside the 0 may be too large all the same
+    need = 0;
+    try {
+      check_extents(shape, sizeof(double));
+    } catch (const ShapeError& e) {
+      fail(e.what());
+    }
+  }
   std::vector<std::byte> raw;  // grows with what is there: the extents of a damaged file are not believed
   while (int64_t(raw.size()) < need) {
     size_t had = raw.size(),

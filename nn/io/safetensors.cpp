@@ -187,7 +187,14 @@ void Safetensors::read_header(std::span<std::byte> bytes) {
       none |= n == 0;
       e.shape.push_back(int64_t(n));
     }
-    if (none) need = 0;
+    if (none) {  // extents beside the 0 may be too large all the same
+      need = 0;
+      try {
+        check_extents(e.shape, sizeof(double));
+      } catch (const ShapeError& error) {
+        reject(who + error.what());
+      }
+    }
     if (need % 8) reject(who + e.dtype + e.shape.str() + " ends inside a byte");
     need /= 8;
     uint64_t begin = (*offsets)[0].get<uint64_t>(), end = (*offsets)[1].get<uint64_t>();

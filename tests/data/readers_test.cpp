@@ -319,6 +319,7 @@ TEST(Idx, WrongFilesSayWhy) {
   EXPECT_THAT(why(be(0x801) + be(4) + "abc"), HasSubstr("[4] ask for 4 bytes, 3 are there"));
   EXPECT_THAT(why(be(0x801) + be(2) + "abc"), HasSubstr("bytes after the 2"));
   EXPECT_THAT(why(be(0xe03) + be(~0u) + be(~0u) + be(~0u)), HasSubstr("overflow"));
+  EXPECT_THAT(why(be(0x803) + be(1u << 31) + be(0) + be(1u << 20)), HasSubstr("more bytes than an address space"));
   EXPECT_THAT(why(be(0x803) + be(~0u) + be(1u << 30) + be(1) + "x"),
               HasSubstr("1 are there"));  // quickly, and without the memory
 }

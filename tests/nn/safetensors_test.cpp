@@ -164,6 +164,7 @@ TEST(Safetensors, MalformedFilesAreRefusedWithTheReason) {
       {container(one("F32", "[4294967296,4294967296]", "[0,4]"), zeros(4)), "overflow"},
       {container(one("F32", "[0,4294967296,4294967296]", "[0,0]"), ""), "overflow"},
       {container(one("F32", "[18446744073709551615]", "[0,4]"), zeros(4)), "overflow"},
+      {container(one("U8", "[0,4294967296,1048576]", "[0,0]"), ""), "more bytes than an address space"},
       {container(one("F32", "[99999999999999999999]", "[0,4]"), zeros(4)), "no whole number"},
       {container(one("F32", "[1,1,1,1,1,1,1,1,1]", "[0,4]"), zeros(4)), "9 dimensions"},
       {container(one("F32", "[2]", "[0,4]"), zeros(4)), "takes 8 bytes, data_offsets give 4"},
