@@ -13,21 +13,23 @@ using lrp::Stab;
 
 // One group of elements that shares its scale: rows (relative), samples, or everything. A denominator of exactly zero
 // (eps = 0, an empty sum) passes nothing on: what arrived is booked as held by the stabiliser.
-template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, T eps, T share) {
-  if (mode == Stab::relative || mode == Stab::rms_tensor) eps = T(eps * std::max(1.0, root_mean_square(z, n)));
-  if (mode == Stab::rms_sample) eps = T(eps * root_mean_square(z, n));
+// eps is rounded to T once, with its scale, as the row loop of fused groups does.
+template <class T> void divide(const T* r, const T* z, T* out, int64_t n, Stab mode, double eps, T share) {
+  if (mode == Stab::relative || mode == Stab::rms_tensor) eps *= std::max(1.0, root_mean_square(z, n));
+  if (mode == Stab::rms_sample) eps *= root_mean_square(z, n);
   divide_stabilised(r, z, out, n,
                     mode == Stab::plain  ? StabForm::plain
                     : mode == Stab::clip ? StabForm::clip
                                          : StabForm::sign,
-                    eps, share);
+                    T(eps), share);
 }
 
 template <class T> void run(const KernelCall& call) {
   const View& R = call.in[0];
   const View& Z = call.in[1];
   Stab mode = Stab(call.attrs.integer("stab"));
-  T eps = T(call.attrs.real("eps")), share = T(call.attrs.real("share"));
+  const double eps = call.attrs.real("eps");
+  const T share = T(call.attrs.real("share"));
   int64_t n = Z.numel();
   if (n == 0 || R.numel() == 0) return;
   int64_t group = n;

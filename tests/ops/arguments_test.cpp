@@ -133,6 +133,10 @@ TEST(Arguments, RefusedAtTheUsersLine) {
        }},
       {"is outside axis 0", [&] { slice(v, 0, 2, 1); }},
       {"is outside axis 0", [&] { slice(none, 0, 0, 1); }},
+      {"one position for each value of [1, 2, ",
+       [&] {
+         max_unpool(image, g.input("places", {}, i64), {4, 4});
+       }},
       {"are no multiple of 9", [&] { pixel_shuffle(image, 3); }},
       {"must be [T, B, classes]", [&] { ctc_loss(m, labels, labels, labels); }},
   };
