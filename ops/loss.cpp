@@ -192,10 +192,10 @@ Var cross_entropy(Arg logits, Arg target, CrossEntropyOptions o) {
   if (!(target.shape() == logits.shape()))
     throw ShapeError("[cross_entropy] soft targets must have the logits' shape " + logits.shape().str() + ", got " +
                      target.shape().str());
-  Var x = widened(logits), t = cast(target, x.dtype());
+  Var x = widened(logits), t = cast(target, x.dtype()), log_p = log_softmax(x);
   if (o.label_smoothing != 0)
-    t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, logits.shape()[-1]));
-  return reduced(-sum(weighted(t, log_softmax(x)), {-1}), o.reduction);
+    t = t * (1 - o.label_smoothing) + o.label_smoothing / double(std::max<int64_t>(1, x.shape()[-1]));
+  return reduced(-sum(weighted(t, log_p), {-1}), o.reduction);
 }
 
 // A target that would broadcast is almost always a mistake: [B, 1] against [B] gives B x B differences.

@@ -352,7 +352,8 @@ Var max_unpool(Arg x, Arg indices, const Ints& space) {
   if (x.rank() < 3 || int(space.size()) != x.rank() - 2)
     throw ShapeError("[max_unpool] needs one extent per axis of space of " + x.shape().str());
   if (!(indices.shape() == x.shape()))
-    throw ShapeError("[max_unpool] one position for each value of " + x.shape().str() + ", got " + indices.shape().str());
+    throw ShapeError("[max_unpool] needs one position for each value of " + x.shape().str() + ", got " +
+                     indices.shape().str());
   Shape to{x.shape()[0], x.shape()[1]};
   for (int64_t n : space) to.push_back(n);
   check_extents(to);

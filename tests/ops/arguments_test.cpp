@@ -79,6 +79,7 @@ TEST(Arguments, RefusedAtTheUsersLine) {
        [&] {
          reshape(five, {-5, -1});
        }},
+      {"log_softmax", [&] { cross_entropy(g.input("p", Shape{}), g.input("q", Shape{}), {.label_smoothing = .1}); }},
       {"within [0, 1]", [&] { cross_entropy(m, m, {.label_smoothing = 1.5}); }},
       {"within [0, 1]", [&] { cross_entropy(m, labels, {.label_smoothing = -.1}); }},
       {"soft targets must have the logits' shape", [&] { cross_entropy(m, v); }},
@@ -133,7 +134,7 @@ TEST(Arguments, RefusedAtTheUsersLine) {
        }},
       {"is outside axis 0", [&] { slice(v, 0, 2, 1); }},
       {"is outside axis 0", [&] { slice(none, 0, 0, 1); }},
-      {"one position for each value of [1, 2, ",
+      {"needs one position for each value of [1, 2, ",
        [&] {
          max_unpool(image, g.input("places", {}, i64), {4, 4});
        }},
