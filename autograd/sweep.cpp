@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <optional>
 #include <set>
@@ -198,6 +199,9 @@ class Sweeper {
     if (relevance_)
       for (const std::string& op : pass_.rules->unknown_ops())
         found.variants.push_back("a rule for '" + op + "': no operation has this name");
+    for (size_t e = 0; relevance_ && e <= pass_.rules->size(); ++e)  // the last is the fallback
+      if (const lrp::Rule& r = pass_.rules->rule(e); !(r.eps >= 0 && std::isfinite(r.eps)))
+        found.variants.push_back(r.describe() + ": eps must be finite and not negative");
     look_for_defects(roots, "", found);
     auto lines = [](std::string text, const std::vector<std::string>& list) {
       for (const std::string& s : list) text += "\n  " + s;

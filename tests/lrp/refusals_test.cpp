@@ -2,7 +2,9 @@
 // do.
 #include <gmock/gmock.h>
 
-#include "nn/train.h"
+#include <cmath>
+#include <limits>
+
 #include "tests/lrp/net.h"
 
 using namespace whence;
@@ -50,6 +52,17 @@ TEST(Integers, OfTokensHaveRelevanceButNoGradient) {
   for (Var w : {index, other, argmax(rows, 2)})
     EXPECT_THAT(refusal<DTypeError>([&] { relevance(sum(gather(rows, index, 1)), w, lrp::attn()); }),
                 HasSubstr("ask for data that the result was computed from"));
+}
+
+// A negative eps moves denominators towards zero.
+TEST(Rules, AStabiliserIsAFiniteNumber) {
+  Graph g;
+  Var x = g.input("x", {3}), y = sum(x * x);
+  lrp::RuleSet rules("custom");
+  rules.set("mul", {.eps = std::nan("")});
+  for (const lrp::RuleSet& r : {lrp::epsilon(-0.5), lrp::epsilon(std::numeric_limits<double>::infinity()), rules})
+    EXPECT_THAT(refusal<ValueError>([&] { relevance(y, x, r); }), HasSubstr("eps must be finite and not negative"));
+  relevance(y, x, lrp::epsilon(0));
 }
 
 // ---- ops without a rule -------------------------------------------------------------------------------------------
