@@ -9,6 +9,12 @@
 namespace whence::cpu {
 namespace {
 
+/// Integers wrap round.
+template <class T> T plus(T a, T b) {
+  if constexpr (std::is_integral_v<T>) return T(std::make_unsigned_t<T>(a) + std::make_unsigned_t<T>(b));
+  else return a + b;
+}
+
 /// Calls f with a pointer to the elements of the index, of the type they have.
 template <class F> void with_index(const View& index, F&& f) {
   switch (index.dtype) {
@@ -74,7 +80,7 @@ void segment_sum_kernel(const KernelCall& call) {
         for (int64_t j = 0; j < m; ++j) {
           const T* __restrict src = rows + (o * m + j) * s.inner;
           T* __restrict dst = sums + (o * s.n + from_start(int64_t(at[j]), s.n)) * s.inner;
-          for (int64_t i = first; i < last; ++i) dst[i] += src[i];
+          for (int64_t i = first; i < last; ++i) dst[i] = plus(dst[i], src[i]);
         }
       });
     });
@@ -123,8 +129,10 @@ void scatter_add_kernel(const KernelCall& call) {
       using T = decltype(element);
       const T* from = src.as<T>();
       T* to = y.as<T>();
-      along(index.shape, base.shape, axis,
-            [&](int64_t i, int64_t lane) { to[lane + from_start(int64_t(at[i]), n) * step] += from[i]; });
+      along(index.shape, base.shape, axis, [&](int64_t i, int64_t lane) {
+        auto& sum = to[lane + from_start(int64_t(at[i]), n) * step];
+        sum = plus(sum, from[i]);
+      });
     });
   });
 }

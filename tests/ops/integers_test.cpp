@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "ops/conv.h"
 #include "ops/ctc.h"
@@ -191,6 +192,16 @@ TEST(Integers, AScalarOfARunToo) {
   EXPECT_EQ(p.run({}, {.scalars = {{"k", 3}}})[0].item(), 4);
   EXPECT_THAT(thrown([&] { p.run({}, {.scalars = {{"k", 2.5}}}); }), HasSubstr("'k'"));
   EXPECT_EQ(p.run({}, {.scalars = {{"k", -3}}})[0].item(), -2);
+}
+
+TEST(Integers, SumsWrapRound) {
+  Graph g;
+  const int32_t most = std::numeric_limits<int32_t>::max();
+  Var x = g.constant(Tensor::from<int32_t>({most, 1}, {2})), both = g.constant(Tensor::from<int32_t>({0, 0}, {2}));
+  Results r = evaluate({sum(x), segment_sum(x, both, 0, 1), scatter_add(x, both, x, 0)});
+  EXPECT_EQ(r[0].item(), -double(most) - 1);
+  EXPECT_EQ(r[1].item(), -double(most) - 1);
+  EXPECT_EQ(r[2].item(0), -1);  // three terms: most, most and 1
 }
 
 }  // namespace
