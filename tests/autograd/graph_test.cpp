@@ -4,26 +4,13 @@
 
 #include "autograd/sweep.h"
 #include "ops/ops.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
 using testing::Not;
 
 namespace {
-
-// The text of the exception of type E that f throws.
-template <class E, class F> std::string thrown(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    ADD_FAILURE() << "another exception: " << e.what();
-    return "";
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 std::string here(int line) { return "graph_test.cpp:" + std::to_string(line); }
 

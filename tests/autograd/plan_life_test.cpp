@@ -140,8 +140,7 @@ TEST(Plan, LongChainsOfKernels) {
   expect_same_bits(p.run(f), p.reference(f));
 }
 
-// ---- states that the program reads and writes
-// ------------------------------------------------------------------------
+// ---- states that the program reads and writes ----------------------------------------------------------------------
 
 TEST(Assign, AnOptimiserWritesItsWeightsInPlace) {
   Graph g;

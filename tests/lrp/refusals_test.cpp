@@ -6,22 +6,12 @@
 #include <limits>
 
 #include "tests/lrp/net.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
 
 namespace {
-
-template <class E, class F> std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    ADD_FAILURE() << "another exception: " << e.what();
-  }
-  return "";
-}
 
 // ---- integers -----------------------------------------------------------------------------------------------------
 
@@ -29,15 +19,15 @@ TEST(Integers, HaveNothingToExplain) {
   Graph g;
   Var x = g.input("x", {2, 5}, f64), label = argmax(linear(x, g.parameter("w", randn({3, 5}, 1))), 1);
   size_t before = g.node_count();
-  std::string text = refusal<DTypeError>([&] { relevance(label, x, lrp::attn()); });
+  std::string text = thrown<DTypeError>([&] { relevance(label, x, lrp::attn()); });
   EXPECT_THAT(text, HasSubstr("[relevance] argmax recorded at refusals_test.cpp:"));
   EXPECT_THAT(text, HasSubstr("is i64: there is nothing to explain"));
   EXPECT_EQ(g.node_count(), before) << "nothing may be recorded";
   for (Var y : {label, greater(x, 0.0), cast(label, f64), reshape(cast(label, f64), {1, 2}), less(x, x)}) {
-    EXPECT_THAT(refusal<DTypeError>([&] { relevance(y, x, lrp::cp()); }), HasSubstr("nothing to explain"));
-    EXPECT_THAT(refusal<DTypeError>([&] { lrp::Ledger(lrp::dynamic()).relevance(y, x, y); }),
+    EXPECT_THAT(thrown<DTypeError>([&] { relevance(y, x, lrp::cp()); }), HasSubstr("nothing to explain"));
+    EXPECT_THAT(thrown<DTypeError>([&] { lrp::Ledger(lrp::dynamic()).relevance(y, x, y); }),
                 HasSubstr("nothing to explain"));
-    EXPECT_THAT(refusal<DTypeError>([&] { grad(sum(cast(y, i64)), x); }), HasSubstr("[gradient]"));
+    EXPECT_THAT(thrown<DTypeError>([&] { grad(sum(cast(y, i64)), x); }), HasSubstr("[gradient]"));
   }
 }
 
@@ -46,11 +36,11 @@ TEST(Integers, OfTokensHaveRelevanceButNoGradient) {
   Var ids = g.input("ids", {2, 3}, i64), rows = embedding(ids, g.parameter("t", randn({6, 4}, 2))), y = sum(tanh(rows));
   EXPECT_NO_THROW(relevance(y, ids, lrp::attn()));
   EXPECT_NO_THROW(relevance(sum(cast(ids, f64) * 2.0), ids, lrp::attn()));
-  EXPECT_THAT(refusal<DTypeError>([&] { grad(y, ids); }), HasSubstr("input recorded at refusals_test.cpp:"));
+  EXPECT_THAT(thrown<DTypeError>([&] { grad(y, ids); }), HasSubstr("input recorded at refusals_test.cpp:"));
   // Positions that select, and ids beside the way.
   Var index = g.input("index", {2}, i64), other = g.input("other", {2}, i32);
   for (Var w : {index, other, argmax(rows, 2)})
-    EXPECT_THAT(refusal<DTypeError>([&] { relevance(sum(gather(rows, index, 1)), w, lrp::attn()); }),
+    EXPECT_THAT(thrown<DTypeError>([&] { relevance(sum(gather(rows, index, 1)), w, lrp::attn()); }),
                 HasSubstr("ask for data that the result was computed from"));
 }
 
@@ -61,7 +51,7 @@ TEST(Rules, AStabiliserIsAFiniteNumber) {
   lrp::RuleSet rules("custom");
   rules.set("mul", {.eps = std::nan("")});
   for (const lrp::RuleSet& r : {lrp::epsilon(-0.5), lrp::epsilon(std::numeric_limits<double>::infinity()), rules})
-    EXPECT_THAT(refusal<ValueError>([&] { relevance(y, x, r); }), HasSubstr("eps must be finite and not negative"));
+    EXPECT_THAT(thrown<ValueError>([&] { relevance(y, x, r); }), HasSubstr("eps must be finite and not negative"));
   relevance(y, x, lrp::epsilon(0));
 }
 
@@ -103,7 +93,7 @@ TEST(MissingRules, A1_A7_NameOpNodeLineAndRemedy) {
       y = sum(tanh(record(*op, {x * 2.0})));
     }
     size_t before = g.node_count();
-    std::string text = refusal<MissingRule>([&] { relevance(y, x, lrp::attn()); });
+    std::string text = thrown<MissingRule>([&] { relevance(y, x, lrp::attn()); });
     EXPECT_THAT(text, HasSubstr("no relevance rule for 1 of 4 nodes:"));
     EXPECT_THAT(text, HasSubstr(op->name + " recorded at refusals_test.cpp:"));
     EXPECT_THAT(text, HasSubstr(" in head"));
@@ -121,7 +111,7 @@ TEST(MissingRules, InBodiesToo) {
   Graph g;
   Var x = g.input("x", {4}, f64), y = record(test_spectrum_op, {x}) + x;
   for (const char* preset : {"attn", "cp", "dynamic"})
-    EXPECT_THAT(refusal<MissingRule>([&] { relevance(y, x, lrp::preset(preset)); }),
+    EXPECT_THAT(thrown<MissingRule>([&] { relevance(y, x, lrp::preset(preset)); }),
                 HasSubstr("test_rfft in the body of test_spectrum recorded at refusals_test.cpp:"));
   lrp::RuleSet rules = lrp::attn();
   rules.set("test_spectrum", {.variant = "identity"});
@@ -135,7 +125,7 @@ TEST(UnmatchedRules, AnOpThatNobodyRegisteredIsAnError) {
   Var x = g.input("x", {2, 3}, f64), y = linear(x, g.parameter("w", randn({4, 3}, 3)));
   lrp::RuleSet rules = lrp::attn();
   rules.set("linaer", {.variant = "gamma"}).set("linear", {.variant = "gamma"}).set("soft*xx", "head", {});
-  std::string text = refusal<ValueError>([&] { relevance(y, x, rules); });
+  std::string text = thrown<ValueError>([&] { relevance(y, x, rules); });
   EXPECT_THAT(text, HasSubstr("a rule for 'linaer': no operation has this name"));
   EXPECT_THAT(text, HasSubstr("'soft*xx'"));
   EXPECT_THAT(text, testing::Not(HasSubstr("'linear'")));

@@ -9,22 +9,12 @@
 #include "ops/ctc.h"
 #include "ops/resize.h"
 #include "whence/whence.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
 
 namespace {
-
-std::string thrown(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    return std::string("none of ours: ") + e.what();
-  }
-  return "nothing was thrown";
-}
 
 TEST(Arguments, RefusedAtTheUsersLine) {
   Graph g;

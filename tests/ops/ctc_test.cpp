@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "whence/whence.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
@@ -91,14 +92,6 @@ TEST(Ctc, GradientByDifferencesAndNoneWhereNothingFits) {
 TEST(Ctc, RefusesWhatDoesNotFit) {
   Graph g;
   Var x = g.input("x", {5, 2, 4}, f32), targets = g.input("t", {2, 3}, i64), n = g.input("n", {2}, i64);
-  auto thrown = [](auto f) -> std::string {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "nothing was thrown";
-  };
   EXPECT_THAT(thrown([&] { ctc_loss(x, n, n, n); }), HasSubstr("targets must be [2, S]"));
   EXPECT_THAT(thrown([&] { ctc_loss(x, targets, targets, n); }), HasSubstr("input_lengths must be [2]"));
   EXPECT_THAT(thrown([&] { ctc_loss(x, targets, n, n, {.blank = 4}); }), HasSubstr("blank 4 is no class"));

@@ -11,6 +11,7 @@
 #include "ops/ctc.h"
 #include "ops/resize.h"
 #include "whence/whence.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
@@ -18,17 +19,6 @@ using testing::HasSubstr;
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
-
-std::string thrown(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const DTypeError& e) {
-    return e.what();
-  } catch (const std::exception& e) {
-    return std::string("another error: ") + e.what();
-  }
-  return "nothing was thrown";
-}
 
 std::vector<double> values(Var v) { return v.value().to_vector<double>(); }
 
@@ -66,7 +56,7 @@ TEST(Integers, ANumberTheyCannotHoldIsRefused) {
     for (auto& [name, f] : functions) {
       Graph g;
       Var x = g.input("x", {3}, c.dtype);
-      std::string e = thrown([&] { f(x, c.number); });
+      std::string e = thrown<DTypeError>([&] { f(x, c.number); });
       EXPECT_THAT(e, HasSubstr(c.text)) << name << " of " << name_of(c.dtype);
       EXPECT_THAT(e, HasSubstr(std::string(name_of(c.dtype)))) << name;
       EXPECT_THAT(e, HasSubstr("cast")) << name;
@@ -135,7 +125,7 @@ TEST(Integers, AreRefusedWhereTheValueIsNone) {
     for (auto& [name, f] : functions) {
       Graph g;
       Var x = g.input("x", {1, 1, 3}, t);
-      std::string e = thrown([&] { f(x); });
+      std::string e = thrown<DTypeError>([&] { f(x); });
       EXPECT_THAT(e, HasSubstr("[" + std::string(name) + "]")) << name_of(t);
       EXPECT_THAT(e, HasSubstr("must be floating point, got " + std::string(name_of(t)))) << name;
       EXPECT_THAT(e, HasSubstr("recorded at integers_test.cpp:")) << name;
@@ -180,8 +170,8 @@ TEST(Integers, PositionsThatNoDTypeHolds) {
   Var loss = cross_entropy(logits, labels, {.ignore_index = (int64_t(1) << 32) + 1});
   EXPECT_NEAR(loss.value().item(), std::log(2), 1e-12);
   Graph h;
-  EXPECT_THAT(thrown([&] { arange(h, 300, u8); }), HasSubstr("u8"));
-  EXPECT_THAT(thrown([&] { arange(h, (int64_t(1) << 31) + 1, i32); }), HasSubstr("i32"));
+  EXPECT_THAT(thrown<DTypeError>([&] { arange(h, 300, u8); }), HasSubstr("u8"));
+  EXPECT_THAT(thrown<DTypeError>([&] { arange(h, (int64_t(1) << 31) + 1, i32); }), HasSubstr("i32"));
   EXPECT_EQ(arange(h, 256, u8).numel(), 256);
 }
 
@@ -190,7 +180,7 @@ TEST(Integers, AScalarOfARunToo) {
   Var k = g.scalar("k", i64), y = k + 1.0;
   Plan p = compile({y});
   EXPECT_EQ(p.run({}, {.scalars = {{"k", 3}}})[0].item(), 4);
-  EXPECT_THAT(thrown([&] { p.run({}, {.scalars = {{"k", 2.5}}}); }), HasSubstr("'k'"));
+  EXPECT_THAT(thrown<DTypeError>([&] { p.run({}, {.scalars = {{"k", 2.5}}}); }), HasSubstr("'k'"));
   EXPECT_EQ(p.run({}, {.scalars = {{"k", -3}}})[0].item(), -2);
 }
 

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "whence/whence.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
@@ -26,15 +27,6 @@ struct Now : Graph {
 };
 Doubles values(Var v) { return v.value().to_vector<double>(); }
 Indices integers(Var v) { return v.value().to_vector<int64_t>(); }
-
-template <class F> std::string thrown(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
 
 // The gradient of sum(c y) by central differences.
 template <class F> void expect_gradient(F f, Doubles at, Shape shape) {
@@ -145,6 +137,18 @@ TEST(Indexing, ReadsCountFromTheEnd) {
   EXPECT_EQ(values(lanes), (Doubles{2, 1, 4, 4, 5, 5}));
   EXPECT_EQ(values(grad(sum(lanes), x)), (Doubles{1, 1, 0, 2, 2, 0}));
   EXPECT_EQ(values(relevance(rows, x, lrp::RuleSet())), (Doubles{2, 4, 0, 0, 10, 12}));
+}
+
+// As many lanes as there may be, all of them without elements: done at once.
+TEST(Indexing, EmptyLanesAreNotWalked) {
+  Graph g;
+  const Shape hollow{int64_t(1) << 33, 0, 3};
+  Var x = g.input("x", Tensor::zeros(hollow)), index = g.input("at", Tensor::zeros(hollow, i64));
+  Var planes = adaptive_max_pool(g.constant(Tensor::zeros({4, int64_t(1) << 33, 0})), {0});
+  EXPECT_EQ(evaluate({planes}, {})[0].numel(), 0);
+  Results r = evaluate({take_along_axis(x, index, 1), scatter_add(x, index, x, 1), sort(x, 1).values, cumsum(x, 1)},
+                       {{"x", Tensor::zeros(hollow)}, {"at", Tensor::zeros(hollow, i64)}});
+  for (size_t k = 0; k < 4; ++k) EXPECT_EQ(r[k].shape(), hollow);
 }
 
 TEST(Indexing, PickTakesOnePerRow) {

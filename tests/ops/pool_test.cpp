@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "whence/whence.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
@@ -136,14 +137,6 @@ TEST(Pool, NormOfEachWindow) {
 TEST(Pool, RefusesWhatHasNoMeaning) {
   Graph g;
   Var x = g.input("x", {1, 1, 4, 4}, f32);
-  auto thrown = [](auto f) -> std::string {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "nothing was thrown";
-  };
   EXPECT_THAT(thrown([&] { max_pool(x, {}); }), HasSubstr("needs a kernel"));
   EXPECT_THAT(thrown([&] { max_pool(x, {.kernel = {5}}); }), HasSubstr("larger than axis 2"));
   EXPECT_THAT(thrown([&] { max_pool(x, {.kernel = {1}, .padding = {1}}); }), HasSubstr("more than half a window of 1"));

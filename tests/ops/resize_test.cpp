@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "whence/whence.h"
+#include "tests/thrown.h"
 
 using namespace whence;
 using testing::HasSubstr;
@@ -115,14 +116,6 @@ TEST(GridSample, GradientsReachImageAndGridRelevanceTheImage) {
 TEST(Resize, RefusesWhatHasNoMeaning) {
   Graph g;
   Var x = g.input("x", {1, 2, 4, 4}, f32), grid = g.input("grid", {2, 3, 3, 2}, f32);
-  auto thrown = [](auto f) -> std::string {
-    try {
-      f();
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "nothing was thrown";
-  };
   EXPECT_THAT(thrown([&] { resize(x, {3}); }), HasSubstr("one value per axis"));
   EXPECT_THAT(thrown([&] { resize(x, {3, 0}); }), HasSubstr("must be positive"));
   EXPECT_THAT(thrown([&] { resize(x, {3, 3}, Resize::nearest, true); }), HasSubstr("align_corners"));
