@@ -147,7 +147,7 @@ std::vector<std::string> fuzz_seeds() {
       "\xef\xbb\xbf\"a\",\"b \"\"q\"\"\"\r\n\"two\nlines\",\"x,y\"\r\n\r\n1.5,-2e3",
       "a\tb\n1\t\n\t2\n",
       "x\n\"\"\n\"\n\"\n",
-      fuzz::gzipped("a,b\n1,2\n"),
+      whence::gzipped("a,b\n1,2\n"),
       "",
       "\xef\xbc\xa9,b\n1,2\n",
       "a,b\r1,2\r3,4\r",

@@ -82,8 +82,8 @@ std::vector<std::string> fuzz_seeds() {
       "\xef\xbb\xbf>a\tb\nAC-.*\n",
       ">S1 Genus epithet (T); strain; X1\tBacteria; P; C; O; F; Genus\nACGT\n>2\tGenus sp. 3 \tx\tA; B; C; "
       "D; E; F\nAC\n",
-      fuzz::gzipped(">a\nACGTACGTACGT\n>b\nTTTT\n"),
-      fuzz::gzipped(">a\nAC\n") + fuzz::gzipped(">b\nGT\n"),
+      whence::gzipped(">a\nACGTACGTACGT\n>b\nTTTT\n"),
+      whence::gzipped(">a\nAC\n") + whence::gzipped(">b\nGT\n"),
       "",
       ">  a b\nAC\n>\tc\nGT\n> \nA\n",
       ">a\rACGT\r>b\rTTTT\r",

@@ -42,6 +42,6 @@ std::vector<std::string> fuzz_seeds() {
       be(0xd01) + be(2) + "12345678",
       be(0xe01) + be(1) + "12345678",
       be(0x802) + be(0) + be(7),
-      fuzz::gzipped(images),
+      whence::gzipped(images),
   };
 }

@@ -10,7 +10,6 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <cstdio>
 #include <map>
@@ -20,6 +19,7 @@
 #include "nn/io/file.h"
 #include "nn/metrics.h"
 #include "tensor/error.h"
+#include "tests/gzipped.h"
 #include "tests/nn/io_test_util.h"
 
 namespace whence {
@@ -27,20 +27,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using namespace whence::testing;
-
-std::string gzipped(const std::string& text) {
-  std::string out(compressBound(text.size()) + 64, '\0');
-  z_stream z{};
-  deflateInit2(&z, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
-  z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  z.avail_in = uInt(text.size());
-  z.next_out = reinterpret_cast<Bytef*>(out.data());
-  z.avail_out = uInt(out.size());
-  deflate(&z, Z_FINISH);
-  out.resize(z.total_out);
-  deflateEnd(&z);
-  return out;
-}
 
 int files_in(const std::string& folder) { return int(std::distance(std::filesystem::directory_iterator(folder), {})); }
 
