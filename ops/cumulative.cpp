@@ -67,6 +67,18 @@ REGISTER_OP(cumsum) = {
 
 Var cumsum(Arg x, int64_t axis, bool reverse) { return record(cumsum_op, {x}, ScanAttrs{axis, reverse}.attrs()); }
 
+// ---- scans of floats -----------------------------------------------------------------------------------------------
+
+static void infer_floats(InferCtx& infer) {
+  infer.need_float(0);
+  infer.axis(0, infer.attrs.integer("axis"));
+  infer.out(infer.shape(0), infer.dtype(0));
+}
+static std::vector<ErrorSample> no_floats() {
+  return {{{{{2}, i32}}, ScanAttrs{0, false}.attrs(), "x must be floating point"},
+          {{{{2}, f32}}, ScanAttrs{1, false}.attrs(), "axis 1 is outside"}};
+}
+
 // ---- cumprod ------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -98,12 +110,7 @@ void cumprod_relevance(SweepCtx& sweep) {
 REGISTER_OP(cumprod) = {
     .doc = "y_t = x_0 x_1 .. x_t along axis; reverse: from t to the end",
     .operands = {"x"},
-    .infer =
-        [](InferCtx& infer) {
-          infer.need_float(0);
-          infer.axis(0, infer.attrs.integer("axis"));
-          infer.out(infer.shape(0), infer.dtype(0));
-        },
+    .infer = infer_floats,
     .vjp = cumprod_vjp,
     .relevance = cumprod_relevance,
     .samples =
@@ -115,11 +122,7 @@ REGISTER_OP(cumprod) = {
                                      {{{.shape = {2, 1}}}, ScanAttrs{1, false}.attrs(), "one"},
                                      {{{.shape = {33}, .low = -1.2, .high = 1.2}}, ScanAttrs{0, true}.attrs(), "odd"}};
         },
-    .errors =
-        [] {
-          return std::vector<ErrorSample>{{{{{2}, i32}}, ScanAttrs{0, false}.attrs(), "x must be floating point"},
-                                          {{{{2}, f32}}, ScanAttrs{1, false}.attrs(), "axis 1 is outside"}};
-        },
+    .errors = no_floats,
     .traits = {.batched_sweep = true},
 };
 
@@ -145,12 +148,7 @@ void sweep_logcumsumexp(SweepCtx& sweep) {
 REGISTER_OP(logcumsumexp) = {
     .doc = "y_t = log(e^x_0 + .. + e^x_t) along axis, without overflow; reverse: from t to the end",
     .operands = {"x"},
-    .infer =
-        [](InferCtx& infer) {
-          infer.need_float(0);
-          infer.axis(0, infer.attrs.integer("axis"));
-          infer.out(infer.shape(0), infer.dtype(0));
-        },
+    .infer = infer_floats,
     .vjp = sweep_logcumsumexp,
     .relevance = lrp::reindex,
     .samples =
@@ -162,11 +160,7 @@ REGISTER_OP(logcumsumexp) = {
               {{{.shape = {2, 0}}}, ScanAttrs{1, false}.attrs(), "empty"},
               {{{.shape = {67}}}, ScanAttrs{0, true}.attrs(), "odd"}};
         },
-    .errors =
-        [] {
-          return std::vector<ErrorSample>{{{{{2}, i32}}, ScanAttrs{0, false}.attrs(), "x must be floating point"},
-                                          {{{{2}, f32}}, ScanAttrs{1, false}.attrs(), "axis 1 is outside"}};
-        },
+    .errors = no_floats,
     .traits = {.batched_sweep = true},
 };
 

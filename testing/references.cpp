@@ -235,50 +235,47 @@ std::vector<Tensor> reference_pool(const RelevanceCase& c) {
   return in;
 }
 
-// Each prefix is a sum: its terms take x / stab(y) of it, or |x| over the sum of sizes.
-std::vector<Tensor> reference_cumsum(const RelevanceCase& c) {
-  if (!c.carries[0]) return {Tensor()};
+// f(n, flat) for every line along the axis of a scan; flat gives the place of each of its n steps.
+template <class F> void each_line(const RelevanceCase& c, F&& f) {
   const Shape& shape = c.in[0].shape();
   int axis = normalize_axis(c.attrs.integer("axis"), shape.rank());
   bool reverse = c.attrs.flag("reverse");
-  Doubles x = numbers(c.in[0]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]);
   int64_t n = shape[axis], inner = 1, outer = 1;
   for (int i = 0; i < axis; ++i) outer *= shape[i];
   for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
-  std::vector<Tensor> in{zeros(c.in[0])};
   for (int64_t o = 0; o < outer; ++o)
-    for (int64_t i = 0; i < inner; ++i) {
-      auto flat = [&](int64_t step) { return size_t((o * n + (reverse ? n - 1 - step : step)) * inner + i); };
-      double size = 0;
-      for (int64_t to = 0; to < n; ++to) {
-        size += std::abs(x[flat(to)]);
-        for (int64_t from = 0; from <= to; ++from) {
-          double e = x[flat(from)];
-          double part = c.rule.variant != "abs" ? e / z[flat(to)] : size == 0 ? 0 : std::abs(e) / size;
-          in[0].data<double>()[flat(from)] += part * R[flat(to)];
-        }
+    for (int64_t i = 0; i < inner; ++i)
+      f(n, [&](int64_t step) { return size_t((o * n + (reverse ? n - 1 - step : step)) * inner + i); });
+}
+
+// Each prefix is a sum: its terms take x / stab(y) of it, or |x| over the sum of sizes.
+std::vector<Tensor> reference_cumsum(const RelevanceCase& c) {
+  if (!c.carries[0]) return {Tensor()};
+  Doubles x = numbers(c.in[0]), R = numbers(c.R[0]), z = stabilised(c.rule, c.out[0]);
+  std::vector<Tensor> in{zeros(c.in[0])};
+  each_line(c, [&](int64_t n, auto flat) {
+    double size = 0;
+    for (int64_t to = 0; to < n; ++to) {
+      size += std::abs(x[flat(to)]);
+      for (int64_t from = 0; from <= to; ++from) {
+        double e = x[flat(from)];
+        double part = c.rule.variant != "abs" ? e / z[flat(to)] : size == 0 ? 0 : std::abs(e) / size;
+        in[0].data<double>()[flat(from)] += part * R[flat(to)];
       }
     }
+  });
   return in;
 }
 
 // The factors of each prefix take equal shares.
 std::vector<Tensor> reference_cumprod(const RelevanceCase& c) {
   if (!c.carries[0]) return {Tensor()};
-  const Shape& shape = c.in[0].shape();
-  int axis = normalize_axis(c.attrs.integer("axis"), shape.rank());
-  bool reverse = c.attrs.flag("reverse");
   Doubles R = numbers(c.R[0]);
-  int64_t n = shape[axis], inner = 1, outer = 1;
-  for (int i = 0; i < axis; ++i) outer *= shape[i];
-  for (int i = axis + 1; i < shape.rank(); ++i) inner *= shape[i];
   std::vector<Tensor> in{zeros(c.in[0])};
-  for (int64_t o = 0; o < outer; ++o)
-    for (int64_t i = 0; i < inner; ++i) {
-      auto flat = [&](int64_t step) { return size_t((o * n + (reverse ? n - 1 - step : step)) * inner + i); };
-      for (int64_t to = 0; to < n; ++to)
-        for (int64_t from = 0; from <= to; ++from) in[0].data<double>()[flat(from)] += R[flat(to)] / double(to + 1);
-    }
+  each_line(c, [&](int64_t n, auto flat) {
+    for (int64_t to = 0; to < n; ++to)
+      for (int64_t from = 0; from <= to; ++from) in[0].data<double>()[flat(from)] += R[flat(to)] / double(to + 1);
+  });
   return in;
 }
 

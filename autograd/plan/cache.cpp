@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kMaxPrograms = 128;
 constexpr size_t kMaxIdleBytes = size_t(256) << 20;  // of idle instances; the one returned last is kept in any case
 constexpr size_t kMaxKeptBytes = size_t(256) << 20;  // of results that plans keep; the last two to run keep theirs
+constexpr size_t kFewBytes = size_t(1) << 20;        // results that need no counting: a short run takes no lock
 
 struct Entry {
   std::shared_ptr<Program> program;
@@ -77,6 +78,7 @@ void keep_results(Plan::State& s) {
   size_t kept = 0, dropped = 0, total = 0, plans = 0;
   for (auto& pool : s.instance->results)
     for (const Tensor& t : pool) kept += t.buffer()->bytes();
+  if (kept < kFewBytes) return;
   {
     Cache& c = cache();
     std::lock_guard lock(c.mutex);

@@ -5,15 +5,10 @@
 #include "autograd/op.h"
 #include "ops/attrs.h"
 #include "ops/cpu/lanes.h"
+#include "ops/scalar.h"
 
 namespace whence::cpu {
 namespace {
-
-/// Integers wrap round.
-template <class T> T plus(T a, T b) {
-  if constexpr (std::is_integral_v<T>) return T(std::make_unsigned_t<T>(a) + std::make_unsigned_t<T>(b));
-  else return a + b;
-}
 
 /// Calls f with a pointer to the elements of the index, of the type they have.
 template <class F> void with_index(const View& index, F&& f) {
@@ -80,7 +75,7 @@ void segment_sum_kernel(const KernelCall& call) {
         for (int64_t j = 0; j < m; ++j) {
           const T* __restrict src = rows + (o * m + j) * s.inner;
           T* __restrict dst = sums + (o * s.n + from_start(int64_t(at[j]), s.n)) * s.inner;
-          for (int64_t i = first; i < last; ++i) dst[i] = plus(dst[i], src[i]);
+          for (int64_t i = first; i < last; ++i) dst[i] = scalar::add(dst[i], src[i]);
         }
       });
     });
@@ -131,7 +126,7 @@ void scatter_add_kernel(const KernelCall& call) {
       T* to = y.as<T>();
       along(index.shape, base.shape, axis, [&](int64_t i, int64_t lane) {
         auto& sum = to[lane + from_start(int64_t(at[i]), n) * step];
-        sum = plus(sum, from[i]);
+        sum = scalar::add(sum, from[i]);
       });
     });
   });

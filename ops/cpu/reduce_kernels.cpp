@@ -1,6 +1,7 @@
 // sum.
 #include "ops/cpu/reduce.h"
 #include "ops/cpu/reduce_axes.h"
+#include "ops/scalar.h"
 
 namespace whence::cpu {
 namespace {
@@ -13,9 +14,9 @@ void sum_kernel(const KernelCall& call) {
     } else {
       for (int64_t o = 0; o < outer; ++o)
         for (int64_t i = 0; i < inner; ++i) {
-          std::make_unsigned_t<T> total = 0;  // sums wrap round
-          for (int64_t r = 0; r < n; ++r) total += std::make_unsigned_t<T>(x[(o * n + r) * inner + i]);
-          y[o * inner + i] = T(total);
+          T total = 0;
+          for (int64_t r = 0; r < n; ++r) total = scalar::add(total, T(x[(o * n + r) * inner + i]));
+          y[o * inner + i] = total;
         }
     }
   });

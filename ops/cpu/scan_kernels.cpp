@@ -7,6 +7,7 @@
 #include "ops/cpu/row.h"
 #include "ops/cpu/transpose.h"
 #include "ops/floats.h"
+#include "ops/scalar.h"
 
 namespace whence::cpu {
 namespace {
@@ -53,11 +54,11 @@ template <class T> void cumsum_floats(const Scan& scan, const T* x, T* y) {
   });
 }
 template <class T> void cumsum_integers(const Scan& scan, const T* x, T* y) {
-  using U = std::make_unsigned_t<T>;  // wraps
   scan.each([&](int64_t o, int64_t first, int64_t last) {
-    U sum[Lanes::kMost] = {};
+    T sum[Lanes::kMost] = {};
     for (int64_t s = 0; s < scan.lanes.n; ++s)
-      for (int64_t row = scan.row(o, s), i = first; i < last; ++i) y[row + i] = T(sum[i - first] += U(x[row + i]));
+      for (int64_t row = scan.row(o, s), i = first; i < last; ++i)
+        y[row + i] = sum[i - first] = scalar::add(sum[i - first], x[row + i]);
   });
 }
 void cumsum_kernel(const KernelCall& call) {
