@@ -1,5 +1,6 @@
 // A kernel: the code that computes one op on one kind of device, and what the planner must know of that code.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <span>
@@ -39,7 +40,8 @@ struct Status {
 };
 
 /// What a kernel sees. It allocates nothing, throws nothing and reads no data that it was not given. Inputs are
-/// contiguous unless the kernel says that it takes strides; outputs are contiguous always.
+/// contiguous unless the kernel says that it takes strides; outputs are contiguous always. Where all of them are empty
+/// there is no call: a kernel would walk the lanes of [2^33, 0] one by one.
 struct KernelCall {
   const OpDef& op;
   std::span<const View> in;
@@ -59,6 +61,12 @@ struct KernelCall {
   /// No kernel of this run has reported anything so far.
   bool fine_so_far() const { return std::atomic_ref(status->reports).load() == 0; }
 };
+
+/// Neither reads nor writes an element.
+inline bool empty(std::span<const View> in, std::span<const View> out) {
+  auto none = [](const View& v) { return v.numel() == 0; };
+  return std::ranges::all_of(in, none) && std::ranges::all_of(out, none);
+}
 
 using KernelFn = void (*)(const KernelCall&);
 /// Scratch bytes of one call. Types are those the kernel sees: after the planner's casts.

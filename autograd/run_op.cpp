@@ -48,13 +48,14 @@ std::vector<Tensor> run_op(const OpDef& op, std::span<const Tensor> in, std::spa
   std::shared_ptr<const void> prepared;
   if (kernel->prepare) prepared = kernel->prepare(op, types_in, types_out, attrs);
   Status status;
-  kernel->run({.op = op,
-               .in = views_in,
-               .out = views_out,
-               .attrs = attrs,
-               .workspace = workspace ? workspace->data() : nullptr,
-               .prepared = prepared.get(),
-               .status = &status});
+  if (op.traits.effect || !empty(views_in, views_out))
+    kernel->run({.op = op,
+                 .in = views_in,
+                 .out = views_out,
+                 .attrs = attrs,
+                 .workspace = workspace ? workspace->data() : nullptr,
+                 .prepared = prepared.get(),
+                 .status = &status});
   if (status.code != Status::fine) throw ValueError(status.message(op, attrs));
   for (size_t k = 0; k < results.size(); ++k) results[k] = results[k].to(out[k].dtype);
   return results;

@@ -273,6 +273,8 @@ void emit(Program& p, const Lowered& low, const Schedule& order) {
     };
     for (Id v : low.ir.in(n)) add(v);
     for (Id k = 0; k < n.n_out; ++k) add(n.out + k);
+    const std::span<const View> seen{p.views.data() + s.views, size_t(n.n_in + n.n_out)};
+    if (!n.op->traits.effect && empty(seen.first(n.n_in), seen.last(n.n_out))) s.kernel = nullptr;
     p.steps.push_back(s);
   }
   // For extensions: what of the key can be read back.

@@ -19,7 +19,7 @@ StepRunner::StepRunner(std::shared_ptr<const Program> program) : p_(std::move(pr
 void StepRunner::run(Id at, std::byte* const* base, Status& status) {
   const Step& s = p_->steps[at];
   if (s.group != kNone) return tiles_[s.group].run(base);
-  if (!s.kernel) return;  // a packed value: its parts are where they belong
+  if (!s.kernel) return;  // a packed value, whose parts are where they belong, or nothing but empty values
   View* v = views_.data() + s.views;
   const Ref* r = p_->view_refs.data() + s.views;
   for (Id k = 0; k < s.n_in + s.n_out; ++k) v[k].data = base[r[k].base] + r[k].offset;
