@@ -1,4 +1,4 @@
-#include "autograd/attrs.h"
+#include "whence/autograd/attrs.h"
 
 #include <fmt/format.h>
 

@@ -5,7 +5,7 @@
 #include <variant>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

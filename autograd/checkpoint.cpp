@@ -1,4 +1,4 @@
-#include "autograd/checkpoint.h"
+#include "whence/autograd/checkpoint.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "autograd/function.h"
+#include "whence/autograd/function.h"
 
 #include <algorithm>
 #include <list>

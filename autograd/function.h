@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/plan.h"
+#include "whence/autograd/plan.h"
 
 namespace whence {
 

@@ -1,8 +1,8 @@
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 #include <fmt/format.h>
 
-#include "autograd/run_op.h"
+#include "whence/autograd/run_op.h"
 
 namespace whence {
 

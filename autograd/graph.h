@@ -9,8 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "autograd/op.h"
-#include "autograd/state.h"
+#include "whence/autograd/op.h"
+#include "whence/autograd/state.h"
 
 namespace whence {
 

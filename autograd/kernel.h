@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "autograd/attrs.h"
-#include "tensor/memory.h"
+#include "whence/autograd/attrs.h"
+#include "whence/tensor/memory.h"
 
 namespace whence {
 

@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
-#include "autograd/kernel.h"
-#include "autograd/rules.h"
-#include "autograd/scalar_row.h"
+#include "whence/autograd/kernel.h"
+#include "whence/autograd/rules.h"
+#include "whence/autograd/scalar_row.h"
 
 namespace whence {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "autograd/recurrence.h"
+#include "whence/autograd/recurrence.h"
 
 #include <algorithm>
 

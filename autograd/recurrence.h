@@ -9,7 +9,7 @@
 #include <map>
 #include <vector>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 namespace whence {
 

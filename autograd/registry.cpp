@@ -4,7 +4,7 @@
 #include <map>
 #include <mutex>
 
-#include "autograd/op.h"
+#include "whence/autograd/op.h"
 
 namespace whence {
 

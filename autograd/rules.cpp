@@ -1,9 +1,9 @@
-#include "autograd/rules.h"
+#include "whence/autograd/rules.h"
 
 #include <algorithm>
 #include <cstdio>
 
-#include "autograd/op.h"
+#include "whence/autograd/op.h"
 
 namespace whence::lrp {
 

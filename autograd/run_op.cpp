@@ -1,8 +1,8 @@
-#include "autograd/run_op.h"
+#include "whence/autograd/run_op.h"
 
 #include <algorithm>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 namespace whence {
 

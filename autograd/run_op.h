@@ -3,8 +3,8 @@
 #include <span>
 #include <vector>
 
-#include "autograd/op.h"
-#include "tensor/tensor.h"
+#include "whence/autograd/op.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "autograd/sweep.h"
+#include "whence/autograd/sweep.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 #include <optional>
 #include <set>
 
-#include "autograd/recurrence.h"
+#include "whence/autograd/recurrence.h"
 
 namespace whence {
 

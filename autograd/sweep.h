@@ -14,7 +14,7 @@
 #include <span>
 #include <vector>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 namespace whence {
 

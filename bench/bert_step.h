@@ -1,7 +1,7 @@
 // The training step that the benches share: a BERT over bytes with a head for every position, and AdamW.
 #pragma once
-#include "models/bert.h"
-#include "nn/train.h"
+#include "whence/models/bert.h"
+#include "whence/nn/train.h"
 #include "whence/whence.h"
 
 namespace bench {

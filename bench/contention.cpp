@@ -19,7 +19,7 @@
 
 #include "bert_step.h"
 #include "peer.h"
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 using namespace bench;
 using Clock = std::chrono::steady_clock;

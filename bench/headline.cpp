@@ -21,9 +21,9 @@
 #include <vector>
 
 #include "bert_step.h"
-#include "lrp/presets.h"
+#include "whence/lrp/presets.h"
 #include "peer.h"
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 #include "whence/whence.h"
 
 using namespace whence;

@@ -14,12 +14,12 @@
 
 #include <time.h>
 
-#include "ops/cpu/attention.h"
-#include "ops/cpu/gemm.h"
-#include "ops/cpu/norm.h"
-#include "tensor/parallel.h"
-#include "ops/cpu/reduce.h"
-#include "ops/cpu/unary_binary.h"
+#include "whence/ops/cpu/attention.h"
+#include "whence/ops/cpu/gemm.h"
+#include "whence/ops/cpu/norm.h"
+#include "whence/tensor/parallel.h"
+#include "whence/ops/cpu/reduce.h"
+#include "whence/ops/cpu/unary_binary.h"
 
 namespace {
 

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 namespace bench {
 

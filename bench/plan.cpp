@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "autograd/plan.h"
-#include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "whence/autograd/plan.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/ops.h"
 
 using namespace whence;
 

@@ -27,6 +27,7 @@ function(whence_add_programs out folder)
     add_executable(${arg_PREFIX}${name} ${sources_${name}})
     set_target_properties(${arg_PREFIX}${name} PROPERTIES OUTPUT_NAME "${name}")
     target_link_libraries(${arg_PREFIX}${name} PRIVATE whence whence_flags ${arg_LIBRARIES})
+    target_include_directories(${arg_PREFIX}${name} PRIVATE "${PROJECT_SOURCE_DIR}")  # their own headers
   endforeach()
   set(${out} "${names}" PARENT_SCOPE)
 endfunction()

@@ -1,7 +1,8 @@
 # include/whence/whence.h and include/whence/{tensor,autograd,...}/*.h; lib/libwhence.*; lib/cmake/Whence.
 include(CMakePackageConfigHelpers)
 
-install(DIRECTORY whence/ DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/whence" FILES_MATCHING PATTERN "*.h")
+file(GLOB whence_umbrellas CONFIGURE_DEPENDS include/whence/*.h)  # beside them lie links to the folders
+install(FILES ${whence_umbrellas} DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/whence")
 foreach(folder IN ITEMS tensor autograd ops nn models dist lrp)
   if(IS_DIRECTORY "${PROJECT_SOURCE_DIR}/${folder}")
     # Kernel headers stay private: they need xsimd and the library's own flags. So does the planner's inside.

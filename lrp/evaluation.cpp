@@ -1,4 +1,4 @@
-#include "lrp/evaluation.h"
+#include "whence/lrp/evaluation.h"
 
 #include <algorithm>
 #include <cmath>

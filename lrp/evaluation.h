@@ -11,7 +11,7 @@
 #include <functional>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence::lrp {
 

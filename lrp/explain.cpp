@@ -1,12 +1,12 @@
-#include "lrp/explain.h"
+#include "whence/lrp/explain.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "lrp/report.h"
-#include "nn/io/atomic_file.h"
-#include "ops/ops.h"
+#include "whence/lrp/report.h"
+#include "whence/nn/io/atomic_file.h"
+#include "whence/ops/ops.h"
 
 namespace whence::lrp {
 namespace {

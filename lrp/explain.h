@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "lrp/evaluation.h"
-#include "lrp/ledger.h"
-#include "lrp/presets.h"
-#include "lrp/seed.h"
+#include "whence/lrp/evaluation.h"
+#include "whence/lrp/ledger.h"
+#include "whence/lrp/presets.h"
+#include "whence/lrp/seed.h"
 
 namespace whence::lrp {
 

@@ -1,11 +1,11 @@
-#include "lrp/ledger.h"
+#include "whence/lrp/ledger.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <utility>
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence::lrp {
 

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "autograd/plan.h"
-#include "autograd/sweep.h"
+#include "whence/autograd/plan.h"
+#include "whence/autograd/sweep.h"
 
 namespace whence::lrp {
 

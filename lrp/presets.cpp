@@ -1,4 +1,4 @@
-#include "lrp/presets.h"
+#include "whence/lrp/presets.h"
 
 namespace whence::lrp {
 namespace {

@@ -5,7 +5,7 @@
 //   auto rules = lrp::attn();
 //   rules.set("linear", "head*", {.variant = "gamma", .gamma = 0.1});
 #pragma once
-#include "autograd/rules.h"
+#include "whence/autograd/rules.h"
 
 namespace whence::lrp {
 

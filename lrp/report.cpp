@@ -1,4 +1,4 @@
-#include "lrp/report.h"
+#include "whence/lrp/report.h"
 
 #include <fmt/format.h>
 

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "lrp/evaluation.h"
-#include "lrp/ledger.h"
+#include "whence/lrp/evaluation.h"
+#include "whence/lrp/ledger.h"
 
 namespace whence::lrp {
 

@@ -1,6 +1,6 @@
-#include "lrp/seed.h"
+#include "whence/lrp/seed.h"
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence::lrp {
 namespace {

@@ -5,7 +5,7 @@
 #pragma once
 #include <optional>
 
-#include "autograd/sweep.h"
+#include "whence/autograd/sweep.h"
 
 namespace whence::lrp {
 

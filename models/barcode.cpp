@@ -1,4 +1,4 @@
-#include "models/barcode.h"
+#include "whence/models/barcode.h"
 
 #include <algorithm>
 #include <cmath>

@@ -2,7 +2,7 @@
 #pragma once
 #include <span>
 
-#include "models/bert.h"
+#include "whence/models/bert.h"
 
 namespace whence::models {
 

@@ -1,4 +1,4 @@
-#include "models/bert.h"
+#include "whence/models/bert.h"
 
 namespace whence::models {
 

@@ -3,7 +3,7 @@
 #include <deque>
 #include <optional>
 
-#include "nn/layers.h"
+#include "whence/nn/layers.h"
 
 namespace whence::models {
 

@@ -1,4 +1,4 @@
-#include "nn/checkpoint.h"
+#include "whence/nn/checkpoint.h"
 
 #include <dirent.h>
 #include <sys/stat.h>

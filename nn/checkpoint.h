@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "nn/io/safetensors.h"
+#include "whence/nn/io/safetensors.h"
 
 namespace whence {
 

@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <limits>
 
-#include "nn/io/atomic_file.h"
-#include "nn/metrics.h"
-#include "tensor/error.h"
+#include "whence/nn/io/atomic_file.h"
+#include "whence/nn/metrics.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

@@ -1,10 +1,10 @@
-#include "nn/init.h"
+#include "whence/nn/init.h"
 
 #include <fmt/format.h>
 
 #include <cmath>
 
-#include "nn/data/random_stream.h"
+#include "whence/nn/data/random_stream.h"
 
 namespace whence::nn {
 

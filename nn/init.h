@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence::nn {
 

@@ -1,4 +1,4 @@
-#include "nn/layers.h"
+#include "whence/nn/layers.h"
 
 #include <fmt/format.h>
 

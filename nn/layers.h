@@ -7,8 +7,8 @@
 #include <optional>
 #include <source_location>
 
-#include "nn/module.h"
-#include "ops/ops.h"
+#include "whence/nn/module.h"
+#include "whence/ops/ops.h"
 
 namespace whence::nn {
 

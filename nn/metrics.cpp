@@ -1,4 +1,4 @@
-#include "nn/metrics.h"
+#include "whence/nn/metrics.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -12,9 +12,9 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "nn/io/atomic_file.h"
-#include "nn/io/file.h"
-#include "tensor/error.h"
+#include "whence/nn/io/atomic_file.h"
+#include "whence/nn/io/file.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "autograd/sweep.h"
-#include "nn/init.h"
+#include "whence/autograd/sweep.h"
+#include "whence/nn/init.h"
 
 namespace whence::nn {
 

@@ -1,11 +1,11 @@
-#include "nn/optim.h"
+#include "whence/nn/optim.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence::nn {
 

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "autograd/plan.h"
-#include "nn/module.h"
+#include "whence/autograd/plan.h"
+#include "whence/nn/module.h"
 
 namespace whence::nn {
 

@@ -1,4 +1,4 @@
-#include "nn/progress.h"
+#include "whence/nn/progress.h"
 
 #include <sys/ioctl.h>
 #include <unistd.h>

@@ -1,11 +1,11 @@
-#include "nn/schedule.h"
+#include "whence/nn/schedule.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence::nn {
 namespace {

@@ -6,10 +6,10 @@
 #include <memory>
 #include <string>
 
-#include "autograd/plan.h"
-#include "nn/data/loader.h"
-#include "nn/optim.h"
-#include "nn/schedule.h"
+#include "whence/autograd/plan.h"
+#include "whence/nn/data/loader.h"
+#include "whence/nn/optim.h"
+#include "whence/nn/schedule.h"
 
 namespace whence::nn {
 

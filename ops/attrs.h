@@ -1,7 +1,7 @@
 // Attributes that several files read, an op's own and those of its kernels: their names are spelled here only.
 #pragma once
-#include "autograd/op.h"
-#include "ops/ops.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

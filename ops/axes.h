@@ -4,8 +4,8 @@
 #include <memory>
 #include <numeric>
 
-#include "autograd/graph.h"
-#include "ops/ops.h"
+#include "whence/autograd/graph.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 namespace whence {
 

@@ -1,12 +1,12 @@
 // Composites, and the two elementwise primitives that no composite gives exactly: atan and hardsigmoid. Their loops are
 // plain ones, for want of an arctangent in registers.
-#include "ops/composite.h"
+#include "whence/ops/composite.h"
 
 #include <cmath>
 
-#include "autograd/sweep.h"
-#include "ops/checks.h"
-#include "ops/scalar_row.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/checks.h"
+#include "whence/ops/scalar_row.h"
 
 namespace whence {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 #include <vector>
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

@@ -1,7 +1,7 @@
 // Joining and splitting along an axis: concat, stack, split, chunk.
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -2,12 +2,12 @@
 //   conv(x, w)            y = sum over taps of w x
 //   conv_transpose(y, w)  its adjoint in x
 //   conv_weight(x, y)     its adjoint in w
-#include "ops/conv.h"
+#include "whence/ops/conv.h"
 
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
 
 namespace whence {
 namespace {

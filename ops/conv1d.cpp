@@ -2,9 +2,9 @@
 // `reverse` looks ahead instead of back; each direction is the other's adjoint.
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

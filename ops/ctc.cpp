@@ -1,10 +1,10 @@
-#include "ops/ctc.h"
+#include "whence/ops/ctc.h"
 
 #include <cmath>
 
-#include "ops/checks.h"
-#include "ops/composite.h"
-#include "ops/index.h"
+#include "whence/ops/checks.h"
+#include "whence/ops/composite.h"
+#include "whence/ops/index.h"
 
 namespace whence {
 namespace {

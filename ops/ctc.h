@@ -1,7 +1,7 @@
 // Connectionist temporal classification (Graves et al., ICML 2006). Written in other ops, unrolled over time. What the
 // comments leave unsaid is at the head of ops/ops.h.
 #pragma once
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

@@ -1,10 +1,10 @@
 // Sums, products and maxima up to each position of an axis: cumsum, cumprod, cummax, logcumsumexp.
 #include <limits>
 
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/index.h"
-#include "ops/scan.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/index.h"
+#include "whence/ops/scan.h"
 
 namespace whence {
 namespace {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <map>
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -2,9 +2,9 @@
 #include <array>
 #include <limits>
 
-#include "autograd/sweep.h"
-#include "ops/composite.h"
-#include "ops/scalar_table.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/composite.h"
+#include "whence/ops/scalar_table.h"
 
 namespace whence {
 namespace {

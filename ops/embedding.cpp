@@ -1,5 +1,5 @@
 // Rows of a table by number, and numbers as rows.
-#include "ops/index.h"
+#include "whence/ops/index.h"
 
 namespace whence {
 namespace {

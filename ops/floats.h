@@ -1,6 +1,6 @@
 // Kernels that compute in f32 and f64 only, and what inference says of their operands and statistics.
 #pragma once
-#include "autograd/op.h"
+#include "whence/autograd/op.h"
 
 namespace whence {
 

@@ -1,8 +1,8 @@
-#include "ops/fused.h"
+#include "whence/ops/fused.h"
 
 #include <limits>
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

@@ -1,6 +1,6 @@
 // What fused ops share: the vjp of a body, for the cases that a fast path does not cover.
 #pragma once
-#include "autograd/sweep.h"
+#include "whence/autograd/sweep.h"
 
 namespace whence {
 

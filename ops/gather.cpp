@@ -1,5 +1,5 @@
 // Reading at computed positions: gather takes slices, take_along_axis and pick take single elements.
-#include "ops/index.h"
+#include "whence/ops/index.h"
 
 namespace whence {
 namespace {

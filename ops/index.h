@@ -1,9 +1,9 @@
 // What the ops at computed positions share. Positions count from 0; where the attribute "low" is -n, negative ones
 // count from the end. One outside the range is an error of the run.
 #pragma once
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/composite.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/composite.h"
 
 namespace whence {
 

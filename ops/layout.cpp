@@ -1,9 +1,9 @@
 // Data movement without arithmetic. Most are views: the planner aliases them and they cost nothing.
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

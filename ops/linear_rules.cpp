@@ -10,8 +10,8 @@
 #include <array>
 #include <cmath>
 
-#include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/ops.h"
 
 namespace whence::lrp {
 namespace {

@@ -1,8 +1,8 @@
 // The linear recurrence that state space models and gated cells are made of.
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/ops.h"
-#include "ops/scan.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/ops.h"
+#include "whence/ops/scan.h"
 
 namespace whence {
 namespace {

@@ -3,11 +3,11 @@
 #include <limits>
 #include <numeric>
 
-#include "autograd/sweep.h"
-#include "ops/checks.h"
-#include "ops/floats.h"
-#include "ops/fused.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/checks.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/fused.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -1,9 +1,9 @@
 // C[.., m, n] = A[.., m, k] . B[.., k, n], and y = x W^T + b.
 #include <deque>
 
-#include "autograd/sweep.h"
-#include "ops/fused.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/fused.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

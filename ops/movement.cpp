@@ -1,9 +1,9 @@
 // Data movement that copies: flip, roll, repeat, repeat_interleave, and arange.
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -1,9 +1,9 @@
 // layer_norm and rms_norm over the last axis. The reciprocal spread is a normaliser: in relevance sweeps it is frozen,
 // which leaves the epsilon rule over (x - mu) rstd w + b (AttnLRP's detach-eps).
-#include "autograd/sweep.h"
-#include "ops/floats.h"
-#include "ops/fused.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/fused.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -20,7 +20,7 @@
 #include <optional>
 #include <vector>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 namespace whence {
 

@@ -1,9 +1,9 @@
 // pad, and the adjoint of its modes that repeat elements.
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/attrs.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

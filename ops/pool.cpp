@@ -2,11 +2,11 @@
 // maxima.
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/checks.h"
-#include "ops/conv.h"
-#include "ops/index.h"
-#include "ops/pool_windows.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/checks.h"
+#include "whence/ops/conv.h"
+#include "whence/ops/index.h"
+#include "whence/ops/pool_windows.h"
 
 namespace whence {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "autograd/attrs.h"
+#include "whence/autograd/attrs.h"
 
 namespace whence {
 

@@ -1,7 +1,7 @@
 // Random ops: counter based (ops/philox.h). What they draw depends on their key, the element's position and the run's
 // seed only, so two nodes with equal attributes are equal, and a value can be drawn again instead of kept.
-#include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -1,8 +1,8 @@
 // Sums and means over any axes.
-#include "autograd/sweep.h"
-#include "ops/axes.h"
-#include "ops/checks.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/axes.h"
+#include "whence/ops/checks.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -1,8 +1,8 @@
 // Markers, the stabilised division, and the combinators that most ops use as their relevance rule (autograd/rules.h).
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -1,10 +1,10 @@
-#include "ops/resize.h"
+#include "whence/ops/resize.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "ops/checks.h"
-#include "ops/conv.h"
+#include "whence/ops/checks.h"
+#include "whence/ops/conv.h"
 
 namespace whence {
 namespace {

@@ -1,7 +1,7 @@
 // Images in other sizes, and at other places: x [N, C, space..]. Written in other ops, gradient and relevance too. What
 // the comments leave unsaid is at the head of ops/ops.h.
 #pragma once
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

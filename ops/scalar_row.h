@@ -9,8 +9,8 @@
 #pragma once
 #include <cstdint>
 
-#include "autograd/scalar_row.h"
-#include "ops/scalar.h"
+#include "whence/autograd/scalar_row.h"
+#include "whence/ops/scalar.h"
 
 #if defined(__clang__)
 #define WHENCE_ELEMENTS_ _Pragma("clang loop vectorize(assume_safety)")

@@ -2,7 +2,7 @@
 // compiles the expressions for registers (ops/cpu/unary_binary.cpp); the text in each row is for devices that compile
 // at run time. What is stored is converted to the result's dtype, so that a cast is the identity.
 #pragma once
-#include "ops/scalar_row.h"
+#include "whence/ops/scalar_row.h"
 
 #define WHENCE_SCALAR_TABLE(X)                                        \
   X(abs, number, (x), (), magnitude(x))                               \

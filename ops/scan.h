@@ -1,6 +1,6 @@
 // What scans share.
 #pragma once
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 

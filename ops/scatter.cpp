@@ -1,6 +1,6 @@
 // Adding up at computed positions: segment_sum, the adjoint of gather, and scatter_add. Both add in the order of the
 // index, so results are equal on every run.
-#include "ops/index.h"
+#include "whence/ops/index.h"
 
 namespace whence {
 namespace {

@@ -1,8 +1,8 @@
 // softmax and log_softmax along one axis.
-#include "autograd/sweep.h"
-#include "ops/floats.h"
-#include "ops/fused.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/fused.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

@@ -1,5 +1,5 @@
 // Order along an axis: topk, argsort.
-#include "ops/index.h"
+#include "whence/ops/index.h"
 
 namespace whence {
 namespace {

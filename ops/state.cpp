@@ -1,9 +1,9 @@
 // Ops of states: many values as one arena and the norm of one, and a slice at a position that is data.
 #include <algorithm>
 
-#include "autograd/sweep.h"
-#include "ops/fused.h"
-#include "ops/ops.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/fused.h"
+#include "whence/ops/ops.h"
 
 namespace whence {
 namespace {

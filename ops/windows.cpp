@@ -1,7 +1,7 @@
 // Composites on matrices, windows and images: triangles, diagonals, unfolded windows, pixel shuffles.
 #include <algorithm>
 
-#include "ops/composite.h"
+#include "whence/ops/composite.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "tensor/convert.h"
+#include "whence/tensor/convert.h"
 
 #include <cstring>
 

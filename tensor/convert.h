@@ -4,7 +4,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "tensor/dtype.h"
+#include "whence/tensor/dtype.h"
 
 namespace whence {
 namespace detail {

@@ -8,11 +8,11 @@
 #include <cstring>
 #include <utility>
 
-#include "tensor/convert.h"
-#include "tensor/error.h"
-#include "tensor/parallel.h"
-#include "tensor/run.h"
-#include "tensor/view.h"
+#include "whence/tensor/convert.h"
+#include "whence/tensor/error.h"
+#include "whence/tensor/parallel.h"
+#include "whence/tensor/run.h"
+#include "whence/tensor/view.h"
 
 namespace whence {
 namespace {

@@ -1,10 +1,10 @@
-#include "tensor/dtype.h"
+#include "whence/tensor/dtype.h"
 
 #include <array>
 #include <cmath>
 #include <string>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 #include <algorithm>
 #include <string_view>

@@ -1,4 +1,4 @@
-#include "tensor/memory.h"
+#include "whence/tensor/memory.h"
 
 #include <array>
 #include <cstdlib>

@@ -4,9 +4,9 @@
 #include <memory>
 #include <new>
 
-#include "tensor/device.h"
-#include "tensor/error.h"
-#include "tensor/view.h"
+#include "whence/tensor/device.h"
+#include "whence/tensor/error.h"
+#include "whence/tensor/view.h"
 
 namespace whence {
 

@@ -5,7 +5,7 @@
 // thread that posted it and by helpers. The poster never waits for a helper that has not come: it runs what is left
 // itself, and then waits for the chunks in progress only. So a core that another process holds slows a loop by what one
 // thread is late, and does not stop it.
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 #include <pthread.h>
 #include <sys/resource.h>

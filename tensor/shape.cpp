@@ -1,8 +1,8 @@
-#include "tensor/shape.h"
+#include "whence/tensor/shape.h"
 
 #include <algorithm>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 

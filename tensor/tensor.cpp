@@ -1,4 +1,4 @@
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 #include <algorithm>
 #include <cmath>

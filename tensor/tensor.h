@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/memory.h"
+#include "whence/tensor/memory.h"
 
 namespace whence {
 

@@ -1,7 +1,7 @@
 // View: a borrowed, typed, strided window on memory. What kernels see.
 #pragma once
-#include "tensor/dtype.h"
-#include "tensor/shape.h"
+#include "whence/tensor/dtype.h"
+#include "whence/tensor/shape.h"
 
 namespace whence {
 

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "testing/references.h"
-#include "testing/run.h"
+#include "whence/testing/references.h"
+#include "whence/testing/run.h"
 
 namespace whence::suite {
 namespace {

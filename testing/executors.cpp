@@ -6,9 +6,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "autograd/plan.h"
-#include "tensor/parallel.h"
-#include "testing/run.h"
+#include "whence/autograd/plan.h"
+#include "whence/tensor/parallel.h"
+#include "whence/testing/run.h"
 
 namespace whence::suite {
 

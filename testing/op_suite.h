@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "autograd/sweep.h"
+#include "whence/autograd/sweep.h"
 
 namespace whence::suite {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <gtest/gtest.h>
 
-#include "testing/op_suite.h"
+#include "whence/testing/op_suite.h"
 
 namespace whence::suite {
 inline void PrintTo(const OpCheck& c, std::ostream* os) { *os << c.name; }

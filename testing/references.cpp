@@ -1,5 +1,5 @@
 // Slow references for relevance rules that are not a combinator: closed forms in plain loops.
-#include "testing/references.h"
+#include "whence/testing/references.h"
 
 #include <algorithm>
 #include <cmath>

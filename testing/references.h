@@ -1,6 +1,6 @@
 // The table of relevance references and of mutants that no test can catch. Private to testing/.
 #pragma once
-#include "testing/op_suite.h"
+#include "whence/testing/op_suite.h"
 
 namespace whence::suite {
 

@@ -1,10 +1,10 @@
-#include "testing/run.h"
+#include "whence/testing/run.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "testing/references.h"
+#include "whence/testing/references.h"
 
 namespace whence::suite {
 

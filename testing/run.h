@@ -1,8 +1,8 @@
 // One op run forward, backward and for relevance, in immediate graphs or recorded ones. Private to testing/.
 #pragma once
-#include "autograd/sweep.h"
-#include "testing/op_suite.h"
-#include "testing/values.h"
+#include "whence/autograd/sweep.h"
+#include "whence/testing/op_suite.h"
+#include "whence/testing/values.h"
 
 namespace whence::suite {
 

@@ -1,4 +1,4 @@
-#include "testing/sim.h"
+#include "whence/testing/sim.h"
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -13,9 +13,9 @@
 #include <mutex>
 #include <new>
 
-#include "autograd/plan/backend.h"
-#include "ops/cpu/step_runner.h"
-#include "tensor/tensor.h"
+#include "whence/autograd/plan/backend.h"
+#include "whence/ops/cpu/step_runner.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence::sim {
 namespace {

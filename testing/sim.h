@@ -2,7 +2,7 @@
 // launch, three queues whose work runs as late and as crossed as their order allows, f32 and bf16 (f64 for single
 // numbers). The kernels are the CPU's. Who reads device memory from the host dies with the name of the device.
 #pragma once
-#include "tensor/device.h"
+#include "whence/tensor/device.h"
 
 namespace whence::sim {
 

@@ -1,4 +1,4 @@
-#include "testing/values.h"
+#include "whence/testing/values.h"
 
 #include <fmt/format.h>
 
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <limits>
 
-#include "testing/op_suite.h"
+#include "whence/testing/op_suite.h"
 
 namespace whence::suite {
 

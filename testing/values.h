@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "autograd/op.h"
+#include "whence/autograd/op.h"
 
 namespace whence::suite {
 

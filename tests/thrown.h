@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 

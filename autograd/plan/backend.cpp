@@ -1,4 +1,4 @@
-#include "autograd/plan/backend.h"
+#include "whence/autograd/plan/backend.h"
 
 #include <array>
 

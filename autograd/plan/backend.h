@@ -2,7 +2,7 @@
 #pragma once
 #include <memory>
 
-#include "autograd/plan/program.h"
+#include "whence/autograd/plan/program.h"
 
 namespace whence::planner {
 

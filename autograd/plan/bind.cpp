@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "autograd/plan/run.h"
+#include "whence/autograd/plan/run.h"
 
 namespace whence::planner {
 

@@ -6,7 +6,7 @@
 #endif
 #include <unordered_map>
 
-#include "autograd/plan/run.h"
+#include "whence/autograd/plan/run.h"
 
 namespace whence::planner {
 

@@ -1,6 +1,6 @@
 // Casts around kernels that do not take a dtype: operands are read, the kernel computes in f32, results are rounded
 // once. Casts are nodes like others: equal ones are one, they fuse, and the arena holds them.
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

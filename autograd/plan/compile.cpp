@@ -1,12 +1,12 @@
 // The driver: compile = snapshot, cache, passes; run = execute.
-#include "autograd/plan.h"
+#include "whence/autograd/plan.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "autograd/plan/rewrite.h"
-#include "autograd/plan/run.h"
+#include "whence/autograd/plan/rewrite.h"
+#include "whence/autograd/plan/run.h"
 
 namespace whence {
 

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "autograd/run_op.h"
-#include "autograd/plan/run.h"
+#include "whence/autograd/run_op.h"
+#include "whence/autograd/plan/run.h"
 
 namespace whence::planner {
 

@@ -1,4 +1,4 @@
-#include "autograd/plan/emit.h"
+#include "whence/autograd/plan/emit.h"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // The last pass: where each root lies, and the steps that the executor runs.
 #pragma once
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

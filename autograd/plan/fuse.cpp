@@ -7,7 +7,7 @@
 // more memory alive.
 #include <algorithm>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

@@ -1,9 +1,9 @@
 // Fused groups in their neutral form: operands and instructions.
-#include "autograd/plan/group.h"
+#include "whence/autograd/plan/group.h"
 
 #include <algorithm>
 
-#include "autograd/plan/emit.h"
+#include "whence/autograd/plan/emit.h"
 
 namespace whence::planner {
 

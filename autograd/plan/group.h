@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "autograd/op.h"
+#include "whence/autograd/op.h"
 
 namespace whence::planner {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "autograd/plan.h"
+#include "whence/autograd/plan.h"
 
 namespace whence::planner {
 

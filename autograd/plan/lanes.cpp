@@ -2,8 +2,8 @@
 // where it ends first, by a rough estimate of its time; the lanes are taken when the whole then ends clearly earlier.
 #include <algorithm>
 
-#include "autograd/plan/backend.h"
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/backend.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

@@ -2,7 +2,7 @@
 #include <cstring>
 #include <utility>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

@@ -3,7 +3,7 @@
 // it overwrites element by element.
 #include <algorithm>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

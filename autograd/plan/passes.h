@@ -5,7 +5,7 @@
 //
 // Every pass is linear or n log n in the nodes and free of recursion.
 #pragma once
-#include "autograd/plan/backend.h"
+#include "whence/autograd/plan/backend.h"
 
 namespace whence::planner {
 

@@ -3,8 +3,8 @@
 #include <deque>
 #include <memory>
 
-#include "autograd/plan/group.h"
-#include "autograd/plan/ir.h"
+#include "whence/autograd/plan/group.h"
+#include "whence/autograd/plan/ir.h"
 
 namespace whence::planner {
 

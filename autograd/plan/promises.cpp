@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "autograd/plan/run.h"
+#include "whence/autograd/plan/run.h"
 
 namespace whence::planner {
 

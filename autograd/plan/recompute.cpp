@@ -3,7 +3,7 @@
 // the bits are the same.
 #include <algorithm>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

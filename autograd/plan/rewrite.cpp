@@ -1,4 +1,4 @@
-#include "autograd/plan/rewrite.h"
+#include "whence/autograd/plan/rewrite.h"
 
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 #pragma once
 #include <string_view>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

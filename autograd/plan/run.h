@@ -4,8 +4,8 @@
 #include <list>
 #include <mutex>
 
-#include "autograd/plan/backend.h"
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/backend.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

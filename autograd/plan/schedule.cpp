@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <queue>
 
-#include "autograd/plan/passes.h"
+#include "whence/autograd/plan/passes.h"
 
 namespace whence::planner {
 

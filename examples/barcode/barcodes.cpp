@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <set>
 
-#include "nn/data/csv.h"
-#include "nn/data/fasta.h"
-#include "nn/data/taxonomy.h"
-#include "tensor/error.h"
+#include "whence/nn/data/csv.h"
+#include "whence/nn/data/fasta.h"
+#include "whence/nn/data/taxonomy.h"
+#include "whence/tensor/error.h"
 
 namespace barcode {
 

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "nn/data/split.h"
-#include "nn/data/tokenizer.h"
+#include "whence/nn/data/split.h"
+#include "whence/nn/data/tokenizer.h"
 
 namespace barcode {
 

@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "nn/progress.h"
+#include "whence/nn/progress.h"
 
 namespace barcode {
 

@@ -6,12 +6,12 @@
 #include <cmath>
 #include <numeric>
 
-#include "lrp/evaluation.h"
-#include "lrp/ledger.h"
-#include "lrp/presets.h"
-#include "lrp/report.h"
-#include "nn/io/atomic_file.h"
-#include "nn/progress.h"
+#include "whence/lrp/evaluation.h"
+#include "whence/lrp/ledger.h"
+#include "whence/lrp/presets.h"
+#include "whence/lrp/report.h"
+#include "whence/nn/io/atomic_file.h"
+#include "whence/nn/progress.h"
 
 namespace barcode {
 

@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "nn/data/kmer_knn.h"
-#include "nn/progress.h"
+#include "whence/nn/data/kmer_knn.h"
+#include "whence/nn/progress.h"
 
 namespace barcode {
 

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "nn/checkpoint.h"
-#include "nn/data/kmer_knn.h"
-#include "nn/metrics.h"
-#include "nn/progress.h"
+#include "whence/nn/checkpoint.h"
+#include "whence/nn/data/kmer_knn.h"
+#include "whence/nn/metrics.h"
+#include "whence/nn/progress.h"
 
 namespace barcode {
 

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "barcodes.h"
-#include "models/barcode.h"
-#include "nn/train.h"
+#include "whence/models/barcode.h"
+#include "whence/nn/train.h"
 
 namespace barcode {
 

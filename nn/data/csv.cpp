@@ -1,8 +1,8 @@
-#include "nn/data/csv.h"
+#include "whence/nn/data/csv.h"
 
 #include <charconv>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

@@ -1,8 +1,8 @@
-#include "nn/data/fasta.h"
+#include "whence/nn/data/fasta.h"
 
 #include <algorithm>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/io/file.h"
+#include "whence/nn/io/file.h"
 
 namespace whence {
 

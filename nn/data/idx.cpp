@@ -1,11 +1,11 @@
-#include "nn/data/idx.h"
+#include "whence/nn/data/idx.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <vector>
 
-#include "nn/io/file.h"
+#include "whence/nn/io/file.h"
 
 namespace whence {
 namespace {

@@ -3,7 +3,7 @@
 #include <span>
 #include <string>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "nn/data/kmer_knn.h"
+#include "whence/nn/data/kmer_knn.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <map>
 #include <utility>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence {
 namespace {

@@ -1,4 +1,4 @@
-#include "nn/data/loader.h"
+#include "whence/nn/data/loader.h"
 
 #include <fmt/format.h>
 

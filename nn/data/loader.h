@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/data/random_stream.h"
-#include "tensor/tensor.h"
+#include "whence/nn/data/random_stream.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "nn/data/split.h"
+#include "whence/nn/data/split.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,8 +6,8 @@
 #include <set>
 #include <unordered_map>
 
-#include "nn/data/random_stream.h"
-#include "tensor/error.h"
+#include "whence/nn/data/random_stream.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

@@ -1,9 +1,9 @@
-#include "nn/data/taxonomy.h"
+#include "whence/nn/data/taxonomy.h"
 
 #include <algorithm>
 
-#include "nn/data/text.h"
-#include "tensor/error.h"
+#include "whence/nn/data/text.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

@@ -1,6 +1,6 @@
-#include "nn/data/text.h"
+#include "whence/nn/data/text.h"
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 

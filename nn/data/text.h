@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/io/file.h"
+#include "whence/nn/io/file.h"
 
 namespace whence {
 

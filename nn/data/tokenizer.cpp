@@ -1,9 +1,9 @@
-#include "nn/data/tokenizer.h"
+#include "whence/nn/data/tokenizer.h"
 
 #include <algorithm>
 #include <set>
 
-#include "nn/data/text.h"
+#include "whence/nn/data/text.h"
 
 namespace whence {
 namespace {

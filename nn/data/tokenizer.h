@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -1,4 +1,4 @@
-#include "nn/io/atomic_file.h"
+#include "whence/nn/io/atomic_file.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <cstring>
 #include <vector>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

@@ -1,4 +1,4 @@
-#include "nn/io/file.h"
+#include "whence/nn/io/file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 #include <cstring>
 #include <vector>
 
-#include "tensor/error.h"
+#include "whence/tensor/error.h"
 
 namespace whence {
 namespace {

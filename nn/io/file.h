@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -1,6 +1,6 @@
-#include "nn/io/png.h"
+#include "whence/nn/io/png.h"
 
-#include "nn/io/atomic_file.h"
+#include "whence/nn/io/atomic_file.h"
 
 #ifdef WHENCE_HAVE_PNG
 #include <png.h>

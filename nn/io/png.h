@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

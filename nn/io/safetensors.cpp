@@ -1,4 +1,4 @@
-#include "nn/io/safetensors.h"
+#include "whence/nn/io/safetensors.h"
 
 #include <algorithm>
 #include <bit>
@@ -7,8 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "nn/io/atomic_file.h"
-#include "nn/io/file.h"
+#include "whence/nn/io/atomic_file.h"
+#include "whence/nn/io/file.h"
 
 namespace whence {
 namespace {

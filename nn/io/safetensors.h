@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 

@@ -1,10 +1,10 @@
-#include "ops/cpu/attention.h"
+#include "whence/ops/cpu/attention.h"
 
 #include <algorithm>
 
-#include "ops/cpu/micro.h"
-#include "tensor/parallel.h"
-#include "ops/cpu/row.h"
+#include "whence/ops/cpu/micro.h"
+#include "whence/tensor/parallel.h"
+#include "whence/ops/cpu/row.h"
 
 // Forward holds scores transposed, [keys][NR queries]: maxima, exponentials and sums then run down the keys with one
 // query per lane, no sum across lanes is ever needed, and the block is already laid out as the right operand of out^T =

@@ -1,9 +1,9 @@
 // attention and attention_backward: operands of any strides but along the last axis.
-#include "ops/cpu/attention.h"
+#include "whence/ops/cpu/attention.h"
 
 #include <utility>
 
-#include "ops/floats.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

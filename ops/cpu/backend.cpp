@@ -1,14 +1,14 @@
 // The CPU as a backend: kernels of the registry, scalar loops for elementwise ops, fused groups tile by tile.
-#include "autograd/plan/backend.h"
+#include "whence/autograd/plan/backend.h"
 
 #include <atomic>
 #include <chrono>
 
-#include "autograd/plan/passes.h"
-#include "ops/cpu/elementwise.h"
-#include "ops/cpu/step_runner.h"
-#include "ops/cpu/tile.h"
-#include "tensor/parallel.h"
+#include "whence/autograd/plan/passes.h"
+#include "whence/ops/cpu/elementwise.h"
+#include "whence/ops/cpu/step_runner.h"
+#include "whence/ops/cpu/tile.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,10 +1,10 @@
 // Causal depthwise convolution, x and y [B, n, C], weight [C, K]: y_t = bias + sum_k w[:, k] x_{t - (K-1) + k}. With
 // `reverse` it looks ahead, x_{t + (K-1) - k}, which is the adjoint.
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/row.h"
-#include "ops/floats.h"
-#include "tensor/parallel.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/row.h"
+#include "whence/ops/floats.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,10 +1,10 @@
 // Convolutions as products of unfolded windows: of each image and group, columns [channels x taps, cells] in the
 // workspace.
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/gemm.h"
-#include "ops/cpu/lanes.h"
-#include "ops/floats.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/gemm.h"
+#include "whence/ops/cpu/lanes.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,12 +1,12 @@
-#include "ops/cpu/elementwise.h"
+#include "whence/ops/cpu/elementwise.h"
 
 #include <algorithm>
 #include <array>
 
-#include "ops/cpu/stabilise.h"
-#include "tensor/convert.h"
-#include "tensor/parallel.h"
-#include "tensor/run.h"
+#include "whence/ops/cpu/stabilise.h"
+#include "whence/tensor/convert.h"
+#include "whence/tensor/parallel.h"
+#include "whence/tensor/run.h"
 
 namespace whence::cpu {
 

@@ -1,7 +1,7 @@
 // Elementwise kernels over broadcast, strided views: the loops of scalar rows applied run by run.
 #pragma once
-#include "autograd/op.h"
-#include "ops/cpu/unary_binary.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/cpu/unary_binary.h"
 
 namespace whence::cpu {
 

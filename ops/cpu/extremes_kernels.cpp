@@ -1,10 +1,10 @@
 // Extrema and where they are, logsumexp, any, all: over any axes.
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/lanes.h"
-#include "ops/cpu/reduce.h"
-#include "ops/cpu/reduce_axes.h"
-#include "ops/floats.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/lanes.h"
+#include "whence/ops/cpu/reduce.h"
+#include "whence/ops/cpu/reduce_axes.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,11 +1,11 @@
-#include "ops/cpu/gemm.h"
+#include "whence/ops/cpu/gemm.h"
 
 #include <algorithm>
 #include <atomic>
 #include <utility>
 
-#include "ops/cpu/micro.h"
-#include "tensor/parallel.h"
+#include "whence/ops/cpu/micro.h"
+#include "whence/tensor/parallel.h"
 
 #if __has_include(<cblas.h>)
 #define WHENCE_CBLAS 1

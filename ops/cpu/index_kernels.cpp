@@ -2,10 +2,10 @@
 // index is read where it lies, and checked before anything else: the first bad position is reported, the result is
 // zeros. The attribute "low" lets negative positions count from the end. Whatever adds up does so in the order of the
 // index, so results are equal on every run.
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/lanes.h"
-#include "ops/scalar.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/lanes.h"
+#include "whence/ops/scalar.h"
 
 namespace whence::cpu {
 namespace {

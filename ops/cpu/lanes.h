@@ -4,8 +4,8 @@
 #include <cstring>
 #include <limits>
 
-#include "tensor/parallel.h"
-#include "tensor/view.h"
+#include "whence/tensor/parallel.h"
+#include "whence/tensor/view.h"
 
 namespace whence::cpu {
 

@@ -1,7 +1,7 @@
 // Copies of what the layout ops show, where the planner could not alias it, and concat.
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/lanes.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/lanes.h"
 
 namespace whence::cpu {
 namespace {

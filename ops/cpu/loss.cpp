@@ -1,9 +1,9 @@
-#include "ops/cpu/loss.h"
+#include "whence/ops/cpu/loss.h"
 
 #include <atomic>
 
-#include "tensor/parallel.h"
-#include "ops/cpu/row.h"
+#include "whence/tensor/parallel.h"
+#include "whence/ops/cpu/row.h"
 
 namespace whence::cpu {
 

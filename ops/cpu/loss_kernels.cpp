@@ -1,10 +1,10 @@
 // cross_entropy and its backward op.
 #include <algorithm>
 
-#include "ops/cpu/loss.h"
-#include "ops/cpu/reduce.h"
-#include "ops/floats.h"
-#include "ops/ops.h"
+#include "whence/ops/cpu/loss.h"
+#include "whence/ops/cpu/reduce.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/ops.h"
 
 namespace whence::cpu {
 namespace {

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <limits>
 
-#include "ops/cpu/simd.h"
-#include "ops/scalar.h"
+#include "whence/ops/cpu/simd.h"
+#include "whence/ops/scalar.h"
 
 namespace whence::cpu {
 namespace detail {

@@ -1,9 +1,9 @@
 // matmul and linear.
 #include <algorithm>
 
-#include "ops/cpu/gemm.h"
-#include "ops/cpu/micro.h"
-#include "ops/floats.h"
+#include "whence/ops/cpu/gemm.h"
+#include "whence/ops/cpu/micro.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

@@ -6,8 +6,8 @@
 #include <memory>
 #include <new>
 
-#include "ops/cpu/simd.h"
-#include "ops/cpu/transpose.h"
+#include "whence/ops/cpu/simd.h"
+#include "whence/ops/cpu/transpose.h"
 
 namespace whence::cpu {
 

@@ -1,8 +1,8 @@
 // Data movement that copies: pad, flip, roll, repeat, repeat_interleave, and arange. What a result shows of x along an
 // axis is a few runs of equally spaced positions, so each op is a few strided copies.
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/lanes.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/lanes.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,11 +1,11 @@
-#include "ops/cpu/norm.h"
+#include "whence/ops/cpu/norm.h"
 
 #include <cmath>
 #include <limits>
 
-#include "ops/cpu/micro.h"
-#include "ops/cpu/row.h"
-#include "tensor/parallel.h"
+#include "whence/ops/cpu/micro.h"
+#include "whence/ops/cpu/row.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

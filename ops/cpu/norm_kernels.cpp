@@ -1,6 +1,6 @@
 // layer_norm, rms_norm and their backward ops.
-#include "ops/cpu/norm.h"
-#include "ops/floats.h"
+#include "whence/ops/cpu/norm.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

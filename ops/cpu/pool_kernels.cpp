@@ -1,9 +1,9 @@
 // Pools: sums and maxima over rectangular windows of x [N, C, space..].
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/floats.h"
-#include "ops/pool_windows.h"
-#include "tensor/parallel.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/pool_windows.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

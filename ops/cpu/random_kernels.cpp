@@ -4,11 +4,11 @@
 #include <cstring>
 #include <numeric>
 
-#include "autograd/op.h"
-#include "ops/cpu/lanes.h"
-#include "ops/cpu/math.h"
-#include "ops/floats.h"
-#include "ops/philox.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/cpu/lanes.h"
+#include "whence/ops/cpu/math.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/philox.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,11 +1,11 @@
-#include "ops/cpu/reduce.h"
+#include "whence/ops/cpu/reduce.h"
 
 #include <algorithm>
 #include <limits>
 
-#include "ops/cpu/micro.h"
-#include "tensor/parallel.h"
-#include "ops/cpu/row.h"
+#include "whence/ops/cpu/micro.h"
+#include "whence/tensor/parallel.h"
+#include "whence/ops/cpu/row.h"
 
 namespace whence::cpu {
 namespace {

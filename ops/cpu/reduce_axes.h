@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "autograd/kernel.h"
+#include "whence/autograd/kernel.h"
 
 namespace whence::cpu {
 

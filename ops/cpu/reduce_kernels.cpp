@@ -1,7 +1,7 @@
 // sum.
-#include "ops/cpu/reduce.h"
-#include "ops/cpu/reduce_axes.h"
-#include "ops/scalar.h"
+#include "whence/ops/cpu/reduce.h"
+#include "whence/ops/cpu/reduce_axes.h"
+#include "whence/ops/scalar.h"
 
 namespace whence::cpu {
 namespace {

@@ -6,7 +6,7 @@
 #include <limits>
 #include <type_traits>
 
-#include "ops/cpu/math.h"
+#include "whence/ops/cpu/math.h"
 
 namespace whence::cpu {
 

@@ -1,13 +1,13 @@
 // Scans along one axis: cumsum, cumprod, cummax, logcumsumexp, linear_scan.
 #include <cmath>
 
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/lanes.h"
-#include "ops/cpu/row.h"
-#include "ops/cpu/transpose.h"
-#include "ops/floats.h"
-#include "ops/scalar.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/lanes.h"
+#include "whence/ops/cpu/row.h"
+#include "whence/ops/cpu/transpose.h"
+#include "whence/ops/floats.h"
+#include "whence/ops/scalar.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,6 +1,6 @@
 // softmax, log_softmax and their backward ops.
-#include "ops/cpu/reduce.h"
-#include "ops/floats.h"
+#include "whence/ops/cpu/reduce.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

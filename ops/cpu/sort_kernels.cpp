@@ -2,9 +2,9 @@
 // among equals.
 #include <numeric>
 
-#include "autograd/op.h"
-#include "ops/attrs.h"
-#include "ops/cpu/lanes.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/attrs.h"
+#include "whence/ops/cpu/lanes.h"
 
 namespace whence::cpu {
 namespace {

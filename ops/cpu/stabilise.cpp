@@ -1,10 +1,10 @@
-#include "ops/cpu/stabilise.h"
+#include "whence/ops/cpu/stabilise.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "ops/cpu/micro.h"
-#include "ops/cpu/row.h"
+#include "whence/ops/cpu/micro.h"
+#include "whence/ops/cpu/row.h"
 
 namespace whence::cpu {
 

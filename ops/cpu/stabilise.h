@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "ops/cpu/unary_binary.h"
+#include "whence/ops/cpu/unary_binary.h"
 
 namespace whence::cpu {
 

@@ -1,10 +1,10 @@
 // stabilised_div.
 #include <algorithm>
 
-#include "autograd/rules.h"
-#include "ops/cpu/stabilise.h"
-#include "ops/floats.h"
-#include "tensor/parallel.h"
+#include "whence/autograd/rules.h"
+#include "whence/ops/cpu/stabilise.h"
+#include "whence/ops/floats.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "autograd/op.h"
-#include "ops/cpu/reduce.h"
-#include "ops/floats.h"
+#include "whence/autograd/op.h"
+#include "whence/ops/cpu/reduce.h"
+#include "whence/ops/floats.h"
 
 namespace whence::cpu {
 namespace {

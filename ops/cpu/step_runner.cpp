@@ -1,4 +1,4 @@
-#include "ops/cpu/step_runner.h"
+#include "whence/ops/cpu/step_runner.h"
 
 namespace whence::cpu {
 

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "autograd/plan/program.h"
-#include "ops/cpu/tile.h"
+#include "whence/autograd/plan/program.h"
+#include "whence/ops/cpu/tile.h"
 
 namespace whence::cpu {
 

@@ -1,11 +1,11 @@
-#include "ops/cpu/tile.h"
+#include "whence/ops/cpu/tile.h"
 
 #include <algorithm>
 #include <cstring>
 #include <new>
 
-#include "tensor/parallel.h"
-#include "tensor/run.h"
+#include "whence/tensor/parallel.h"
+#include "whence/tensor/run.h"
 
 namespace whence::cpu {
 

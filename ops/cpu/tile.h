@@ -8,8 +8,8 @@
 
 #include <memory>
 
-#include "autograd/plan/group.h"
-#include "ops/cpu/unary_binary.h"
+#include "whence/autograd/plan/group.h"
+#include "whence/ops/cpu/unary_binary.h"
 
 namespace whence::cpu {
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <numeric>
 
-#include "ops/cpu/elementwise.h"
-#include "ops/cpu/tile.h"
+#include "whence/ops/cpu/elementwise.h"
+#include "whence/ops/cpu/tile.h"
 
 namespace whence::cpu {
 

@@ -1,7 +1,7 @@
 // Register transposition, shared by GEMM packing and transposing copies. Private to kernel .cpp files.
 #pragma once
 
-#include "ops/cpu/simd.h"
+#include "whence/ops/cpu/simd.h"
 
 namespace whence::cpu {
 

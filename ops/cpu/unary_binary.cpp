@@ -1,10 +1,10 @@
-#include "ops/cpu/unary_binary.h"
+#include "whence/ops/cpu/unary_binary.h"
 
 #include <array>
 #include <map>
 
-#include "ops/cpu/math.h"
-#include "ops/scalar_table.h"
+#include "whence/ops/cpu/math.h"
+#include "whence/ops/scalar_table.h"
 
 namespace whence::cpu {
 namespace {

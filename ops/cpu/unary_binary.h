@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "autograd/scalar_row.h"
-#include "tensor/dtype.h"
+#include "whence/autograd/scalar_row.h"
+#include "whence/tensor/dtype.h"
 
 namespace whence::cpu {
 

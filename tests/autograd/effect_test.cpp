@@ -1,10 +1,10 @@
 // Ops with an effect are kept though nobody reads them, never merged, and run in the order of recording.
 #include <gtest/gtest.h>
 
-#include "autograd/plan.h"
-#include "ops/ops.h"
+#include "whence/autograd/plan.h"
+#include "whence/ops/ops.h"
 #include "planner_test_ops.h"
-#include "testing/sim.h"
+#include "whence/testing/sim.h"
 
 using namespace whence;
 

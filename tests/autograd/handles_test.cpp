@@ -4,13 +4,13 @@
 
 #include <functional>
 
-#include "autograd/checkpoint.h"
-#include "autograd/function.h"
-#include "lrp/presets.h"
-#include "nn/layers.h"
-#include "ops/composite.h"
-#include "ops/conv.h"
-#include "ops/resize.h"
+#include "whence/autograd/checkpoint.h"
+#include "whence/autograd/function.h"
+#include "whence/lrp/presets.h"
+#include "whence/nn/layers.h"
+#include "whence/ops/composite.h"
+#include "whence/ops/conv.h"
+#include "whence/ops/resize.h"
 #include "tests/thrown.h"
 
 using namespace whence;

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "autograd/plan.h"
-#include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "whence/autograd/plan.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/ops.h"
 
 using namespace whence;
 

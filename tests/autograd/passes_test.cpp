@@ -1,12 +1,12 @@
 // The reverse sweep: fan-in, seeds, markers, missing rules, higher orders, several targets.
-#include "autograd/sweep.h"
+#include "whence/autograd/sweep.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "ops/ops.h"
+#include "whence/ops/ops.h"
 
 using namespace whence;
 using testing::DoubleNear;

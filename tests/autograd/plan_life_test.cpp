@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "autograd/function.h"
-#include "autograd/plan/run.h"
-#include "autograd/sweep.h"
-#include "tensor/parallel.h"
+#include "whence/autograd/function.h"
+#include "whence/autograd/plan/run.h"
+#include "whence/autograd/sweep.h"
+#include "whence/tensor/parallel.h"
 #include "planner_test_ops.h"
 
 using namespace whence;

@@ -1,6 +1,6 @@
 // Planned execution equals node-by-node execution bit for bit; what the planner promises about values and memory holds.
-#include "autograd/plan/run.h"
-#include "ops/cpu/tile.h"
+#include "whence/autograd/plan/run.h"
+#include "whence/ops/cpu/tile.h"
 #include "planner_test_ops.h"
 
 using namespace whence;

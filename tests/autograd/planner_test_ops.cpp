@@ -1,6 +1,6 @@
 #include "planner_test_ops.h"
 
-#include "autograd/sweep.h"
+#include "whence/autograd/sweep.h"
 
 namespace planner_test {
 namespace {

@@ -7,8 +7,8 @@
 #include <random>
 #include <set>
 
-#include "autograd/plan.h"
-#include "ops/ops.h"
+#include "whence/autograd/plan.h"
+#include "whence/ops/ops.h"
 
 namespace planner_test {
 

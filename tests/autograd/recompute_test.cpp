@@ -1,9 +1,9 @@
 // Checkpoints, memory budgets, extensions with promises: less memory or less work, the same bits.
 #include <cmath>
 
-#include "autograd/checkpoint.h"
-#include "autograd/plan/run.h"
-#include "autograd/sweep.h"
+#include "whence/autograd/checkpoint.h"
+#include "whence/autograd/plan/run.h"
+#include "whence/autograd/sweep.h"
 #include "planner_test_ops.h"
 
 using namespace whence;

@@ -1,9 +1,9 @@
 // Rewrites: where a rule fires and where it must not, and that the bits stay what they were.
-#include "autograd/plan/rewrite.h"
+#include "whence/autograd/plan/rewrite.h"
 
-#include "autograd/checkpoint.h"
-#include "autograd/plan/run.h"
-#include "autograd/sweep.h"
+#include "whence/autograd/checkpoint.h"
+#include "whence/autograd/plan/run.h"
+#include "whence/autograd/sweep.h"
 #include "planner_test_ops.h"
 
 using namespace whence;

@@ -1,11 +1,11 @@
 // Everything that a device needs, on the fake one: memory, queues, kernels, states, errors.
 #include <gtest/gtest.h>
 
-#include "autograd/plan/run.h"
-#include "autograd/sweep.h"
-#include "ops/ops.h"
+#include "whence/autograd/plan/run.h"
+#include "whence/autograd/sweep.h"
+#include "whence/ops/ops.h"
 #include "planner_test_ops.h"
-#include "testing/sim.h"
+#include "whence/testing/sim.h"
 
 using namespace whence;
 using namespace planner_test;

@@ -1,4 +1,4 @@
-#include "nn/data/loader.h"
+#include "whence/nn/data/loader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -4,12 +4,12 @@
 
 #include <cmath>
 
-#include "nn/data/csv.h"
-#include "nn/data/fasta.h"
-#include "nn/data/idx.h"
-#include "nn/data/taxonomy.h"
-#include "nn/data/text.h"
-#include "tensor/error.h"
+#include "whence/nn/data/csv.h"
+#include "whence/nn/data/fasta.h"
+#include "whence/nn/data/idx.h"
+#include "whence/nn/data/taxonomy.h"
+#include "whence/nn/data/text.h"
+#include "whence/tensor/error.h"
 #include "tests/nn/io_test_util.h"
 
 namespace whence {

@@ -6,11 +6,11 @@
 #include <map>
 #include <set>
 
-#include "nn/data/fasta.h"
-#include "nn/data/kmer_knn.h"
-#include "nn/data/random_stream.h"
-#include "nn/data/split.h"
-#include "nn/data/taxonomy.h"
+#include "whence/nn/data/fasta.h"
+#include "whence/nn/data/kmer_knn.h"
+#include "whence/nn/data/random_stream.h"
+#include "whence/nn/data/split.h"
+#include "whence/nn/data/taxonomy.h"
 #include "tests/nn/io_test_util.h"
 
 namespace whence {

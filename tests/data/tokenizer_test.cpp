@@ -1,4 +1,4 @@
-#include "nn/data/tokenizer.h"
+#include "whence/nn/data/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -9,8 +9,8 @@
 #include <set>
 #include <sstream>
 
-#include "autograd/graph.h"
-#include "testing/op_suite.h"
+#include "whence/autograd/graph.h"
+#include "whence/testing/op_suite.h"
 
 using namespace whence;
 

@@ -2,8 +2,8 @@
 #include <cstdlib>
 #include <optional>
 
-#include "nn/data/csv.h"
-#include "tensor/error.h"
+#include "whence/nn/data/csv.h"
+#include "whence/tensor/error.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace whence;

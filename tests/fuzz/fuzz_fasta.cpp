@@ -1,9 +1,9 @@
 #include <optional>
 
-#include "nn/data/fasta.h"
-#include "nn/data/taxonomy.h"
-#include "nn/data/text.h"
-#include "tensor/error.h"
+#include "whence/nn/data/fasta.h"
+#include "whence/nn/data/taxonomy.h"
+#include "whence/nn/data/text.h"
+#include "whence/tensor/error.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace whence;

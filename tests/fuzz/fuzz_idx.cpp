@@ -1,6 +1,6 @@
 #include <cstring>
 
-#include "nn/data/idx.h"
+#include "whence/nn/data/idx.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace whence;

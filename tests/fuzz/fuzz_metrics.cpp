@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "nn/metrics.h"
-#include "tensor/error.h"
+#include "whence/nn/metrics.h"
+#include "whence/tensor/error.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace whence;

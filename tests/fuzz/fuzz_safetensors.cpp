@@ -1,6 +1,6 @@
 #include <set>
 
-#include "nn/io/safetensors.h"
+#include "whence/nn/io/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace whence;

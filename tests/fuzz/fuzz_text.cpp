@@ -1,9 +1,9 @@
 #include <cstring>
 
-#include "nn/data/loader.h"
-#include "nn/data/taxonomy.h"
-#include "nn/data/text.h"
-#include "nn/data/tokenizer.h"
+#include "whence/nn/data/loader.h"
+#include "whence/nn/data/taxonomy.h"
+#include "whence/nn/data/text.h"
+#include "whence/nn/data/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
 using namespace whence;

@@ -9,7 +9,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "nn/data/random_stream.h"
+#include "whence/nn/data/random_stream.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" void __sanitizer_set_death_callback(void (*)()) __attribute__((weak));

@@ -1,7 +1,7 @@
 // hf_encoder: encoders of the BERT family, built by the library's model code from the file's configuration.
 #include <cmath>
 
-#include "models/bert.h"
+#include "whence/models/bert.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {

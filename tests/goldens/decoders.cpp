@@ -1,8 +1,8 @@
 // Causal transformers by their formulas: GPT-2, GPT-NeoX, and Llama with its relatives.
 #include <cmath>
 
-#include "models/bert.h"
-#include "nn/layers.h"
+#include "whence/models/bert.h"
+#include "whence/nn/layers.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {

@@ -1,7 +1,7 @@
 // op/conv*, op/conv_transpose*, op/pool and op/resize.
-#include "ops/conv.h"
+#include "whence/ops/conv.h"
 
-#include "ops/resize.h"
+#include "whence/ops/resize.h"
 #include "tests/goldens/hf_ops.h"
 
 namespace whence::goldens {

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <set>
 
-#include "ops/conv.h"
+#include "whence/ops/conv.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {

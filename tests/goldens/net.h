@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "nn/module.h"
-#include "ops/ops.h"
+#include "whence/nn/module.h"
+#include "whence/ops/ops.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {

@@ -1,8 +1,8 @@
 // hf/core/optim/*: parameters, a gradient per step, the parameters after every step and the state at the end.
 #include <cmath>
 
-#include "nn/optim.h"
-#include "nn/schedule.h"
+#include "whence/nn/optim.h"
+#include "whence/nn/schedule.h"
 #include "tests/goldens/runner.h"
 
 namespace whence::goldens {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/io/safetensors.h"
+#include "whence/nn/io/safetensors.h"
 #include "whence/whence.h"
 
 namespace whence::goldens {

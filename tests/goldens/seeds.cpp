@@ -1,7 +1,7 @@
 // lrp/*_seeds: every form of seed for scores (B, T, V) and one target class per sample, by its name:
 // {onehot, logit, contrastive, contrastive_relevance}_{target, argmax}_{last, every_position}.
 #include "tests/goldens/runner.h"
-#include "lrp/seed.h"
+#include "whence/lrp/seed.h"
 
 namespace whence::goldens {
 

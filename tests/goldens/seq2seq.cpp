@@ -1,9 +1,9 @@
 // Encoder-decoder models by their formulas: BART, Whisper and T5.
 #include <cmath>
 
-#include "models/bert.h"
-#include "nn/layers.h"
-#include "ops/conv.h"
+#include "whence/models/bert.h"
+#include "whence/nn/layers.h"
+#include "whence/ops/conv.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "nn/layers.h"
-#include "nn/train.h"
-#include "ops/conv.h"
+#include "whence/nn/layers.h"
+#include "whence/nn/train.h"
+#include "whence/ops/conv.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {

@@ -1,9 +1,9 @@
 // Classifiers in stages by their formulas: ResNet in evaluation mode, ConvNeXt V2, Swin.
 #include <algorithm>
 
-#include "models/bert.h"
-#include "nn/layers.h"
-#include "ops/conv.h"
+#include "whence/models/bert.h"
+#include "whence/nn/layers.h"
+#include "whence/ops/conv.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {

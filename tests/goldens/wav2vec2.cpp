@@ -1,8 +1,8 @@
 // wav2vec 2.0 with a CTC head by its formulas.
-#include "models/bert.h"
-#include "nn/layers.h"
-#include "ops/conv.h"
-#include "ops/ctc.h"
+#include "whence/models/bert.h"
+#include "whence/nn/layers.h"
+#include "whence/ops/conv.h"
+#include "whence/ops/ctc.h"
 #include "tests/goldens/net.h"
 
 namespace whence::goldens {

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "nn/layers.h"
+#include "whence/nn/layers.h"
 
 namespace whence::goldens {
 

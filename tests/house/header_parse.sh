@@ -5,13 +5,13 @@
 set -euo pipefail
 compiler=$1 root=$2
 cd "$root"
-parse() { "$compiler" -std=c++20 -Wall -Wextra -fsyntax-only -I. -x c++ - ; }
+parse() { "$compiler" -std=c++20 -Wall -Wextra -fsyntax-only -Iinclude -x c++ - ; }
 
 if [[ "${3:-}" == each ]]; then
   rc=0
   while read -r header; do
-    parse <<<"#include \"$header\"" || { echo "$header does not compile on its own"; rc=1; }
-  done < <(find tensor autograd ops nn lrp models dist whence -name '*.h' \
+    parse <<<"#include \"whence/${header#include/whence/}\"" || { echo "$header does not compile on its own"; rc=1; }
+  done < <(find tensor autograd ops nn lrp models dist include -name '*.h' \
              ! -path '*/cpu/*' ! -path '*/cuda/*' ! -name '*_kernel*' 2>/dev/null | sort)
   exit "$rc"
 fi
@@ -21,5 +21,5 @@ TIMEFORMAT=%3U
 exec 3>&2
 seconds=$( { time parse <<<'#include <whence/whence.h>' 2>&3 >&3; } 2>&1 )
 ms=$(( 10#${seconds/./} ))
-lines=$("$compiler" -std=c++20 -E -P -I. -x c++ - <<<'#include <whence/whence.h>' | wc -l)
+lines=$("$compiler" -std=c++20 -E -P -Iinclude -x c++ - <<<'#include <whence/whence.h>' | wc -l)
 echo "whence/whence.h parses in $ms ms ($lines lines after the preprocessor; aim 300 ms)"

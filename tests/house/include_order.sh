@@ -15,11 +15,11 @@ declare -A may=(
   [lrp]="tensor autograd ops nn lrp"
   [dist]="tensor autograd ops nn dist"
   [models]="tensor autograd ops nn lrp dist models"
-  [whence]="tensor autograd ops nn lrp dist models whence testing"
+  [include]="tensor autograd ops nn lrp dist models testing"
   [testing]="tensor autograd ops testing"
-  [examples]="tensor autograd ops nn lrp dist models whence examples"
+  [examples]="tensor autograd ops nn lrp dist models examples"
 )
-folders="tensor autograd ops nn lrp dist models whence testing examples"
+folders="tensor autograd ops nn lrp dist models include testing examples"
 present=()
 for f in $folders; do [[ -d $f ]] && present+=("$f"); done
 
@@ -39,15 +39,18 @@ while IFS=: read -r file line text; do
   from=${file%%/*}
   [[ $text =~ ^[^\<\"]*[\<\"]([^\>\"]+)[\>\"] ]]
   header=${BASH_REMATCH[1]}
-  [[ $header == *..* ]] && offend "$at" "\"$header\": name headers from the root, not with .."
-  if [[ $from != whence && $from != examples && $header == whence/* && $header != whence/version.h ]]; then
-    offend "$at" "\"$header\": the library includes the headers it needs, not the umbrella"
+  [[ $header == *..* ]] && offend "$at" "\"$header\": name headers from whence/, not with .."
+  if [[ $from != @(examples|include) && $header =~ ^whence/[a-z_]+\.h$ && $header != whence/version.h ]]; then
+    offend "$at" "\"$header\": the library includes the headers it needs, not an umbrella"
     continue
+  fi
+  # A user's own tensor/tensor.h must not be found in the place of ours.
+  if [[ " tensor autograd ops nn lrp dist models testing " == *" ${header%%/*} "* ]]; then
+    offend "$at" "\"$header\": headers are named whence/$header"
   fi
   to=${header#whence/}
   to=${to%%/*}
-  if [[ $header == */* && " $folders bench tests " == *" $to "* && " ${may[$from]} " != *" $to "* &&
-        $header != whence/version.h ]]; then
+  if [[ $header == */* && " $folders bench tests " == *" $to "* && " ${may[$from]} " != *" $to "* ]]; then
     offend "$at" "\"$header\": $from may include only: ${may[$from]}"
   fi
   if [[ $header == xsimd/* ]] && ! is_kernel "$file"; then
@@ -58,10 +61,10 @@ while IFS=: read -r file line text; do
       xsimd/* | cblas.h | omp.h | fmt/* | nlohmann/* | zlib.h | png.h | CLI/* | gtest/* | benchmark/*)
         offend "$at" "<$header>: a public header may not need a private library" ;;
     esac
-    if [[ $header == ops/cpu/* || $header == ops/cuda/* || ${header##*/} == *_kernel* ]]; then
+    if [[ $header == whence/ops/cpu/* || $header == whence/ops/cuda/* || ${header##*/} == *_kernel* ]]; then
       offend "$at" "\"$header\": a public header may not need a kernel header, which is not installed"
     fi
-    [[ $header == autograd/plan/* ]] && offend "$at" "\"$header\": a public header may not show the planner's inside"
+    [[ $header == whence/autograd/plan/* ]] && offend "$at" "\"$header\": a public header may not show the planner's inside"
   fi
 done < <(scan)
 

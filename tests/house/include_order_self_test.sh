@@ -10,7 +10,7 @@ failures=0
 expect() {
   rm -rf "${root:?}"/*
   mkdir -p "$root/tensor" "$root/$(dirname "$2")"
-  printf '#pragma once\n#include <vector>\n#include "tensor/tensor.h"\n' >"$root/tensor/dtype.h"
+  printf '#pragma once\n#include <vector>\n#include "whence/tensor/tensor.h"\n' >"$root/tensor/dtype.h"
   printf '#pragma once\n%s\n' "$3" >"$root/$2"
   local got=fine
   bash "$check" "$root" >/dev/null 2>&1 || got=caught
@@ -20,34 +20,35 @@ expect() {
   fi
 }
 
-expect caught tensor/a.h '#include "autograd/graph.h"'
-expect caught tensor/deep/a.cpp '  #  include "ops/x.h"'
-expect caught autograd/a.cpp '#include "lrp/rules.h"'
+expect caught tensor/a.h '#include "whence/autograd/graph.h"'
+expect caught tensor/deep/a.cpp '  #  include "whence/ops/x.h"'
+expect caught autograd/a.cpp '#include "whence/lrp/rules.h"'
 expect caught autograd/a.cpp '#include <whence/lrp/rules.h>'
-expect caught ops/a.cpp '#include "nn/module.h"'
-expect caught nn/a.h '#include "models/mlp.h"'
-expect caught nn/a.h '#include "lrp/relevance.h"'
-expect caught lrp/a.h '#include "dist/comm.h"'
+expect caught ops/a.cpp '#include "whence/nn/module.h"'
+expect caught nn/a.h '#include "whence/models/mlp.h"'
+expect caught nn/a.h '#include "whence/lrp/relevance.h"'
+expect caught lrp/a.h '#include "whence/dist/comm.h"'
 expect caught models/a.cpp '#include "examples/x.h"'
 expect caught models/a.cpp '#include "tests/x.h"'
 expect caught ops/a.cpp '#include "../tensor/tensor.h"'
+expect caught ops/a.cpp '#include "tensor/tensor.h"'
 expect caught ops/a.cpp '#include <whence/whence.h>'
 expect caught ops/a.cpp '#include <xsimd/xsimd.hpp>'
 expect caught tensor/a.h '#include <cblas.h>'
-expect caught ops/a.h '#include "ops/cpu/gemm.h"'
-expect caught nn/a.h '#include "autograd/plan/program.h"'
-expect fine nn/a.cpp '#include "autograd/plan/program.h"'
+expect caught ops/a.h '#include "whence/ops/cpu/gemm.h"'
+expect caught nn/a.h '#include "whence/autograd/plan/program.h"'
+expect fine nn/a.cpp '#include "whence/autograd/plan/program.h"'
 expect caught autograd/a.h '#include <fmt/format.h>'
 expect fine autograd/a.cpp '#include <fmt/format.h>'
-expect fine ops/a.cpp '#include "autograd/op.h"'
-expect fine ops/a.cpp '#include "ops/cpu/gemm.h"'
+expect fine ops/a.cpp '#include "whence/autograd/op.h"'
+expect fine ops/a.cpp '#include "whence/ops/cpu/gemm.h"'
 expect fine ops/cpu/gemm.h '#include <xsimd/xsimd.hpp>'
 expect fine ops/softmax_kernel.cpp '#include <xsimd/xsimd.hpp>'
-expect fine lrp/a.h '#include "nn/module.h"'
-expect fine models/a.h '#include "lrp/relevance.h"'
+expect fine lrp/a.h '#include "whence/nn/module.h"'
+expect fine models/a.h '#include "whence/lrp/relevance.h"'
 expect fine examples/a.cpp '#include <whence/whence.h>'
 expect fine tensor/a.cpp '#include "whence/version.h"'
-expect fine tensor/a.cpp '// #include "ops/x.h"'
+expect fine tensor/a.cpp '// #include "whence/ops/x.h"'
 
 # A header without #pragma once.
 rm -rf "${root:?}"/*

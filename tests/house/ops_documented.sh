@@ -66,6 +66,6 @@ expect fine $'/// f\nVar f(Arg x, std::optional<Arg> bias = {},\n      O o = {})
 expect fine $'/// f\ninline Var f(Arg x) { return g(x); }\nenum class E { a, b };\nstruct S {\n  int h() const { return 0; }\n};'
 
 # scalar_row.h is for writing ops and is a macro by nature.
-mapfile -t headers < <(sed -n 's/^#include "\(ops\/[^"]*\)".*/\1/p' whence/whence.h | grep -vx ops/scalar_row.h)
-(( ${#headers[@]} )) || { echo "whence/whence.h includes no header of ops/"; exit 1; }
+mapfile -t headers < <(sed -n 's/^#include "whence\/\(ops\/[^"]*\)".*/\1/p' include/whence/whence.h | grep -vx ops/scalar_row.h)
+(( ${#headers[@]} )) || { echo "include/whence/whence.h includes no header of ops/"; exit 1; }
 undocumented "${headers[@]}"

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "lrp/explain.h"
+#include "whence/lrp/explain.h"
 #include "whence/whence.h"
 
 using namespace whence;

@@ -1,7 +1,7 @@
 // Relevance over forwards in halves: f32, with a ledger that closes as it does over f32.
 #include <gtest/gtest.h>
 
-#include "lrp/explain.h"
+#include "whence/lrp/explain.h"
 #include "tests/lrp/net.h"
 
 using namespace whence;

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <random>
 
-#include "lrp/ledger.h"
-#include "lrp/presets.h"
-#include "lrp/seed.h"
-#include "nn/layers.h"
-#include "ops/conv.h"
+#include "whence/lrp/ledger.h"
+#include "whence/lrp/presets.h"
+#include "whence/lrp/seed.h"
+#include "whence/nn/layers.h"
+#include "whence/ops/conv.h"
 #include "whence/whence.h"
 
 namespace whence {

@@ -3,10 +3,10 @@
 
 #include <cmath>
 
-#include "lrp/ledger.h"
-#include "lrp/presets.h"
-#include "models/barcode.h"
-#include "nn/train.h"
+#include "whence/lrp/ledger.h"
+#include "whence/lrp/presets.h"
+#include "whence/models/barcode.h"
+#include "whence/nn/train.h"
 
 using namespace whence;
 using namespace whence::models;

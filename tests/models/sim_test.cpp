@@ -3,13 +3,13 @@
 
 #include <filesystem>
 
-#include "lrp/ledger.h"
-#include "lrp/presets.h"
-#include "models/bert.h"
-#include "nn/checkpoint.h"
-#include "nn/train.h"
-#include "ops/ops.h"
-#include "testing/sim.h"
+#include "whence/lrp/ledger.h"
+#include "whence/lrp/presets.h"
+#include "whence/models/bert.h"
+#include "whence/nn/checkpoint.h"
+#include "whence/nn/train.h"
+#include "whence/ops/ops.h"
+#include "whence/testing/sim.h"
 
 using namespace whence;
 using namespace whence::models;

@@ -1,4 +1,4 @@
-#include "nn/io/atomic_file.h"
+#include "whence/nn/io/atomic_file.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -15,10 +15,10 @@
 #include <map>
 #include <thread>
 
-#include "nn/checkpoint.h"
-#include "nn/io/file.h"
-#include "nn/metrics.h"
-#include "tensor/error.h"
+#include "whence/nn/checkpoint.h"
+#include "whence/nn/io/file.h"
+#include "whence/nn/metrics.h"
+#include "whence/tensor/error.h"
 #include "tests/gzipped.h"
 #include "tests/nn/io_test_util.h"
 

@@ -1,4 +1,4 @@
-#include "nn/checkpoint.h"
+#include "whence/nn/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // What layers refuse when they are made, and what they give at the edges.
-#include "nn/layers.h"
+#include "whence/nn/layers.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <cmath>
 #include <functional>
 
-#include "autograd/plan.h"
+#include "whence/autograd/plan.h"
 #include "tests/nn/io_test_util.h"
 
 using namespace whence;

@@ -1,4 +1,4 @@
-#include "nn/metrics.h"
+#include "whence/nn/metrics.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,8 +6,8 @@
 
 #include <cmath>
 
-#include "nn/progress.h"
-#include "tensor/error.h"
+#include "whence/nn/progress.h"
+#include "whence/tensor/error.h"
 #include "tests/nn/io_test_util.h"
 
 namespace whence {

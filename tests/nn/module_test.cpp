@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "nn/layers.h"
+#include "whence/nn/layers.h"
 
 using namespace whence;
 using namespace whence::nn;

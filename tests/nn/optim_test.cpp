@@ -1,6 +1,6 @@
 // Every optimiser: its rule written out per element, groups, gradient scale, frozen parameters, and going on from a
 // checkpoint bit by bit. Then schedules.
-#include "nn/optim.h"
+#include "whence/nn/optim.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,11 +8,11 @@
 #include <cmath>
 #include <functional>
 
-#include "nn/checkpoint.h"
-#include "nn/layers.h"
-#include "nn/schedule.h"
-#include "nn/train.h"
-#include "ops/ops.h"
+#include "whence/nn/checkpoint.h"
+#include "whence/nn/layers.h"
+#include "whence/nn/schedule.h"
+#include "whence/nn/train.h"
+#include "whence/ops/ops.h"
 #include "tests/nn/io_test_util.h"
 
 using namespace whence;

@@ -1,4 +1,4 @@
-#include "nn/io/png.h"
+#include "whence/nn/io/png.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

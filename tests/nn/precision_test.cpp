@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "autograd/plan.h"
-#include "nn/layers.h"
+#include "whence/autograd/plan.h"
+#include "whence/nn/layers.h"
 
 using namespace whence;
 using namespace whence::nn;

@@ -1,4 +1,4 @@
-#include "nn/io/safetensors.h"
+#include "whence/nn/io/safetensors.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "nn/checkpoint.h"
+#include "whence/nn/checkpoint.h"
 #include "tests/nn/io_test_util.h"
 
 namespace whence {

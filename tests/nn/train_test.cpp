@@ -10,10 +10,10 @@
 #include <filesystem>
 #include <fstream>
 
-#include "nn/checkpoint.h"
-#include "nn/data/random_stream.h"
-#include "nn/layers.h"
-#include "nn/train.h"
+#include "whence/nn/checkpoint.h"
+#include "whence/nn/data/random_stream.h"
+#include "whence/nn/layers.h"
+#include "whence/nn/train.h"
 
 using namespace whence;
 using namespace whence::nn;

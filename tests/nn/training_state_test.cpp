@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "nn/layers.h"
-#include "nn/train.h"
+#include "whence/nn/layers.h"
+#include "whence/nn/train.h"
 #include "tests/nn/io_test_util.h"
 
 using namespace whence;

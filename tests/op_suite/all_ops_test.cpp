@@ -1,6 +1,6 @@
 // The op suite over everything the library registers, on the CPU and on the fake device.
-#include "testing/op_suite_gtest.h"
-#include "testing/sim.h"
+#include "whence/testing/op_suite_gtest.h"
+#include "whence/testing/sim.h"
 
 [[maybe_unused]] static const bool on_sim = [] {
   whence::suite::devices().push_back(whence::sim::device());

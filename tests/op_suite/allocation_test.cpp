@@ -4,9 +4,9 @@
 #include <new>
 
 #include "heap.h"
-#include "nn/layers.h"
-#include "nn/train.h"
-#include "testing/op_suite.h"
+#include "whence/nn/layers.h"
+#include "whence/nn/train.h"
+#include "whence/testing/op_suite.h"
 
 using namespace whence;
 

@@ -10,8 +10,8 @@
 #include <set>
 #include <sstream>
 
-#include "ops/ops.h"
-#include "testing/op_suite.h"
+#include "whence/ops/ops.h"
+#include "whence/testing/op_suite.h"
 
 using namespace whence;
 

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "autograd/plan.h"
-#include "ops/ops.h"
-#include "testing/op_suite.h"
+#include "whence/autograd/plan.h"
+#include "whence/ops/ops.h"
+#include "whence/testing/op_suite.h"
 
 using namespace whence;
 

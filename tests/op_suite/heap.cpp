@@ -3,7 +3,7 @@
 // sanitizers have their own.
 #include "heap.h"
 
-#include "testing/op_suite.h"
+#include "whence/testing/op_suite.h"
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #include <cerrno>

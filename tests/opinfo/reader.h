@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/io/safetensors.h"
+#include "whence/nn/io/safetensors.h"
 #include "whence/whence.h"
 
 namespace whence::opinfo {

@@ -5,9 +5,9 @@
 #include <cmath>
 #include <functional>
 
-#include "ops/conv.h"
-#include "ops/ctc.h"
-#include "ops/resize.h"
+#include "whence/ops/conv.h"
+#include "whence/ops/ctc.h"
+#include "whence/ops/resize.h"
 #include "whence/whence.h"
 #include "tests/thrown.h"
 

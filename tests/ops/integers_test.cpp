@@ -7,9 +7,9 @@
 #include <functional>
 #include <limits>
 
-#include "ops/conv.h"
-#include "ops/ctc.h"
-#include "ops/resize.h"
+#include "whence/ops/conv.h"
+#include "whence/ops/ctc.h"
+#include "whence/ops/resize.h"
 #include "whence/whence.h"
 #include "tests/thrown.h"
 

@@ -7,9 +7,9 @@
 #include <limits>
 #include <random>
 
-#include "lrp/explain.h"
-#include "lrp/presets.h"
-#include "ops/conv.h"
+#include "whence/lrp/explain.h"
+#include "whence/lrp/presets.h"
+#include "whence/ops/conv.h"
 #include "whence/whence.h"
 
 using namespace whence;

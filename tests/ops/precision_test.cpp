@@ -5,7 +5,7 @@
 #include <cmath>
 #include <random>
 
-#include "ops/conv.h"
+#include "whence/ops/conv.h"
 #include "whence/whence.h"
 
 using namespace whence;

@@ -6,10 +6,10 @@
 #include <functional>
 #include <random>
 
-#include "lrp/presets.h"
-#include "ops/conv.h"
-#include "ops/ctc.h"
-#include "ops/resize.h"
+#include "whence/lrp/presets.h"
+#include "whence/ops/conv.h"
+#include "whence/ops/ctc.h"
+#include "whence/ops/resize.h"
 #include "whence/whence.h"
 
 using namespace whence;

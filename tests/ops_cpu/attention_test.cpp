@@ -1,6 +1,6 @@
 // Attention against its definition in long double: masks, grouped heads, biases, strides, and gradients by the closed
 // formula.
-#include "ops/cpu/attention.h"
+#include "whence/ops/cpu/attention.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

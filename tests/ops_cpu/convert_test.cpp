@@ -1,6 +1,6 @@
 // Conversion between the eight element types against exact arithmetic in a wider one: every pair, every bit pattern of
 // the small types, and where rounding, overflow and NaN decide in the large ones.
-#include "tensor/convert.h"
+#include "whence/tensor/convert.h"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "tensor/tensor.h"
+#include "whence/tensor/tensor.h"
 
 namespace whence {
 namespace {

@@ -7,10 +7,10 @@
 #include <random>
 #include <vector>
 
-#include "tensor/convert.h"
-#include "tensor/error.h"
-#include "tensor/parallel.h"
-#include "tensor/view.h"
+#include "whence/tensor/convert.h"
+#include "whence/tensor/error.h"
+#include "whence/tensor/parallel.h"
+#include "whence/tensor/view.h"
 
 namespace whence {
 namespace {

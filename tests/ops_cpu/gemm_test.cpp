@@ -1,6 +1,6 @@
 // Matrix products against a triple loop in double: every transposition, odd sizes, leading dimensions, beta, batches,
 // epilogues.
-#include "ops/cpu/gemm.h"
+#include "whence/ops/cpu/gemm.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

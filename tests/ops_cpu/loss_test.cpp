@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "ops/cpu/loss.h"
+#include "whence/ops/cpu/loss.h"
 
 namespace whence::cpu {
 namespace {

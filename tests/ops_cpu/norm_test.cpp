@@ -1,5 +1,5 @@
 // Norms: forward against long double, backward against central differences of that definition, both frozen and not.
-#include "ops/cpu/norm.h"
+#include "whence/ops/cpu/norm.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

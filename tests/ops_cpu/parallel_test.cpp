@@ -1,5 +1,5 @@
 // Threads: what loops promise, who may call them, what decides how many there are, and children of fork().
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -5,10 +5,10 @@
 #include <cmath>
 #include <vector>
 
-#include "autograd/op.h"
-#include "autograd/run_op.h"
-#include "ops/philox.h"
-#include "tensor/parallel.h"
+#include "whence/autograd/op.h"
+#include "whence/autograd/run_op.h"
+#include "whence/ops/philox.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence {
 namespace {

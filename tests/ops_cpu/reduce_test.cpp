@@ -1,5 +1,5 @@
 // Reductions and softmax against long double loops over (outer, n, inner), and for any number of threads.
-#include "ops/cpu/reduce.h"
+#include "whence/ops/cpu/reduce.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 
 namespace whence::cpu {
 namespace {

@@ -1,6 +1,6 @@
 // Every scalar row: the expression in plain double is what the CPU's loops compute, and its text keeps to the language
 // of ops/scalar.h.
-#include "ops/scalar_table.h"
+#include "whence/ops/scalar_table.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/cpu/elementwise.h"
+#include "whence/ops/cpu/elementwise.h"
 
 namespace whence::cpu {
 namespace {

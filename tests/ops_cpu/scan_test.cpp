@@ -6,8 +6,8 @@
 #include <random>
 #include <vector>
 
-#include "autograd/run_op.h"
-#include "ops/attrs.h"
+#include "whence/autograd/run_op.h"
+#include "whence/ops/attrs.h"
 
 namespace whence {
 namespace {

@@ -1,6 +1,6 @@
 // Elementwise loops against the C library in the next wider type: every op, odd lengths, special values, broadcast
 // operands.
-#include "ops/cpu/unary_binary.h"
+#include "whence/ops/cpu/unary_binary.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "autograd/graph.h"
+#include "whence/autograd/graph.h"
 
 using namespace whence;
 using testing::AllOf;

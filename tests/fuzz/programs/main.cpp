@@ -11,7 +11,7 @@
 #include <cstring>
 #include <new>
 
-#include "tensor/parallel.h"
+#include "whence/tensor/parallel.h"
 #include "tests/fuzz/programs/program.h"
 
 using namespace programs;

@@ -1,7 +1,7 @@
 // The calls that programs are made of.
-#include "autograd/checkpoint.h"
-#include "ops/composite.h"
-#include "ops/conv.h"
+#include "whence/autograd/checkpoint.h"
+#include "whence/ops/composite.h"
+#include "whence/ops/conv.h"
 #include "tests/fuzz/programs/program.h"
 
 namespace programs {

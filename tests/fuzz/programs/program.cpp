@@ -1,10 +1,10 @@
 // What a program does beside calling ops: sweeps, plans, tensors, functions.
 #include "tests/fuzz/programs/program.h"
 
-#include "autograd/function.h"
-#include "lrp/ledger.h"
-#include "lrp/presets.h"
-#include "lrp/seed.h"
+#include "whence/autograd/function.h"
+#include "whence/lrp/ledger.h"
+#include "whence/lrp/presets.h"
+#include "whence/lrp/seed.h"
 
 namespace programs {
 

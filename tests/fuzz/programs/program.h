@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "nn/data/random_stream.h"
-#include "ops/ctc.h"
-#include "ops/resize.h"
+#include "whence/nn/data/random_stream.h"
+#include "whence/ops/ctc.h"
+#include "whence/ops/resize.h"
 #include "whence/whence.h"
 
 namespace programs {

@@ -1,0 +1,11 @@
+// Layers, optimisers, training, checkpoints, metrics: #include <whence/nn.h>.
+#pragma once
+
+#include "whence/nn/checkpoint.h"
+#include "whence/nn/layers.h"
+#include "whence/nn/metrics.h"
+#include "whence/nn/optim.h"
+#include "whence/nn/progress.h"
+#include "whence/nn/schedule.h"
+#include "whence/nn/train.h"
+#include "whence/whence.h"

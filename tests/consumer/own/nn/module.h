@@ -1,0 +1,1 @@
+#error "the user's own nn/module.h was taken for Whence's"

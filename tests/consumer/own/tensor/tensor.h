@@ -1,0 +1,1 @@
+#error "the user's own tensor/tensor.h was taken for Whence's"
