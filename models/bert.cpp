@@ -4,14 +4,6 @@ namespace whence::models {
 
 using nn::Init;
 
-nn::FeedForward::Activation activation_named(const std::string& name) {
-  if (name == "gelu") return gelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") return gelu_tanh;
-  if (name == "relu") return relu;
-  if (name == "silu" || name == "swish") return silu;
-  throw ValueError("no activation is named '" + name + "' (gelu, gelu_new, relu, silu)");
-}
-
 static Init dense_init(const BertConfig& c) {
   return Init::normal(c.dense_range > 0 ? c.dense_range : c.initializer_range);
 }
@@ -121,16 +113,6 @@ BertForSequenceClassification::BertForSequenceClassification(const BertConfig& c
     : bert(*this, "bert", c, true), classifier(*this, "classifier", c.hidden_size, classes, true, dense_init(c)) {}
 BertForTokenClassification::BertForTokenClassification(const BertConfig& c, int64_t classes)
     : bert(*this, "bert", c), classifier(*this, "classifier", c.hidden_size, classes, true, dense_init(c)) {}
-
-void load_huggingface(nn::Module& model, std::map<std::string, Tensor> state) {
-  auto own = model.state_dict();
-  std::erase_if(state, [&](auto& entry) {
-    const std::string& name = entry.first;
-    bool alias = name == "cls.predictions.decoder.weight" || name == "cls.predictions.decoder.bias";
-    return !own.contains(name) && (alias || name.ends_with("position_ids") || name.ends_with("token_type_ids"));
-  });
-  model.load_state_dict(state);
-}
 
 Var masked_mean(Var x, Var mask) {
   Var m = unsqueeze(cast(mask, x.dtype()), -1);  // (B, T, 1)

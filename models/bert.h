@@ -3,6 +3,8 @@
 #include <deque>
 #include <optional>
 
+#include "whence/models/activation.h"
+#include "whence/models/huggingface.h"
 #include "whence/nn/layers.h"
 
 namespace whence::models {
@@ -92,13 +94,7 @@ struct BertForTokenClassification : nn::Module {
   nn::Linear classifier;
 };
 
-/// Loads a HuggingFace state dict: prefixes as they are, aliases of tied weights and position-id buffers dropped.
-/// \throws ValueError listing everything that does not fit.
-void load_huggingface(nn::Module& model, std::map<std::string, Tensor> state);
-
 /// Mean of x [B, T, C] over the places where mask [B, T] is set -> [B, C].
 Var masked_mean(Var x, Var mask);
-
-nn::FeedForward::Activation activation_named(const std::string& name);
 
 }  // namespace whence::models

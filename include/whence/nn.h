@@ -6,6 +6,7 @@
 #include "whence/nn/metrics.h"
 #include "whence/nn/optim.h"
 #include "whence/nn/progress.h"
+#include "whence/nn/rotary.h"
 #include "whence/nn/schedule.h"
 #include "whence/nn/train.h"
 #include "whence/whence.h"

@@ -1,0 +1,73 @@
+#include "whence/models/huggingface.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace whence::models {
+
+namespace {
+
+using Pair = std::pair<std::string_view, std::string_view>;
+
+// A tied weight's second name, and the name it has here.
+constexpr Pair kTied[] = {
+    {"lm_head.weight", "transformer.wte.weight"},
+    {"lm_head.weight", "model.embed_tokens.weight"},
+    {"lm_head.weight", "gpt_neox.embed_in.weight"},
+    {"cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"},
+    {"cls.predictions.decoder.bias", "cls.predictions.bias"},
+};
+
+// Parts of names in files of other versions.
+constexpr Pair kRenamed[] = {
+    {"embed_out.weight", "lm_head.weight"},
+};
+
+// What files keep beside weights.
+constexpr std::string_view kBuffers[] = {
+    "position_ids",    "token_type_ids",         ".attn.bias", ".attn.masked_bias",
+    ".attention.bias", ".attention.masked_bias", "inv_freq",   "num_batches_tracked",
+};
+
+// Prefixes that a file of the bare model lacks.
+constexpr std::string_view kPrefixes[] = {"transformer.", "model.", "gpt_neox.", "bert."};
+
+using State = std::map<std::string, Tensor>;
+
+std::string renamed(std::string name, const State& own) {
+  for (auto [from, to] : kRenamed)
+    if (auto at = name.find(from); at != name.npos && !own.contains(name)) name.replace(at, from.size(), to);
+  for (std::string_view prefix : kPrefixes)
+    if (std::string whole = std::string(prefix) + name; !own.contains(name) && own.contains(whole)) return whole;
+  return name;
+}
+
+bool is_buffer(const std::string& name) {
+  return std::any_of(std::begin(kBuffers), std::end(kBuffers), [&](std::string_view b) { return name.ends_with(b); });
+}
+
+// True for a second name of what `state` has under its first; the two must be equal.
+bool is_alias(const std::string& name, const Tensor& value, const State& own, const State& state) {
+  for (auto [alias, first] : kTied) {
+    if (name != alias || !own.contains(std::string(first))) continue;
+    auto it = state.find(std::string(first));
+    if (it != state.end() && !bitwise_equal(value.to(it->second.dtype()), it->second))
+      throw ValueError("'" + name + "' is tied to '" + it->first + "' in this model and differs from it in the file");
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void load_huggingface(nn::Module& model, std::map<std::string, Tensor> given) {
+  const State own = model.state_dict();
+  State state, kept;
+  for (auto& [name, value] : given) state.emplace(renamed(name, own), std::move(value));
+  for (const auto& [name, value] : state)
+    if (own.contains(name) || !(is_buffer(name) || is_alias(name, value, own, state))) kept.emplace(name, value);
+  model.load_state_dict(kept);
+}
+
+}  // namespace whence::models
