@@ -1,30 +1,33 @@
 // ref/lm, ref/xlstm, hf_*: whole models with loss, hidden states and every gradient; greedy decoding.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
-#include "tests/goldens/net.h"
+#include "tests/goldens/models.h"
 
 namespace whence::goldens {
 
 namespace {
 
-// Prompt [B, T] and the most probable continuations: [B, T + n] ids, and by how much each choice won [B, n].
-std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& config, Tensor ids, int64_t total,
-                                          DType dtype) {
+// The most probable continuations of prompts [B, T], key and value cache and all: [B, T + n] ids, and by how much each
+// choice won [B, n].
+std::pair<Tensor, Tensor> decode_greedily(models::Decoder& decoder, const Tensor& ids, int64_t total, DType dtype) {
   int64_t B = ids.shape()[0], T = ids.shape()[1];
   Tensor out = Tensor::zeros({B, total}, i64), margin = Tensor::zeros({B, total - T}, dtype);
   out.slice(1, 0, T).copy_from(ids);
+  std::vector<models::Tokens> prompts;
+  for (int64_t b = 0; b < B; ++b) prompts.push_back(ids.slice(0, b, b + 1).to_vector<int64_t>());
+  Tensor logits = decoder.start(prompts, total - T);
   for (int64_t t = T; t < total; ++t) {
-    Graph g;
-    Tensor so_far = out.slice(1, 0, t).contiguous_copy();
-    TopK top =
-        topk(select(run_model({g, weights}, config, {.ids = g.input("ids", so_far.shape(), i64)}).logits, 1, -1), 2);
-    Results r = compile({top.indices, top.values}).run({{"ids", so_far}});
-    out.slice(1, t, t + 1).copy_from(r[0].slice(1, 0, 1));
+    models::Tokens next;
     for (int64_t b = 0; b < B; ++b) {
-      auto v = r[1].slice(0, b, b + 1).to(f64).contiguous_copy().to_vector<double>();
-      margin.slice(0, b, b + 1).slice(1, t - T, t - T + 1).copy_from(Tensor::full({1, 1}, v[0] - v[1], dtype));
+      auto v = logits.slice(0, b, b + 1).to_vector<double>();
+      next.push_back(std::max_element(v.begin(), v.end()) - v.begin());
+      std::partial_sort(v.begin(), v.begin() + 2, v.end(), std::greater<>());
+      margin.slice(0, b, b + 1).slice(1, t - T, t - T + 1).fill(v[0] - v[1]);
     }
+    out.slice(1, t, t + 1).copy_from(Tensor::from(next, {B, 1}));
+    if (t + 1 < total) logits = decoder.step(next);
   }
   return {out, margin};
 }
@@ -33,9 +36,8 @@ std::pair<Tensor, Tensor> decode_greedily(const Weights& weights, const Json& co
 
 void run_model_file(const File& file, DType dtype, Check& check) {
   Json config = file.json("config");
-  Weights weights(file, dtype);
+  GoldenModel built = build_model(file, dtype);
   Graph g;
-  Net net{g, weights};
   std::map<std::string, Tensor> held;
   auto input = [&](const std::string& name) {
     if (!file.has("input." + name)) return Var();
@@ -51,14 +53,14 @@ void run_model_file(const File& file, DType dtype, Check& check) {
                  .wave = input("input_values"),
                  .noise = input("noise")};
   if (file.has("input.attention_mask")) in.mask = g.constant(file.tensor("input.attention_mask", dtype).to(u8));
-  ModelOutputs model = run_model(net, config, in);
+  ModelOutputs model = built.run(in);
   const std::string& kind = file.meta("model_class");  // none: a language model from formulas
   bool causal = kind.empty() || kind.find("CausalLM") != kind.npos || kind.find("LMHead") != kind.npos;
   Var labels = in.labels, target = input("target"), loss;
   if (model.loss.defined()) loss = model.loss;
   else if (target.defined())
     loss = sum(pick(model.logits.rank() == 3 ? select(model.logits, 1, -1) : model.logits, target));
-  else if (causal) loss = next_token_loss(model.logits, labels.defined() ? labels : in.ids);
+  else if (causal) loss = models::next_token_loss(model.logits, labels.defined() ? labels : in.ids);
   else loss = cross_entropy(model.logits, labels);
 
   std::map<std::string, Var> made{
@@ -68,10 +70,10 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   for (size_t i = 0; i < model.hidden.size(); ++i) made["output.hidden_states." + std::to_string(i)] = model.hidden[i];
   std::vector<Var> wrt;
   std::vector<std::string> names;
-  for (const auto& [name, p] : weights.list())
-    if (file.has("grad." + name)) {
+  for (const nn::Parameter* p : built.module->parameters())
+    if (file.has("grad." + p->name())) {
       wrt.push_back(p->in(g));
-      names.push_back("grad." + name);
+      names.push_back("grad." + p->name());
     }
   auto also = [&](Var v, const char* name) {
     if (!v.defined()) return;
@@ -125,7 +127,7 @@ void run_model_file(const File& file, DType dtype, Check& check) {
   }
   if (file.has("output.greedy_ids")) {
     Tensor want = file.tensor("output.greedy_ids", i64);
-    auto [tokens, margin] = decode_greedily(weights, config, held.at("input_ids"), want.shape()[1], dtype);
+    auto [tokens, margin] = decode_greedily(*built.decoder(), held.at("input_ids"), want.shape()[1], dtype);
     check.compare("output.greedy_ids", tokens, want, 0);
     if (file.has("output.greedy_top1_minus_top2"))
       check.compare("output.greedy_top1_minus_top2", margin, file.tensor("output.greedy_top1_minus_top2", f64),

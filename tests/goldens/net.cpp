@@ -62,8 +62,6 @@ Var Net::rms_norm(Var x, const std::string& name, double eps) const {
   return whence::rms_norm(x, Arg((*this)(name + ".weight")), eps);
 }
 
-Var next_token_loss(Var logits, Var labels) { return cross_entropy(slice(logits, 1, 0, -1), slice(labels, 1, 1)); }
-
 double real(const Json& config, const char* key, double otherwise) {
   return config.contains(key) && config.at(key).is_number() ? config.at(key).get<double>() : otherwise;
 }
@@ -109,9 +107,6 @@ Var window_bias(Graph& g, int64_t T, double before, double after, DType dtype) {
 ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in) {
   using Model = ModelOutputs (*)(const Net&, const Json&, const ModelInputs&);
   static const std::pair<const char*, Model> models[] = {
-      {"transformer.wte.weight", gpt2},
-      {"model.embed_tokens.weight", llama},
-      {"gpt_neox.embed_in.weight", gpt_neox},
       {"backbone.layers.0.mixer.A_log", mamba},
       {"token_embedding.weight", xlstm},
       {"backbone.blocks.0.norm_mlstm.weight", xlstm_large},

@@ -6,7 +6,7 @@
 
 #include "whence/nn/module.h"
 #include "whence/ops/ops.h"
-#include "tests/goldens/runner.h"
+#include "tests/goldens/models.h"
 
 namespace whence::goldens {
 
@@ -46,37 +46,10 @@ struct Net {
   Var rms_norm(Var x, const std::string& name, double eps) const;
 };
 
-/// What goes into a model; the undefined ones are not there.
-struct ModelInputs {
-  Var ids = {};   ///< [B, T]
-  Var mask = {};  ///< [B, T], 1 = may be seen
-  Var decoder_ids = {};
-  Var labels = {};    ///< for a loss of the model's own
-  Var pixels = {};    ///< [B, C, H, W]
-  Var features = {};  ///< [B, C, T] of sound
-  Var wave = {};      ///< [B, T]
-  Var noise = {};     ///< [B, patches]: a masked autoencoder keeps the patches with the smallest
-};
-/// What a model gives. `hidden` counts as the file does: what goes into each layer (Mamba: what comes out), and `last`
-/// (the xlstm package: what goes into the last norm).
-struct ModelOutputs {
-  Var embeds;  ///< of the embedding module, if that is one
-  std::vector<Var> hidden;
-  Var last;    ///< after the final norm
-  Var logits;  ///< [B, T, V] or [B, classes]
-  Var loss;    ///< when it is the model's own
-  std::map<std::string, Var> others = {};
-};
 /// The model that the parameters' names tell. \throws OpsMissing when no model has such names
 ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in);
-/// Mean cross entropy between the logits at t and the label at t + 1; labels of -100 do not count.
-Var next_token_loss(Var logits, Var labels);
 
 // Causal language models (decoders.cpp, mamba.cpp, xlstm.cpp).
-ModelOutputs gpt2(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs llama(const Net& net, const Json& config,
-                   const ModelInputs& in);  ///< and Mistral, Qwen 2 and 3, Gemma 1 and 2
-ModelOutputs gpt_neox(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs mamba(const Net& net, const Json& config, const ModelInputs& in);  ///< and Mamba 2
 ModelOutputs xlstm(const Net& net, const Json& config,
                    const ModelInputs& in);  ///< mLSTM and sLSTM blocks, names of the xlstm package

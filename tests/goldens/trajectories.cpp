@@ -6,7 +6,7 @@
 #include "whence/nn/layers.h"
 #include "whence/nn/train.h"
 #include "whence/ops/conv.h"
-#include "tests/goldens/net.h"
+#include "tests/goldens/models.h"
 
 namespace whence::goldens {
 
@@ -158,12 +158,11 @@ void run_trajectory(const File& file, DType dtype, Check& check) {
         [&](Graph& g, const Batch& b) { return cross_entropy(model(input(g, b, "x")), input(g, b, "y")); }}
         .run();
   }
-  Weights weights(file, dtype);
-  Json config = file.json("config");
-  Trajectory{file, dtype, check, weights,
+  GoldenModel built = build_model(file, dtype);
+  Trajectory{file, dtype, check, *built.module,
              [&](Graph& g, const Batch& b) {
                Var ids = input(g, b, "input_ids");
-               return next_token_loss(run_model({g, weights}, config, {.ids = ids}).logits, ids);
+               return models::next_token_loss(built.run({.ids = ids}).logits, ids);
              }}
       .run();
 }
