@@ -8,6 +8,7 @@
 #include "whence/nn/data/loader.h"
 #include "whence/nn/data/random_stream.h"
 #include "whence/nn/data/split.h"
+#include "whence/nn/data/subword.h"
 #include "whence/nn/data/taxonomy.h"
 #include "whence/nn/data/text.h"
 #include "whence/nn/data/tokenizer.h"

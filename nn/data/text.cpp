@@ -1,5 +1,6 @@
 #include "whence/nn/data/text.h"
 
+#include "whence/nn/data/unicode.h"
 #include "whence/tensor/error.h"
 
 namespace whence {
@@ -29,28 +30,11 @@ std::string_view trimmed(std::string_view text) {
 }
 
 std::vector<char32_t> decode_utf8(std::string_view text) {
+  size_t valid = unicode::valid_until(text);
+  if (valid < text.size()) throw ValueError("the text is no UTF-8 at byte " + std::to_string(valid));
   std::vector<char32_t> out;
   out.reserve(text.size());
-  for (size_t i = 0; i < text.size();) {
-    uint8_t lead = uint8_t(text[i]);
-    size_t more = lead < 0x80                   ? 0
-                  : lead >= 0xc2 && lead < 0xe0 ? 1
-                  : lead >= 0xe0 && lead < 0xf0 ? 2
-                  : lead >= 0xf0 && lead < 0xf5 ? 3
-                                                : 4;
-    char32_t c = more == 0 ? lead : lead & (0x3f >> more);
-    bool ok = more < 4 && i + more < text.size();
-    for (size_t k = 1; ok && k <= more; ++k) {
-      uint8_t b = uint8_t(text[i + k]);
-      ok = (b & 0xc0) == 0x80;
-      c = c << 6 | (b & 0x3f);
-    }
-    constexpr char32_t least[] = {0, 0x80, 0x800, 0x10000};
-    if (!ok || c < least[more] || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff)
-      throw ValueError("the text is no UTF-8 at byte " + std::to_string(i));
-    out.push_back(c);
-    i += more + 1;
-  }
+  for (size_t at = 0; at < text.size();) out.push_back(unicode::next(text, at));
   return out;
 }
 
