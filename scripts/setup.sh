@@ -11,7 +11,7 @@ packages=(g++ cmake ninja-build ccache pkg-config libopenblas-dev libxsimd-dev l
 optional=()
 case "${1:-}" in
   demo) packages+=(microbiomeutil-data) ;;  # 16S rRNA reference sequences, the data of the demo
-  test) packages+=(microbiomeutil-data); optional+=(chromium) ;;  # chromium: screenshots of the HTML reports
+  test) packages+=(microbiomeutil-data); optional+=(chromium python3-numpy) ;;  # screenshots of HTML reports; NPY beside NumPy
   format) packages=(clang-format) ;;
   "") ;;
   *) echo "usage: scripts/setup.sh [test|demo|format]" >&2; exit 2 ;;

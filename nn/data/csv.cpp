@@ -13,12 +13,16 @@ char delimiter_for(std::string name, char asked) {
   return name.ends_with(".tsv") || name.ends_with(".tab") ? '\t' : ',';
 }
 
+void check_delimiter(char c, const std::string& name) {
+  if (c == '"' || c == '\n' || c == '\r' || uint8_t(c) >= 0x80)
+    throw ValueError(name + ": a quote, a line break or a byte that is not ASCII cannot separate fields");
+}
+
 }  // namespace
 
 CsvReader::CsvReader(ByteSource source, CsvOptions options)
     : source_(std::move(source)), delimiter_(delimiter_for(source_.name(), options.delimiter)) {
-  if (delimiter_ == '"' || delimiter_ == '\n' || delimiter_ == '\r' || uint8_t(delimiter_) >= 0x80)
-    throw ValueError(source_.name() + ": a quote, a line break or a byte that is not ASCII cannot separate fields");
+  check_delimiter(delimiter_, source_.name());
   if (options.header && read_row(columns_)) width_ = columns_.size();
 }
 
@@ -187,6 +191,54 @@ CsvTable collect_csv(CsvReader reader) {
 CsvTable read_csv(const std::string& path, CsvOptions options) { return collect_csv(CsvReader(path, options)); }
 CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options, const std::string& name) {
   return collect_csv(CsvReader(ByteSource::memory(bytes, name), options));
+}
+
+// ---- writing --------------------------------------------------------------------------------------------------------
+namespace {
+
+template <class T> std::string shortest(T value) {
+  char digits[32];
+  return {digits, std::to_chars(digits, digits + sizeof digits, value).ptr};
+}
+
+// What begins a file could be taken for a mark of its encoding, or for gzip.
+bool looks_like_a_mark(const std::string& text) {
+  return !text.empty() && (uint8_t(text[0]) >= 0xef || text[0] == '\x1f');
+}
+
+}  // namespace
+
+CsvField::CsvField(float value) : text(shortest(value)) {}
+CsvField::CsvField(double value) : text(shortest(value)) {}
+
+std::string csv_row(std::span<const CsvField> fields, char delimiter) {
+  std::string out;
+  const std::string special{delimiter, '"', '\n', '\r'};
+  for (size_t i = 0; i < fields.size(); ++i) {
+    const std::string& text = fields[i].text;
+    if (i) out += delimiter;
+    // A row of one empty field would be a blank line, which readers skip.
+    bool quoted = text.find_first_of(special) != text.npos || (i == 0 && looks_like_a_mark(text)) ||
+                  (fields.size() == 1 && text.empty());
+    if (quoted) out += '"';
+    for (char c : text) out.append(c == '"' ? 2 : 1, c);
+    if (quoted) out += '"';
+  }
+  return out + "\n";
+}
+
+CsvWriter::CsvWriter(const std::string& path, const std::vector<std::string>& columns, char delimiter)
+    : file_(path), delimiter_(delimiter_for(path, delimiter)) {
+  check_delimiter(delimiter_, path);
+  if (!columns.empty()) row(std::vector<CsvField>(columns.begin(), columns.end()));
+}
+
+void CsvWriter::row(std::span<const CsvField> fields) {
+  if (fields.empty() || (width_ && fields.size() != width_))
+    throw ValueError(file_.path() + ": a row of " + std::to_string(fields.size()) + " fields" +
+                     (width_ ? " in a table of " + std::to_string(width_) + " columns" : ""));
+  width_ = fields.size();
+  file_.write(csv_row(fields, delimiter_));
 }
 
 }  // namespace whence

@@ -1,9 +1,13 @@
-// Tables in text: CSV and TSV with quotes. Plain or gzip.
+// Tables in text: CSV and TSV with quotes; read plain or gzip, written plain.
 #pragma once
+#include <concepts>
+#include <initializer_list>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "whence/nn/io/atomic_file.h"
 #include "whence/nn/io/file.h"
 
 namespace whence {
@@ -69,6 +73,42 @@ class CsvTable {
   std::vector<std::vector<std::string>> rows_;
   std::vector<int64_t> lines_;
 };
+
+/// One field of a row to be written: a text as it is, a number in the fewest digits that are read back as the same.
+struct CsvField {
+  CsvField(std::string_view text) : text(text) {}
+  CsvField(const std::string& text) : text(text) {}
+  CsvField(const char* text) : text(text) {}
+  CsvField(float value);
+  CsvField(double value);
+  template <std::integral T> CsvField(T value) : text(std::to_string(value)) {}
+  std::string text;
+};
+
+/// Writes a table, which is there when commit() returns and not before. Fields with delimiters, quotes or line breaks
+/// are put in quotes; rows end in LF. What it writes, CsvReader reads back.
+/// \code
+///   CsvWriter out("losses.csv", {"step", "loss"});
+///   out.row({step, loss});
+///   out.commit();
+/// \endcode
+class CsvWriter {
+ public:
+  /// Without columns the first row says how wide the table is. \throws IoError, as AtomicFile
+  explicit CsvWriter(const std::string& path, const std::vector<std::string>& columns = {}, char delimiter = 0);
+  /// \throws ValueError for an empty row and one of another width
+  void row(std::span<const CsvField> fields);
+  void row(std::initializer_list<CsvField> fields) { row(std::span(fields.begin(), fields.size())); }
+  void commit() { file_.commit(); }
+
+ private:
+  AtomicFile file_;
+  char delimiter_;
+  size_t width_ = 0;
+};
+
+/// A row as CsvWriter writes it.
+std::string csv_row(std::span<const CsvField> fields, char delimiter = ',');
 
 CsvTable read_csv(const std::string& path, CsvOptions options = {});
 CsvTable parse_csv(std::span<const std::byte> bytes, CsvOptions options = {}, const std::string& name = "memory");

@@ -92,15 +92,9 @@ void check_number(const CsvTable& table, int64_t row, size_t column) {
   }
 }
 
-std::string quoted_field(const std::string& s) {
-  std::string out = "\"";
-  for (char c : s) out += c == '"' ? "\"\"" : std::string(1, c);
-  return out + "\"";
-}
-
 }  // namespace
 
-// A text is read as the plain rules have it; a table written with every field in quotes is read back as it was.
+// A text is read as the plain rules have it; a table written by csv_row is read back as it was.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(data), size);
   std::string_view text(reinterpret_cast<const char*>(data), size);
@@ -122,8 +116,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       if (width == 0) continue;
       std::string plain;
       auto row = [&](auto&& field) {
-        for (size_t c = 0; c < width; ++c) plain += (c ? std::string(1, separator) : "") + quoted_field(field(c));
-        plain += "\r\n";
+        std::vector<CsvField> fields;
+        for (size_t c = 0; c < width; ++c) fields.emplace_back(field(c));
+        plain += csv_row(fields, separator);
       };
       row([&](size_t c) { return table.columns()[c]; });
       for (int64_t r = 0; r < table.rows(); ++r) {
