@@ -33,17 +33,23 @@ template <class F> class Function {
  public:
   Function(F fn, CompileOptions options) : fn_(std::move(fn)), traces_(std::move(options)) {}
 
-  /// Tensor... -> Tensor, or std::vector<Tensor> when fn returns a list of Vars.
-  template <class... Ts> auto operator()(const Ts&... in) const {
+  /// Tensor... -> Tensor, or std::vector<Tensor> when fn returns a list of Vars. Random operations draw the numbers of
+  /// seed 0 each time: run() gives another.
+  template <class... Ts> auto operator()(const Ts&... in) const { return run({}, in...); }
+  /// f.run({.seed = 7}, x)
+  template <class... Ts> auto run(const RunOptions& options, const Ts&... in) const {
     static_assert(sizeof...(Ts) > 0 && (std::is_convertible_v<const Ts&, Tensor> && ...), "call it with tensors");
     auto call = [this]<size_t... I>(std::span<const Var> v, std::index_sequence<I...>) { return fn_(v[I]...); };
     constexpr auto indices = std::index_sequence_for<Ts...>();
     constexpr bool single = std::is_same_v<decltype(call(std::span<const Var>(), indices)), Var>;
     const Tensor list[] = {in...};
-    std::vector<Tensor> out = traces_.run(list, [&](std::span<const Var> v) -> std::vector<Var> {
-      if constexpr (single) return {call(v, indices)};
-      else return call(v, indices);
-    });
+    std::vector<Tensor> out = traces_.run(
+        list,
+        [&](std::span<const Var> v) -> std::vector<Var> {
+          if constexpr (single) return {call(v, indices)};
+          else return call(v, indices);
+        },
+        options);
     if constexpr (single) return out[0];
     else return out;
   }

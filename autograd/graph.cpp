@@ -27,10 +27,23 @@ Graph& Var::undefined() { throw ValueError("the Var is undefined: nothing was as
 void Arg::undefined(std::source_location where) {
   throw ValueError("an operand is an undefined Var: nothing was assigned to it\n  recorded" + at_line(where));
 }
-const Var& Arg::number_alone() const {
+const Var& Arg::alone() const {
+  const std::string what =
+      state ? fmt::format("the parameter '{}' stands where a Var is needed: read it first, as Graph::state does",
+                          state->name())
+            : fmt::format("the number {} stands where a Var is needed: one operand at least is a Var", number);
+  throw ValueError(what + "\n  recorded" + at_line(where));
+}
+
+void Arg::check_exact(int64_t x, bool beyond) const {
+  if (!beyond && int64_t(double(x)) == x && double(x) < 9223372036854775808.0) return;
   throw ValueError(
-      fmt::format("the number {} stands where a Var is needed: one operand at least is a Var\n  recorded{}", number,
-                  at_line(where)));
+      fmt::format("the integer {} is not exact as a double: make it a constant tensor of its own\n  recorded{}",
+                  beyond ? std::to_string(uint64_t(x)) : std::to_string(x), at_line(where)));
+}
+
+Var Arg::in(Graph& g, DType dtype) const {
+  return state ? g.state(*state, where) : is_number() ? g.constant(number, dtype, where) : var;
 }
 
 static std::string complaint(const InferCtx& c, const std::string& what, const std::string& hint) {
@@ -107,7 +120,7 @@ REGISTER_OP(constant) = {
     .traits = {.leaf = true},
 };
 
-Graph::Graph(Mode mode) : mode_(mode) { validate_registry(); }
+Graph::Graph(Mode mode, const GraphOptions& options) : mode_(mode), options_(options) { validate_registry(); }
 Graph::~Graph() = default;
 
 Var Graph::input(const std::string& name, const Shape& shape, DType dtype, InputOptions options,
@@ -233,7 +246,7 @@ std::vector<Var> Graph::as_policy_wants(const OpDef& op, std::span<const Var> in
     if (v.dtype() == f64) return out;
     casts |= v.dtype() == f32;
   }
-  DType want = product ? precision_.compute : f32;
+  DType want = product ? options_.precision.compute : f32;
   for (Var& v : out)
     if (casts && is_float(v.dtype()) && v.dtype() != want)
       v = record(op_named("cast"), {&v, 1}, {{"dtype", want}}, where);
@@ -261,7 +274,7 @@ Var Graph::record(const OpDef& op, std::span<const Var> in, Attrs attrs, std::so
           op, location,
           op.operand_name(int(&v - in.data())) + (v.defined() ? " belongs to another graph" : " is undefined")));
   std::vector<Var> cast;
-  if (precision_.compute != f32 && pass_ == 0 && in.size() > 1 && !op.traits.mixed_floats) {
+  if (options_.precision.compute != f32 && pass_ == 0 && in.size() > 1 && !op.traits.mixed_floats) {
     cast = as_policy_wants(op, in, where);
     in = cast;
   }
@@ -360,7 +373,7 @@ Var record(const OpDef& op, std::initializer_list<Arg> in, Attrs attrs) {
   Var anchor;
   const Arg* first = in.begin();
   for (const Arg& a : in)
-    if (!a.is_number() && !anchor.defined()) anchor = a.var;
+    if (a.var.defined() && !anchor.defined()) anchor = a.var;
   if (!anchor.defined())
     throw ValueError("[" + op.name + "] needs at least one Var among its operands\n  recorded" +
                      (first == in.end() ? "" : at_line(first->where)));
@@ -370,7 +383,7 @@ Var record(const OpDef& op, std::initializer_list<Arg> in, Attrs attrs) {
   if (in.size() > vars.size()) many.resize(in.size());
   std::span<Var> out = in.size() > vars.size() ? std::span<Var>(many) : std::span<Var>(vars.data(), in.size());
   size_t i = 0;
-  for (const Arg& a : in) out[i++] = a.is_number() ? g.constant(a.number, anchor.dtype(), a.where) : a.var;
+  for (const Arg& a : in) out[i++] = a.in(g, anchor.dtype());
   return g.record(op, out, std::move(attrs), first->where);
 }
 
@@ -399,6 +412,13 @@ void Graph::mark_recompute(NodeId begin, NodeId end, std::span<const Var> keep) 
 }
 
 // ---- description ----------------------------------------------------------------------------------------------
+
+PartScope::PartScope(Graph& g, const std::string& full_name) : graph_(g), before_(std::exchange(g.part_, full_name)) {
+  const bool inside = !before_.empty() && full_name.starts_with(before_ + ".");
+  const std::string name = inside ? full_name.substr(before_.size() + 1) : full_name;
+  if (!name.empty() && full_name != before_) scope_.emplace(g, name);
+}
+PartScope::~PartScope() { graph_.part_ = std::move(before_); }
 
 ScopeGuard::ScopeGuard(Graph& g, std::string_view name) : graph_(g), before_(g.scope_) {
   std::string full = g.scopes_[g.scope_].empty() ? std::string(name) : g.scopes_[g.scope_] + "/" + std::string(name);

@@ -1,6 +1,8 @@
 // Graph: nodes in one vector, edges as 32-bit indices, no values. Var: a handle into it.
 #pragma once
+#include <concepts>
 #include <deque>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <source_location>
@@ -11,6 +13,7 @@
 
 #include "whence/autograd/op.h"
 #include "whence/autograd/state.h"
+#include "whence/tensor/index.h"
 
 namespace whence {
 
@@ -19,8 +22,16 @@ using ValueId = uint32_t;                       ///< number of a value in its gr
 using NodeId = uint32_t;                        ///< number of a node likewise; a node's results are consecutive values
 inline constexpr uint32_t kNone = 0xffffffffu;  ///< no value, no node, no entry
 
+/// An integer and the line that names it.
+struct IndexAt {
+  int64_t index;
+  std::source_location where;
+  template <std::integral T> IndexAt(T i, std::source_location at = std::source_location::current())
+      : index(int64_t(i)), where(at) {}
+};
+
 /// A value in a graph. Cheap to copy; valid while its graph lives. \throws ValueError for an undefined one, in all but
-/// defined(), id() and ==
+/// defined(), id() and same()
 class Var {
  public:
   Var() = default;  ///< undefined
@@ -36,7 +47,12 @@ class Var {
   int64_t numel() const { return shape().numel(); }  ///< of []: 1
   /// Immediate graphs only: the computed value. \throws ValueError in a recorded graph.
   const Tensor& value() const;
-  bool operator==(const Var&) const = default;  ///< the same value of the same graph; equal() compares elements
+  /// The same value of the same graph; == compares elements, as equal().
+  bool same(const Var& o) const { return graph_ == o.graph_ && id_ == o.id_; }
+  /// Parts, as select() and slice(): x[0], x.at({0, _, Slice(1, -1)}). Axes that are not named stay whole.
+  /// \throws ShapeError for more than the axes, and for a part outside
+  Var operator[](IndexAt i) const;
+  Var at(std::initializer_list<Index> parts, std::source_location where = std::source_location::current()) const;
 
  private:
   [[noreturn]] static Graph& undefined();
@@ -47,19 +63,28 @@ class Var {
 /// " at model.cpp:42", for errors.
 std::string at_line(std::source_location where);
 
-/// An op's argument: a Var, or a number that becomes a constant of the other operand's dtype. Converting captures
-/// the user's line, through operators too. \throws ValueError with that line for an undefined Var, and from all but
-/// is_number() for a number
+/// An op's argument: a Var, a state (a parameter) that is read where the other operands are, or a number that becomes a
+/// constant of the other operand's dtype. Converting captures the user's line, through operators too. \throws
+/// ValueError with that line for an undefined Var and for an integer that a double cannot hold, and from all but
+/// is_number() for what is no Var
 struct Arg {
   Var var;
+  const State* state = nullptr;
   double number = 0;
   std::source_location where;
   Arg(Var v, std::source_location at = std::source_location::current()) : var(v), where(at) {
     if (!v.defined()) undefined(at);
   }
-  Arg(double x, std::source_location at = std::source_location::current()) : number(x), where(at) {}
-  Arg(int x, std::source_location at = std::source_location::current()) : number(x), where(at) {}
-  bool is_number() const { return !var.defined(); }
+  Arg(const State& s, std::source_location at = std::source_location::current()) : state(&s), where(at) {}
+  template <class T>
+  requires std::is_arithmetic_v<T> Arg(T x, std::source_location at = std::source_location::current())
+      : number(double(x)), where(at) {
+    if constexpr (std::is_integral_v<T> && sizeof(T) > 4)
+      check_exact(int64_t(x), uint64_t(x) > uint64_t(INT64_MAX) && x > 0);
+  }
+  bool is_number() const { return !var.defined() && !state; }
+  /// The value in g: a number as a constant of `dtype`.
+  Var in(Graph& g, DType dtype) const;
   operator Var() const { return known(); }
   Graph& graph() const { return known().graph(); }
   const Shape& shape() const { return known().shape(); }
@@ -67,9 +92,10 @@ struct Arg {
   int rank() const { return known().rank(); }
 
  private:
-  const Var& known() const { return is_number() ? number_alone() : var; }
+  const Var& known() const { return var.defined() ? var : alone(); }
+  void check_exact(int64_t x, bool beyond) const;
   [[noreturn]] static void undefined(std::source_location where);
-  [[noreturn]] const Var& number_alone() const;
+  [[noreturn]] const Var& alone() const;
 };
 
 /// An operand that may be absent.
@@ -79,7 +105,10 @@ struct OptionalArg : std::optional<Arg> {
   OptionalArg(const Arg& a) : optional(a) {}
   OptionalArg(const std::optional<Arg>& a) : optional(a) {}
   OptionalArg(Var v, std::source_location at = std::source_location::current()) : optional(Arg(v, at)) {}
-  OptionalArg(double x, std::source_location at = std::source_location::current()) : optional(Arg(x, at)) {}
+  OptionalArg(const State& s, std::source_location at = std::source_location::current()) : optional(Arg(s, at)) {}
+  template <class T>
+  requires std::is_arithmetic_v<T> OptionalArg(T x, std::source_location at = std::source_location::current())
+      : optional(Arg(x, at)) {}
 };
 
 /// One application of an op.
@@ -112,6 +141,9 @@ constexpr Precision mixed(DType compute) { return {compute}; }
 
 struct GraphOptions {
   Precision precision{};
+  /// Dropout drops and batch norm takes the batch's own statistics: what layers ask (Graph::training). TrainStep sets
+  /// it.
+  bool training = false;
 };
 
 /// Records ops. One thread at a time may record on it, and none may read it meanwhile; different graphs are
@@ -123,9 +155,9 @@ class Graph {
     immediate,  ///< each op is computed on the CPU when it is recorded; its data errors are thrown by that call
   };
   /// \throws Error that lists every defect of the registered ops, for the first graph of a program
-  explicit Graph(Mode mode = Mode::record);
-  /// Graph g({.precision = mixed(bf16)});
-  explicit Graph(const GraphOptions& options) : Graph() { precision_ = options.precision; }
+  explicit Graph(Mode mode = Mode::record, const GraphOptions& options = {});
+  /// Graph g({.precision = mixed(bf16), .training = true});
+  explicit Graph(const GraphOptions& options) : Graph(Mode::record, options) {}
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
@@ -135,6 +167,10 @@ class Graph {
   /// name is taken by another shape or dtype, and in an immediate graph
   Var input(const std::string& name, const Shape& shape, DType dtype = f32, InputOptions options = {},
             std::source_location where = std::source_location::current());
+  Var input(const std::string& name, std::initializer_list<int64_t> shape, DType dtype = f32, InputOptions options = {},
+            std::source_location where = std::source_location::current()) {
+    return input(name, Shape(shape), dtype, options, where);
+  }
   /// The same, of value's shape and dtype. An immediate graph takes the value; a recorded one does not keep it.
   /// \throws ValueError when the name is taken by another shape or dtype, and for an undefined tensor
   Var input(const std::string& name, Tensor value, InputOptions options = {},
@@ -206,11 +242,13 @@ class Graph {
   std::string dot(std::span<const Var> roots = {}) const;
 
   bool immediate() const { return mode_ == Mode::immediate; }
+  bool training() const { return options_.training; }
   /// The computed value; the reference stays valid while the graph lives. \throws ValueError in a recorded graph
   const Tensor& value(ValueId v) const;
 
  private:
   friend class ScopeGuard;
+  friend class PartScope;
   friend class OriginGuard;
   friend class LocationGuard;
   Var append(const OpDef& op, std::span<const Var> in, Attrs attrs, uint32_t location);
@@ -222,7 +260,7 @@ class Graph {
 
   static const Attrs kNoAttrs;
   Mode mode_;
-  Precision precision_{};
+  GraphOptions options_{};
   std::vector<Node> nodes_;
   std::vector<ValueId> edges_;
   std::deque<TensorType> types_;  // deques: references stay valid while recording
@@ -236,6 +274,7 @@ class Graph {
   std::vector<std::string> assigned_;  // the names of those states
   std::deque<Tensor> values_;          // immediate graphs only; a reference from value() outlives later records
   uint32_t scope_ = 0;
+  std::string part_;  // full name of the innermost part (PartScope)
   NodeId origin_ = kNone;
   uint8_t pass_ = 0;
   std::optional<std::source_location> location_;
@@ -254,6 +293,20 @@ class ScopeGuard {
   uint32_t before_;
 };
 using Scope = ScopeGuard;
+
+/// The scope of a part of a model with a full name, "encoder.layer.0.query": inside the part "encoder.layer.0" it is
+/// "query", so that scopes, rule patterns and state dicts speak one language.
+class PartScope {
+ public:
+  PartScope(Graph& g, const std::string& full_name);
+  ~PartScope();
+  PartScope(const PartScope&) = delete;
+
+ private:
+  Graph& graph_;
+  std::string before_;
+  std::optional<ScopeGuard> scope_;  // none for a part without a name, the whole model
+};
 
 /// Ops composed of other ops put this first, so that inner nodes carry the user's line, and errors too.
 class LocationGuard {

@@ -118,7 +118,8 @@ int SweepCtx::carriers() const { return int(std::count(carries_.begin(), carries
 Var SweepCtx::apply(std::span<const Var> operands) const { return graph.record(op, operands, attrs); }
 
 std::vector<Var> SweepCtx::frozen_vjp_at(std::span<const Var> operands, Var t) const {
-  bool same = std::equal(operands.begin(), operands.end(), in_.begin(), in_.end());
+  bool same = std::equal(operands.begin(), operands.end(), in_.begin(), in_.end(),
+                         [](const Var& a, const Var& b) { return a.same(b); });
   SweepCtx inner(graph, same ? node_id : graph.producer_id(apply(operands).id()), kind_);
   if (same) {
     inner.in_ = in_;
@@ -497,7 +498,7 @@ class Sweeper {
     for (int k = 0; k < c.n_out(); ++k) {
       if (!c.has(k)) continue;
       Var inner = outs[size_t(k)];
-      auto operand = std::find(c.in_.begin(), c.in_.end(), inner);
+      auto operand = std::ranges::find_if(c.in_, [&](const Var& v) { return v.same(inner); });
       if (carry_[c.out_id(k)] && !carry_[inner.id()]) c.absorb("detached", c.d(k));  // the body cuts it off
       if (operand != c.in_.end()) {
         c.give(int(operand - c.in_.begin()), c.d(k));

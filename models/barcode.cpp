@@ -83,15 +83,14 @@ BarcodeMae::BarcodeMae(const BarcodeConfig& c)
       predictor(*this, "predictor", c.decoder_hidden, c.classes(), true,
                 nn::Init::normal(1 / std::sqrt(double(c.decoder_hidden)))) {}
 
-Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, bool training) const {
+Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask) const {
   Graph& g = ids.graph();
   int64_t B = ids.size(0), P = ids.size(1), T = labels.size(1), C = config.decoder_hidden;
-  Var visible = bridge(
-      encoder(ids, {.positions = positions, .token_types = {}, .mask = mask, .training = training}));  // (B, P, C)
+  Var visible = bridge(encoder(ids, {.positions = positions, .token_types = {}, .mask = mask}));  // (B, P, C)
   Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});          // the [MASK] row
   Var rows = reshape(concat({visible, hidden}, 1), {B * (P + 1), C});
   Var all = reshape(gather(rows, restore, 0), {B, T, C});  // every place again
-  BertInputs in{.positions = {}, .token_types = {}, .mask = decoder_mask, .training = training};
+  BertInputs in{.positions = {}, .token_types = {}, .mask = decoder_mask};
   return cross_entropy(predictor(decoder.encode(decoder.embeddings.embed(all, in), in).back()), labels);
 }
 
@@ -103,18 +102,13 @@ BarcodeClassifier::BarcodeClassifier(const BarcodeConfig& c, int64_t classes)
       norm(*this, "norm", c.hidden),
       head(*this, "head", c.hidden, classes) {}
 
-Var BarcodeClassifier::embed(Var ids, Var mask, bool training) const {
-  return masked_mean(encoder(ids, {.positions = {}, .token_types = {}, .mask = mask, .training = training}), mask);
+Var BarcodeClassifier::embed(Var ids, Var mask) const {
+  return masked_mean(encoder(ids, {.positions = {}, .token_types = {}, .mask = mask}), mask);
 }
 
-Var BarcodeClassifier::operator()(Var ids, Var mask, bool training) const {
-  return classify(embed(ids, mask, training), training);
-}
+Var BarcodeClassifier::operator()(Var ids, Var mask) const { return classify(embed(ids, mask)); }
 
-Var BarcodeClassifier::classify(Var embedded, bool training) const {
-  Scope scope(embedded.graph(), "head");
-  return head(norm(embedded, training));
-}
+Var BarcodeClassifier::classify(Var embedded) const { return head(norm(embedded)); }
 
 void load_encoder(nn::Module& m, const std::map<std::string, Tensor>& state) {
   std::map<std::string, Tensor> encoder;

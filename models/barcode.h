@@ -48,7 +48,7 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
 struct BarcodeMae : nn::Module {
   explicit BarcodeMae(const BarcodeConfig& config);
   /// Inputs as in PackedTokens, decoder_mask [B, T] u8.
-  Var loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, bool training) const;
+  Var loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask) const;
   BarcodeConfig config;
   BertModel encoder;
   nn::Linear bridge;  ///< encoder width -> decoder width
@@ -60,9 +60,9 @@ struct BarcodeMae : nn::Module {
 /// linear head.
 struct BarcodeClassifier : nn::Module {
   BarcodeClassifier(const BarcodeConfig& config, int64_t classes);
-  Var embed(Var ids, Var mask, bool training = false) const;       ///< [B, hidden]
-  Var classify(Var embedded, bool training = false) const;         ///< [B, hidden] -> [B, classes]
-  Var operator()(Var ids, Var mask, bool training = false) const;  ///< [B, classes]
+  Var embed(Var ids, Var mask) const;       ///< [B, hidden]
+  Var classify(Var embedded) const;         ///< [B, hidden] -> [B, classes]
+  Var operator()(Var ids, Var mask) const;  ///< [B, classes]
   BarcodeConfig config;
   BertModel encoder;
   nn::BatchNorm norm;

@@ -8,22 +8,16 @@ static Init dense_init(const BertConfig& c) {
   return Init::normal(c.dense_range > 0 ? c.dense_range : c.initializer_range);
 }
 
-// One random stream per place, told apart by its name.
-static nn::Dropout dropout_at(const nn::Module& m, const char* place, double p) {
-  uint64_t h = 1469598103934665603ull;
-  for (char c : m.name() + "." + place) h = (h ^ uint8_t(c)) * 1099511628211ull;
-  return {p, int64_t(h >> 1)};
-}
-
 BertEmbeddings::BertEmbeddings(Module& parent, const std::string& name, const BertConfig& c)
     : Module(parent, name),
       word(*this, "word_embeddings", c.vocab_size, c.hidden_size, Init::normal(c.initializer_range), c.padding_idx),
       position(*this, "position_embeddings", c.max_positions, c.hidden_size, Init::normal(c.initializer_range)),
       token_type(*this, "token_type_embeddings", c.type_vocab_size, c.hidden_size, Init::normal(c.initializer_range)),
       norm(*this, "LayerNorm", c.hidden_size, c.layer_norm_eps),
-      dropout(dropout_at(*this, "dropout", c.dropout)) {}
+      dropout(*this, "dropout", c.dropout) {}
 
 Var BertEmbeddings::embed(Var words, const BertInputs& in) const {
+  nn::ModuleScope here(*this, words);
   Graph& g = words.graph();
   int64_t T = words.size(1);
   if (T > position.weight.shape()[0] && !in.positions.defined())
@@ -33,7 +27,7 @@ Var BertEmbeddings::embed(Var words, const BertInputs& in) const {
       in.positions.defined() ? position(in.positions) : slice(position.weight.in(g), 0, 0, T);  // (T, C) or (B, T, C)
   Var type = in.token_types.defined() ? token_type(in.token_types)
                                       : slice(token_type.weight.in(g), 0, 0, 1);  // (1, C) or (B, T, C)
-  return dropout(norm(words + type + where), in.training);
+  return dropout(norm(words + type + where));
 }
 
 BertLayer::BertLayer(Module& parent, const std::string& name, const BertConfig& c)
@@ -48,45 +42,38 @@ BertLayer::BertLayer(Module& parent, const std::string& name, const BertConfig& 
       down(*this, "output.dense", c.intermediate_size, c.hidden_size, true, dense_init(c)),
       output_norm(*this, "output.LayerNorm", c.hidden_size, c.layer_norm_eps),
       activation(activation_named(c.activation)),
-      attention_dropout(dropout_at(*this, "attention", c.dropout)),
-      output_dropout(dropout_at(*this, "output", c.dropout)) {
+      attention_dropout(*this, "attention.output.dropout", c.dropout),
+      output_dropout(*this, "output.dropout", c.dropout) {
   if (c.hidden_size % c.heads)
     throw ValueError(this->name() + ": hidden size " + std::to_string(c.hidden_size) + " does not divide into " +
                      std::to_string(c.heads) + " heads");
 }
 
 Var BertLayer::operator()(Var x, const BertInputs& in) const {
+  nn::ModuleScope here(*this, x);
   AttentionOptions options;
   if (in.mask.defined()) options.mask = in.mask;
-  Graph& g = x.graph();
-  {
-    Scope scope(g, "attention");
-    Var seen = attention(nn::split_heads(query(x), heads), nn::split_heads(key(x), heads),
-                         nn::split_heads(value(x), heads), options);
-    x = attention_norm(x + attention_dropout(attention_out(nn::merge_heads(seen)), in.training));
-  }
-  Scope scope(g, "ffn");
-  return output_norm(x + output_dropout(down(activation(up(x))), in.training));
+  Var seen = attention(nn::split_heads(query(x), heads), nn::split_heads(key(x), heads),
+                       nn::split_heads(value(x), heads), options);
+  x = attention_norm(x + attention_dropout(attention_out(nn::merge_heads(seen))));
+  return output_norm(x + output_dropout(down(activation(up(x)))));
 }
 
 BertModel::BertModel(Module& parent, const std::string& name, const BertConfig& c, bool with_pooler)
-    : Module(parent, name), config(c), embeddings(*this, "embeddings", c) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, "encoder.layer." + std::to_string(i), c);
+    : Module(parent, name), config(c), embeddings(*this, "embeddings", c), layers(*this, "encoder.layer", c.layers, c) {
   if (with_pooler) pooler.emplace(*this, "pooler.dense", c.hidden_size, c.hidden_size, true, dense_init(c));
 }
 
 std::vector<Var> BertModel::encode(Var embedded, const BertInputs& in) const {
   std::vector<Var> states{embedded};
-  for (size_t i = 0; i < layers.size(); ++i) {
-    Scope scope(embedded.graph(), "layer" + std::to_string(i));
-    states.push_back(layers[i](states.back(), in));
-  }
+  nn::ModuleScope here(*this, embedded);
+  for (const BertLayer& layer : layers) states.push_back(layer(states.back(), in));
   return states;
 }
 
 Var BertModel::pool(Var hidden) const {
   if (!pooler) throw ValueError("'" + name() + "' was made without a pooler");
-  Scope scope(hidden.graph(), "pooler");
+  nn::ModuleScope here(*this, hidden);
   return tanh((*pooler)(select(hidden, 1, 0)));
 }
 

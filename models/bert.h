@@ -1,6 +1,5 @@
 // BERT encoders (Devlin et al. 2019) with HuggingFace's parameter names, and their task heads.
 #pragma once
-#include <deque>
 #include <optional>
 
 #include "whence/models/activation.h"
@@ -23,8 +22,7 @@ struct BertConfig {
 struct BertInputs {
   Var positions;          ///< [B, T] integers; default 0 .. T-1
   Var token_types;        ///< [B, T] integers; default 0
-  Var mask;               ///< [B, T] u8 or boolean, 1 = may be seen; default all
-  bool training = false;  ///< dropout on
+  Var mask;         ///< [B, T] u8 or boolean, 1 = may be seen; default all
 };
 
 struct BertEmbeddings : nn::Module {
@@ -61,7 +59,7 @@ struct BertModel : nn::Module {
   Var pool(Var hidden) const;
   BertConfig config;
   BertEmbeddings embeddings;
-  std::deque<BertLayer> layers;
+  nn::ModuleList<BertLayer> layers;
   std::optional<nn::Linear> pooler;
 };
 

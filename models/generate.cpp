@@ -7,7 +7,7 @@
 #include <numeric>
 #include <optional>
 
-#include "whence/ops/philox.h"
+#include "whence/tensor/philox.h"
 
 namespace whence::models {
 

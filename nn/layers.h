@@ -3,11 +3,12 @@
 // out of range; both name the layer and the line that makes it. Applied, they throw what their ops throw, at the line
 // that applies them.
 #pragma once
-#include <deque>
 #include <optional>
 #include <source_location>
 
+#include "whence/nn/conv.h"
 #include "whence/nn/module.h"
+#include "whence/nn/norm.h"
 #include "whence/ops/ops.h"
 
 namespace whence::nn {
@@ -32,41 +33,14 @@ struct Embedding : Module {
   int64_t padding_idx;
 };
 
-/// Over the last axis; weight and bias [features].
-struct LayerNorm : Module {
-  LayerNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-5,
-            std::source_location where = std::source_location::current());
-  Var operator()(Arg x) const;
-  Parameter &weight, &bias;
-  double eps;
-};
-
-struct RMSNorm : Module {
-  RMSNorm(Module& parent, const std::string& name, int64_t features, double eps = 1e-6,
+/// Zeroes with probability p in a training graph (Graph::training) and passes everything else on. The stream of random
+/// numbers is that of its full name, so no two share a mask; the run's seed advances it. \throws ValueError for p
+/// outside [0, 1). (arXiv 1207.0580)
+struct Dropout : Module {
+  Dropout(Module& parent, const std::string& name, double p,
           std::source_location where = std::source_location::current());
   Var operator()(Arg x) const;
-  Parameter& weight;
-  double eps;
-};
-
-/// Per channel (axis 1) over all other axes; weight, bias, running_mean, running_var [C]. Training normalises with the
-/// batch's own statistics (biased variance) and moves the running ones, running = (1 - momentum) running + momentum
-/// batch (unbiased variance); otherwise the running ones normalise. Applied several times in one recording, every batch
-/// moves them, in the order of recording. eps positive, momentum in [0, 1].
-struct BatchNorm : Module {
-  BatchNorm(Module& parent, const std::string& name, int64_t channels, double eps = 1e-5, double momentum = 0.1,
-            std::source_location where = std::source_location::current());
-  Var operator()(Arg x, bool training) const;
-  Parameter &weight, &bias, &running_mean, &running_var;
-  double eps, momentum;
-};
-
-/// Zeroes with probability p while training. Each instance is its own random stream, advanced by the run's seed.
-/// \throws ValueError for p outside [0, 1), training or not
-struct Dropout {
-  double p = 0;
-  int64_t key = 0;
-  Var operator()(Arg x, bool training) const;
+  double p;
 };
 
 /// q, k, v, out projections around attention(). kv_heads < heads gives grouped-query attention.
@@ -87,15 +61,6 @@ struct FeedForward : Module {
   Var operator()(Arg x) const;
   Linear up, down;
   Activation act;
-};
-
-/// Causal depthwise convolution over time: x [B, T, C], kernel width K.
-struct Conv1d : Module {
-  Conv1d(Module& parent, const std::string& name, int64_t channels, int64_t width, bool bias = true,
-         std::source_location where = std::source_location::current());
-  Var operator()(Arg x, std::optional<Var> state = {}) const;
-  Parameter& weight;
-  Parameter* bias;
 };
 
 /// [B, T, H*D] <-> [B, H, T, D].

@@ -17,6 +17,18 @@ Module::Module(Module& parent, const std::string& name)
   parent.members_.emplace_back(this, nullptr);
 }
 
+Module::Module(Module&& other) noexcept
+    : name_(std::move(other.name_)),
+      parent_(std::exchange(other.parent_, nullptr)),
+      members_(std::move(other.members_)),
+      flat_(std::move(other.flat_)) {
+  other.members_.clear();
+  for (auto& [child, p] : members_) (p ? p->owner_ : child->parent_) = this;
+  if (!parent_) return;
+  for (auto& [child, p] : parent_->members_)
+    if (child == &other) child = this;
+}
+
 Module::~Module() {
   for (auto& [child, p] : members_)
     if (child) child->parent_ = nullptr;
@@ -63,19 +75,51 @@ void Parameter::set_trainable(bool yes) {
   State::set_trainable(yes);
 }
 
-void Module::set_trainable(bool yes) {
-  for (Parameter* p : parameters())
-    if (!p->buffer_) p->set_trainable(yes);
+// A name below this module's own.
+std::string Module::inside(const std::string& full) const {
+  return name_.empty() ? full : full.substr(name_.size() + 1);
 }
 
-std::vector<Parameter*> Module::parameters() const {
+void Module::set_trainable(bool yes, const std::string& pattern) {
+  size_t fits = 0;
+  for (auto& [name, p] : named_parameters()) {
+    if (!lrp::glob(pattern, name)) continue;
+    p->set_trainable(yes);
+    ++fits;
+  }
+  if (fits == 0 && pattern != "*")
+    throw ValueError(
+        fmt::format("no parameter of {} fits '{}'", name_.empty() ? "the model" : "'" + name_ + "'", pattern));
+}
+
+std::vector<Parameter*> Module::states() const {
   std::vector<Parameter*> all;
   for (auto& [child, p] : members_) {
     if (p) all.push_back(p.get());
     else
-      for (Parameter* q : child->parameters()) all.push_back(q);
+      for (Parameter* q : child->states()) all.push_back(q);
   }
   return all;
+}
+
+static std::vector<Parameter*> of_kind(std::vector<Parameter*> all, bool buffer) {
+  std::erase_if(all, [&](const Parameter* p) { return p->is_buffer() != buffer; });
+  return all;
+}
+std::vector<Parameter*> Module::parameters() const { return of_kind(states(), false); }
+std::vector<Parameter*> Module::buffers() const { return of_kind(states(), true); }
+
+std::vector<std::pair<std::string, Parameter*>> Module::named_parameters() const {
+  std::vector<std::pair<std::string, Parameter*>> named;
+  for (Parameter* p : parameters()) named.emplace_back(inside(p->name()), p);
+  return named;
+}
+
+std::vector<Module*> Module::children() const {
+  std::vector<Module*> list;
+  for (auto& [child, p] : members_)
+    if (!p) list.push_back(child);
+  return list;
 }
 
 int64_t Module::parameter_count() const {
@@ -87,12 +131,14 @@ int64_t Module::parameter_count() const {
 void Module::init(uint64_t seed, DType dtype) {
   if (parent_) throw ValueError("init() belongs to the root module, not to '" + name_ + "'");
   if (!is_float(dtype)) throw DTypeError("parameters are floating point, asked for " + std::string(name_of(dtype)));
-  std::vector<Parameter*> all = parameters();
+  std::vector<Parameter*> all = states();
   if (!flat_.defined()) {
     std::map<std::string, int> seen;
     for (Parameter* p : all)
       if (seen[p->name_]++) throw ValueError("two parameters are named '" + p->name_ + "'");
-    flat_ = Tensor::empty({parameter_count()}, dtype);
+    int64_t n = 0;
+    for (const Parameter* p : all) n += p->shape().numel();
+    flat_ = Tensor::empty({n}, dtype);
     place(all);
   }
   if (flat_.dtype() != dtype)
@@ -114,20 +160,26 @@ void Module::place(const std::vector<Parameter*>& all) {
 }
 
 void Module::to(Device device) {
-  if (flat().device() == device) return;
-  flat_ = flat_.to(device);
-  place(parameters());
+  Module& all = root();
+  if (all.flat().device() == device) return;
+  all.flat_ = all.flat_.to(device);
+  all.place(all.states());
 }
 
 Tensor Module::flat() {
-  if (parent_) throw ValueError("flat() belongs to the root module, not to '" + name_ + "'");
-  if (!flat_.defined()) init();
-  return flat_;
+  Module& all = root();
+  if (!all.flat_.defined()) all.init();
+  if (!parent_) return flat_;
+  const std::vector<Parameter*> own = states();  // one behind the other in the model's
+  int64_t n = 0;
+  for (const Parameter* p : own) n += p->shape().numel();
+  const int64_t first = own.empty() ? 0 : all.offset(*own[0]);
+  return all.flat_.slice(0, first, first + n);
 }
 
 int64_t Module::offset(const Parameter& p) const {
   int64_t at = 0;
-  for (Parameter* q : parameters()) {
+  for (Parameter* q : states()) {
     if (q == &p) return at;
     at += q->shape().numel();
   }
@@ -136,7 +188,7 @@ int64_t Module::offset(const Parameter& p) const {
 
 std::map<std::string, Tensor> Module::state_dict() {
   std::map<std::string, Tensor> state;
-  for (Parameter* p : parameters()) state.emplace(p->name(), p->tensor());
+  for (Parameter* p : states()) state.emplace(p->name(), p->tensor());
   return state;
 }
 
@@ -144,7 +196,7 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state, bool st
   std::string wrong;
   std::vector<std::pair<Parameter*, const Tensor*>> moves;
   std::map<std::string, Parameter*> own;
-  for (Parameter* p : parameters()) {
+  for (Parameter* p : states()) {
     own[p->name()] = p;
     auto it = state.find(p->name());
     if (it == state.end()) {
@@ -162,6 +214,19 @@ void Module::load_state_dict(const std::map<std::string, Tensor>& state, bool st
       if (!own.contains(name)) wrong += "\n  unexpected " + name + " " + t.shape().str();
   if (!wrong.empty()) throw ValueError("these weights do not fit the model:" + wrong);
   for (auto& [p, t] : moves) p->tensor().copy_from(*t);
+}
+
+Sequential& Sequential::add(std::function<Var(Arg)> step) {
+  if (!step) throw ValueError(fmt::format("Sequential '{}': step {} is an empty function", name(), steps_.size()));
+  steps_.push_back(std::move(step));
+  return *this;
+}
+
+Var Sequential::operator()(Arg x) const {
+  ModuleScope here(*this, x);
+  Var y = x;
+  for (auto& step : steps_) y = step(Arg(y, x.where));
+  return y;
 }
 
 std::vector<Var> vars(Graph& g, const Module& m) {

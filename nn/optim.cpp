@@ -234,12 +234,12 @@ Optimizer::Optimizer(Module& model, OptimizerConfig config, std::vector<Paramete
   home_ = model.flat().raw();
   std::vector<bool> matched(groups.size());
   int64_t at = 0;
-  for (const Parameter* p : model.parameters()) {
+  for (const Parameter* p : model.states()) {
     Place place{p, at, at + p->shape().numel(), 1, config_.weight_decay, p->trainable()};
     at = place.end;
     for (size_t i = 0; i < groups.size(); ++i) {
       const ParameterGroup& g = groups[i];
-      if (!lrp::glob(g.pattern, p->name())) continue;
+      if (p->is_buffer() || !lrp::glob(g.pattern, p->name())) continue;
       matched[i] = true;
       place.lr_scale = g.lr_scale;
       place.weight_decay = g.weight_decay < 0 ? config_.weight_decay : g.weight_decay;
@@ -439,7 +439,7 @@ void Ema::record(Graph& g) {
   }
   // The shadow of what stands still goes on towards it, and is not touched by rounding once it is there.
   int64_t at = 0;
-  for (const Parameter* p : model_.parameters()) {
+  for (const Parameter* p : model_.states()) {
     const int64_t begin = at, end = at += p->shape().numel();
     auto touches = [&](auto& m) { return m.first < end && begin < m.second; };
     if (begin == end || std::any_of(moved.begin(), moved.end(), touches)) continue;

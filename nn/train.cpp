@@ -1,6 +1,7 @@
 #include "whence/nn/train.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,9 +18,10 @@ struct TrainStep::Traced {
   std::vector<Tensors> signature;
   bool updates;  // else it only adds to the accumulated gradients
   Graph graph;
-  explicit Traced(const GraphOptions& options) : graph(options) {}
+  explicit Traced(GraphOptions options) : graph((options.training = true, options)) {}
   Plan plan;
-  std::vector<std::string> names;  // batch tensors that the graph reads
+  std::vector<std::string> names;    // batch tensors that the graph reads
+  std::vector<std::string> outputs;  // beside the loss
   bool fits(const Batch& batch, bool u) const {
     return u == updates && std::equal(signature.begin(), signature.end(), batch.tensors.begin(), batch.tensors.end(),
                                       [](const Tensors& a, const auto& b) {
@@ -28,6 +30,11 @@ struct TrainStep::Traced {
                                       });
   }
 };
+
+Tensor StepResult::operator[](const std::string& name) const {
+  step_->settle();
+  return step_->output(name);
+}
 
 double StepResult::loss() const {
   step_->settle();
@@ -132,7 +139,8 @@ TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
 void TrainStep::record(Traced& into, const Batch& batch) {
   Graph& g = into.graph;
   if (trained_.empty()) throw ValueError("TrainStep: no parameter of the model is trainable");
-  Var loss = loss_(g, batch);
+  StepOutputs outputs = loss_(g, batch);
+  Var loss = outputs.loss;
   if (!loss.defined()) throw ValueError("TrainStep: the loss function returned an undefined Var");
   if (&loss.graph() != &g)
     throw ValueError("TrainStep: the loss is a value of another graph than the one it was given");
@@ -169,7 +177,13 @@ void TrainStep::record(Traced& into, const Batch& batch) {
   Var all = all_sound(sound);  // all that reads data comes before
   g.guard_assigns(all);
   g.assign(State("gradients", gradients_), gradients);
-  into.plan = compile({loss, norm, all}, options_.compile);
+  std::vector<Var> results{loss, norm, all};
+  for (auto& [name, v] : outputs.more) {
+    g.check_own(v, "the step's output '" + name + "'");
+    into.outputs.push_back(name);
+    results.push_back(v);
+  }
+  into.plan = compile(results, options_.compile);
   for (auto& [name, id] : g.named_inputs())
     if (!g.attrs(g.producer(id)).flag("scalar")) into.names.push_back(name);
 }
@@ -220,6 +234,15 @@ void TrainStep::settle() {
                                                        : "next value of a buffer is not finite";
   throw NumericError(
       fmt::format("the {} at step {}: {}", what, optimizer_.steps(), last_->plan.diagnose(feeds_, run_)));
+}
+
+Tensor TrainStep::output(const std::string& name) const {
+  const std::vector<std::string>& have = last_->outputs;
+  const auto found = std::find(have.begin(), have.end(), name);
+  if (found == have.end())
+    throw ValueError(fmt::format("TrainStep: the step's function gave no output '{}' ({})", name,
+                                 have.empty() ? "it gave the loss only" : fmt::format("{}", fmt::join(have, ", "))));
+  return results_[size_t(3 + (found - have.begin()))];
 }
 
 double TrainStep::gradient_norm() {

@@ -20,16 +20,27 @@ struct TrainOptions {
   std::vector<ParameterGroup> groups{};
   uint64_t seed = 0;         ///< dropout and other random ops: a pure function of (seed, step)
   double ema_decay = 0;      ///< 0: no moving average
-  GraphOptions graph{};      ///< precision, ...
+  GraphOptions graph{};      ///< precision, ...; `training` is true whatever stands here
   CompileOptions compile{};  ///< device: the model moves there
 };
 
-/// What a step returns: the loss, read when somebody asks. Valid until the next step.
+/// What a step's function returns: the loss, and whatever else is to be seen, by name.
+///   return {loss, {{"accuracy", mean(cast(argmax(scores) == labels, f32))}}};
+struct StepOutputs {
+  using Named = std::vector<std::pair<std::string, Var>>;
+  StepOutputs(Var l, Named m = {}) : loss(l), more(std::move(m)) {}
+  Var loss;
+  Named more;
+};
+
+/// What a step returns: the loss and the other outputs, read when somebody asks. Valid until the next step.
 class StepResult {
  public:
   /// \throws NumericError when loss or gradient norm are not finite (TrainStep::operator())
   operator float() const { return float(loss()); }
   double loss() const;
+  /// An output by its name. \throws as loss(), ValueError for a name that the step's function did not give
+  Tensor operator[](const std::string& name) const;
 
  private:
   friend class TrainStep;
@@ -49,7 +60,7 @@ class StepResult {
 class TrainStep {
  public:
   static constexpr size_t kMaxSignatures = 32;
-  using Loss = std::function<Var(Graph&, const Batch&)>;
+  using Loss = std::function<StepOutputs(Graph&, const Batch&)>;
   /// \throws ValueError for options or hyperparameters that make no sense
   TrainStep(Module& model, OptimizerConfig optimizer, Loss loss, TrainOptions options = {});
   ~TrainStep();
@@ -90,6 +101,7 @@ class TrainStep {
   void record(Traced& into, const Batch& batch);
   void follow();
   void settle();
+  Tensor output(const std::string& name) const;
   Module& model_;
   Loss loss_;
   TrainOptions options_;

@@ -66,7 +66,7 @@ namespace {
 
 // The other operand of a binary composite: a number becomes a constant.
 Var as_var(const Arg& a, const Arg& other) {
-  return a.is_number() ? other.graph().constant(a.number, other.dtype()) : a.var;
+  return a.var.defined() ? a.var : a.in(other.graph(), other.dtype());
 }
 
 }  // namespace
@@ -229,16 +229,16 @@ Var root(Var x) {
 }  // namespace
 
 // The squares are taken in f64: those of f32 neither overflow nor vanish there.
-Var standard_deviation(Arg x, Ints axes, bool keepdim, int64_t correction) {
+Var standard_deviation(Arg x, Axes axes, bool keepdim, int64_t correction) {
   LocationGuard at(x);
   need_float(x, "standard_deviation");
   return cast(root(variance(cast(x, f64), std::move(axes), keepdim, correction)), accumulate_dtype(x.dtype()));
 }
-Var norm1(Arg x, Ints axes, bool keepdim) {
+Var norm1(Arg x, Axes axes, bool keepdim) {
   LocationGuard at(x);
   return sum(abs(widened(x)), std::move(axes), keepdim);
 }
-Var norm2(Arg x, Ints axes, bool keepdim) {
+Var norm2(Arg x, Axes axes, bool keepdim) {
   LocationGuard at(x);
   need_float(x, "norm2");
   return cast(root(sum(square(cast(x, f64)), std::move(axes), keepdim)), accumulate_dtype(x.dtype()));

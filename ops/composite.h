@@ -57,11 +57,11 @@ Var ones_like(Arg x);   ///< 1 in x's shape and dtype; any. A constant: nothing 
 /// equal shares.
 Var prod(Arg x, int64_t axis, bool keepdim = false);
 /// sqrt(variance(x, axes, keepdim, correction)), in f64; float; its gradient where it is 0 is 0. axes {}: all.
-Var standard_deviation(Arg x, Ints axes = {}, bool keepdim = false, int64_t correction = 1);
+Var standard_deviation(Arg x, Axes axes = {}, bool keepdim = false, int64_t correction = 1);
 /// sum(|x|) over axes, {} being all; number. Relevance: R |x| / sum(|x|).
-Var norm1(Arg x, Ints axes = {}, bool keepdim = false);
+Var norm1(Arg x, Axes axes = {}, bool keepdim = false);
 /// sqrt(sum(x^2)) over axes, {} being all, in f64; float; the gradient at x = 0 is 0. Relevance: R x^2 / sum(x^2).
-Var norm2(Arg x, Ints axes = {}, bool keepdim = false);
+Var norm2(Arg x, Axes axes = {}, bool keepdim = false);
 /// x / max(norm2 along axis, eps); float. Relevance: R, the norm is a normaliser.
 Var l2_normalize(Arg x, int64_t axis = -1, double eps = 1e-12);
 

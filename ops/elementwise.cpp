@@ -603,8 +603,7 @@ Var where(Arg condition, Arg a, Arg b) {
   Graph& g = condition.graph();
   LocationGuard at(condition);
   DType t = !a.is_number() ? a.dtype() : !b.is_number() ? b.dtype() : f32;
-  Var x = a.is_number() ? g.constant(a.number, t) : a.var, y = b.is_number() ? g.constant(b.number, t) : b.var;
-  return record(where_op, {condition, x, y});
+  return record(where_op, {condition, a.in(g, t), b.in(g, t)});
 }
 
 Var operator+(Arg a, Arg b) { return add(a, b); }
@@ -612,5 +611,11 @@ Var operator-(Arg a, Arg b) { return sub(a, b); }
 Var operator*(Arg a, Arg b) { return mul(a, b); }
 Var operator/(Arg a, Arg b) { return div(a, b); }
 Var operator-(Arg a) { return neg(a); }
+Var operator<(Arg a, Arg b) { return less(a, b); }
+Var operator<=(Arg a, Arg b) { return less_equal(a, b); }
+Var operator>(Arg a, Arg b) { return greater(a, b); }
+Var operator>=(Arg a, Arg b) { return greater_equal(a, b); }
+Var operator==(Arg a, Arg b) { return equal(a, b); }
+Var operator!=(Arg a, Arg b) { return not_equal(a, b); }
 
 }  // namespace whence

@@ -140,10 +140,10 @@ REGISTER_OP(min) = {
     .traits = {.batched_sweep = true},
 };
 
-Var max(Arg x, Ints axes, bool keepdim) {
+Var max(Arg x, Axes axes, bool keepdim) {
   return record(max_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim));
 }
-Var min(Arg x, Ints axes, bool keepdim) {
+Var min(Arg x, Axes axes, bool keepdim) {
   return record(min_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim));
 }
 
@@ -245,7 +245,7 @@ REGISTER_OP(logsumexp) = {
     .traits = {.batched_sweep = true},
 };
 
-Var logsumexp(Arg x, Ints axes, bool keepdim) {
+Var logsumexp(Arg x, Axes axes, bool keepdim) {
   return record(logsumexp_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim));
 }
 
@@ -286,16 +286,16 @@ REGISTER_OP(all) = {
     .traits = {.nondifferentiable = true},
 };
 
-Var any(Arg x, Ints axes, bool keepdim) {
+Var any(Arg x, Axes axes, bool keepdim) {
   return record(any_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim));
 }
-Var all(Arg x, Ints axes, bool keepdim) {
+Var all(Arg x, Axes axes, bool keepdim) {
   return record(all_op, {x}, axes_attrs(canonical_axes(std::move(axes), x.rank()), keepdim));
 }
 
 // ---- variance: composed, so that relevance follows its terms ------------------------------------------------------
 
-Var variance(Arg x, Ints axes, bool keepdim, int64_t correction) {
+Var variance(Arg x, Axes axes, bool keepdim, int64_t correction) {
   LocationGuard at(x);
   need_float(x, "variance");
   axes = canonical_axes(std::move(axes), x.rank());

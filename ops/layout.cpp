@@ -302,4 +302,20 @@ Var select(Arg x, int64_t axis, int64_t index) {
   return squeeze(slice(x, a, index, index + 1), a);
 }
 
+Var Var::operator[](IndexAt i) const { return select(Arg(*this, i.where), 0, i.index); }
+
+Var Var::at(std::initializer_list<Index> parts, std::source_location where) const {
+  const Arg whole(*this, where);
+  LocationGuard line(whole);
+  if (int(parts.size()) > rank())
+    throw ShapeError("[at] " + std::to_string(parts.size()) + " parts of a value with " + std::to_string(rank()) +
+                     " axes, " + shape().str() + at_line(where));
+  Var x = *this;
+  int axis = 0;
+  for (const Index& i : parts)
+    if (i.position) x = select(x, axis, i.part.begin);
+    else x = slice(x, axis++, i.part.begin, i.part.end, i.part.step);
+  return x;
+}
+
 }  // namespace whence

@@ -49,7 +49,7 @@ REGISTER_OP(flip) = {
     .traits = kMove,
 };
 
-Var flip(Arg x, Ints axes) { return record(flip_op, {x}, {{"axes", std::move(axes)}}); }
+Var flip(Arg x, Axes axes) { return record(flip_op, {x}, {{"axes", std::move(axes)}}); }
 
 REGISTER_OP(roll) = {
     .doc = "x shifted by `shifts[i]` along `axes[i]`; what leaves at one end enters at the other",

@@ -44,6 +44,10 @@ Var operator-(Arg a, Arg b);  ///< sub(a, b)
 Var operator*(Arg a, Arg b);  ///< mul(a, b)
 Var operator/(Arg a, Arg b);  ///< div(a, b)
 Var operator-(Arg a);         ///< neg(a)
+inline Var& operator+=(Var& a, Arg b) { return a = a + b; }  ///< a = add(a, b): a names another value then
+inline Var& operator-=(Var& a, Arg b) { return a = a - b; }  ///< likewise
+inline Var& operator*=(Var& a, Arg b) { return a = a * b; }  ///< likewise
+inline Var& operator/=(Var& a, Arg b) { return a = a / b; }  ///< likewise
 
 // One operand. Relevance passes as it is, R, unless it ends here.
 Var neg(Arg x);         ///< -x; number
@@ -86,36 +90,49 @@ Var greater(Arg a, Arg b);        ///< a > b, broadcasting; any
 Var greater_equal(Arg a, Arg b);  ///< a >= b, broadcasting; any
 Var equal(Arg a, Arg b);          ///< a == b, broadcasting; any
 Var not_equal(Arg a, Arg b);      ///< a != b, broadcasting; any
-Var logical_and(Arg a, Arg b);    ///< a and b, broadcasting; bool
-Var logical_or(Arg a, Arg b);     ///< a or b, broadcasting; bool
-Var logical_not(Arg a);           ///< not a; bool
+Var operator<(Arg a, Arg b);      ///< less(a, b)
+Var operator<=(Arg a, Arg b);     ///< less_equal(a, b)
+Var operator>(Arg a, Arg b);      ///< greater(a, b)
+Var operator>=(Arg a, Arg b);     ///< greater_equal(a, b)
+Var operator==(Arg a, Arg b);     ///< equal(a, b), by element; the same handle: Var::same
+Var operator!=(Arg a, Arg b);     ///< not_equal(a, b)
+Var logical_and(Arg a, Arg b);  ///< a and b, broadcasting; bool
+Var logical_or(Arg a, Arg b);   ///< a or b, broadcasting; bool
+Var logical_not(Arg a);         ///< not a; bool
 /// condition ? a : b, broadcasting all three. condition: bool or u8; a and b: any, a number takes the other one's dtype
 /// (two numbers: f32). The selected operand takes gradient and relevance.
 Var where(Arg condition, Arg a, Arg b);
 
 // ---- reductions: axes {} means all; sums, means and logsumexp of halves are f32 ---------------------------------
 // Reduced axes go, or stay with extent 1 (keepdim). ValueError: an axis is named twice.
+/// Axes {0, 2}, one axis 1, or {}: all.
+struct Axes : Ints {
+  Axes() = default;
+  template <std::integral T> Axes(T axis) : Ints{int64_t(axis)} {}
+  Axes(std::initializer_list<int64_t> axes) : Ints(axes) {}
+  Axes(Ints axes) : Ints(std::move(axes)) {}
+};
 /// Sum of x, 0 over nothing; number. Relevance: epsilon rule, x R / stab(sum); variant abs.
-Var sum(Arg x, Ints axes = {}, bool keepdim = false);
+Var sum(Arg x, Axes axes = {}, bool keepdim = false);
 /// sum(x) times 1 / count, 0 over nothing; float. Relevance as for sum.
-Var mean(Arg x, Ints axes = {}, bool keepdim = false);
+Var mean(Arg x, Axes axes = {}, bool keepdim = false);
 /// Largest of x, NaN if one is; number; ShapeError over nothing. The first takes gradient and relevance.
-Var max(Arg x, Ints axes = {}, bool keepdim = false);
+Var max(Arg x, Axes axes = {}, bool keepdim = false);
 /// Smallest of x, NaN if one is; number; ShapeError over nothing. The first takes gradient and relevance.
-Var min(Arg x, Ints axes = {}, bool keepdim = false);
+Var min(Arg x, Axes axes = {}, bool keepdim = false);
 /// Position (i64) of the first largest of x along one axis; number; ShapeError over nothing. Ends here.
 Var argmax(Arg x, int64_t axis = -1, bool keepdim = false);
 /// Position (i64) of the first smallest of x along one axis; number; ShapeError over nothing. Ends here.
 Var argmin(Arg x, int64_t axis = -1, bool keepdim = false);
 /// log(sum(e^x)), shifted by the maximum, -inf over nothing; float. Relevance: R e^x / sum(e^x), as the gradient.
-Var logsumexp(Arg x, Ints axes = {}, bool keepdim = false);
+Var logsumexp(Arg x, Axes axes = {}, bool keepdim = false);
 /// Is one of x true? bool or u8 -> bool; false over nothing. Ends here.
-Var any(Arg x, Ints axes = {}, bool keepdim = false);
+Var any(Arg x, Axes axes = {}, bool keepdim = false);
 /// Are all of x true? bool or u8 -> bool; true over nothing. Ends here.
-Var all(Arg x, Ints axes = {}, bool keepdim = false);
+Var all(Arg x, Axes axes = {}, bool keepdim = false);
 /// sum((x - mean)^2) / max(count - correction, 0); float. correction 0: of these values, 1: the unbiased estimate.
 /// Relevance through that definition.
-Var variance(Arg x, Ints axes = {}, bool keepdim = false, int64_t correction = 0);
+Var variance(Arg x, Axes axes = {}, bool keepdim = false, int64_t correction = 0);
 
 // ---- scans ------------------------------------------------------------------------------------------------------
 /// y_t = x_0 + .. + x_t along axis; reverse: from t to the end; number. Relevance: epsilon rule; variant abs.
@@ -165,7 +182,7 @@ enum class PadMode {
 /// modes show x as it was. ShapeError: x is too short; ValueError: not two pads per axis. The constant absorbs its R.
 Var pad(Arg x, Ints pads, PadMode mode = PadMode::constant, double value = 0);
 /// x backwards along axes; {} is none. ShapeError: an axis is named twice.
-Var flip(Arg x, Ints axes);
+Var flip(Arg x, Axes axes);
 /// x moved by shifts[i] along axes[i]; what leaves at one end enters at the other. ValueError: not one shift per axis.
 Var roll(Arg x, Ints shifts, Ints axes);
 /// abc -> abcabc: x repeats[a] times along axis a (NumPy's tile); too few repeats are for the last axes, more make new

@@ -1,4 +1,4 @@
-// Random ops: counter based (ops/philox.h). What they draw depends on their key, the element's position and the run's
+// Random ops, counter based (tensor/philox.h). What they draw depends on key, the element's position and the run's
 // seed only, so two nodes with equal attributes are equal, and a value can be drawn again instead of kept.
 #include "whence/autograd/sweep.h"
 #include "whence/ops/ops.h"

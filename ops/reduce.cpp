@@ -64,11 +64,11 @@ REGISTER_OP(sum) = {
     .traits = {.batched_sweep = true},
 };
 
-Var sum(Arg x, Ints axes, bool keepdim) {
+Var sum(Arg x, Axes axes, bool keepdim) {
   return record(sum_op, {x}, {{"axes", canonical_axes(std::move(axes), x.rank())}, {"keepdim", keepdim}});
 }
 
-Var mean(Arg x, Ints axes, bool keepdim) {
+Var mean(Arg x, Axes axes, bool keepdim) {
   LocationGuard at(x);
   need_float(x, "mean");
   Var total = sum(x, std::move(axes), keepdim);

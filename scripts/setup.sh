@@ -5,10 +5,10 @@ set -euo pipefail
 
 [[ "${WHENCE_SETUP:-1}" == 0 ]] && exit 0
 
-packages=(g++ cmake ninja-build ccache pkg-config libopenblas-dev libxsimd-dev libfmt-dev nlohmann-json3-dev
+packages=(g++ cmake ninja-build ccache pkg-config libxsimd-dev libfmt-dev nlohmann-json3-dev
           zlib1g-dev libpng-dev libcli11-dev libgtest-dev libgmock-dev libbenchmark-dev)
 # Wanted, but their absence only skips something.
-optional=()
+optional=(libopenblas-dev)  # what the benches compare with
 case "${1:-}" in
   demo) packages+=(microbiomeutil-data) ;;  # 16S rRNA reference sequences, the data of the demo
   test) packages+=(microbiomeutil-data); optional+=(chromium python3-numpy) ;;  # screenshots of HTML reports; NPY beside NumPy

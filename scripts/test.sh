@@ -25,7 +25,7 @@ case "$preset" in
     export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1:allocator_may_return_null=1}"
     export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}" ;;
   tsan)
-    export TSAN_OPTIONS="${TSAN_OPTIONS:-suppressions=$PWD/scripts/tsan.supp second_deadlock_stack=1}"
+    export TSAN_OPTIONS="${TSAN_OPTIONS:-second_deadlock_stack=1 allocator_may_return_null=1 die_after_fork=0}"
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-3}"  # odd and more than one: work never divides evenly
     # The thread sanitizer wants a fixed memory layout, which newer kernels randomise too widely.
     if setarch "$(uname -m)" -R true 2>/dev/null; then run=(setarch "$(uname -m)" -R); fi ;;

@@ -1,10 +1,12 @@
 // Tensor: a plain value (shared buffer + layout) with no autograd state.
 #pragma once
 #include <initializer_list>
+#include <iosfwd>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "whence/tensor/index.h"
 #include "whence/tensor/memory.h"
 
 namespace whence {
@@ -21,6 +23,17 @@ class Tensor {
   static Tensor zeros(const Shape& shape, DType dtype = f32);
   static Tensor full(const Shape& shape, double value, DType dtype = f32);  ///< value is converted (tensor/convert.h)
   static Tensor scalar(double value, DType dtype = f32) { return full({}, value, dtype); }  ///< shape []
+  // Random ones are a function of seed and position alone, equal on every machine.
+  static Tensor rand(const Shape& shape, uint64_t seed = 0, DType dtype = f32);   ///< uniform in [0, 1)
+  static Tensor randn(const Shape& shape, uint64_t seed = 0, DType dtype = f32);  ///< normal, mean 0, deviation 1
+  /// Uniform in low .. high - 1. \throws ValueError for an empty range
+  static Tensor randint(int64_t low, int64_t high, const Shape& shape, uint64_t seed = 0, DType dtype = i64);
+  static Tensor arange(int64_t n, DType dtype = i64);  ///< 0, 1, .., n - 1
+  /// begin, begin + step, .. before end; empty when there is none. \throws ValueError for a step of 0
+  static Tensor arange(double begin, double end, double step = 1, DType dtype = f32);
+  static Tensor eye(int64_t n, DType dtype = f32);                                             ///< the identity, [n, n]
+  static Tensor linspace(double begin, double end, int64_t n, DType dtype = f32);              ///< both ends included
+  static Tensor logspace(double begin, double end, int64_t n, double base = 10, DType = f32);  ///< base^linspace
   /// Copies values in row-major order. \throws ShapeError when the count differs from the shape.
   template <class T> static Tensor from(const std::vector<T>& values, const Shape& shape);
   template <class T> static Tensor from(const std::vector<T>& values) { return from(values, {int64_t(values.size())}); }
@@ -62,6 +75,9 @@ class Tensor {
   Tensor permuted(const Shape& axes) const;         ///< axis i is axes[i] of this. \throws ShapeError: no permutation
   /// [begin, end) in steps along an axis; negatives count from the end, an end beyond is the end. \throws ShapeError
   Tensor slice(int axis, int64_t begin, int64_t end, int64_t step = 1) const;
+  /// t.at({0, _, Slice(1, -1)}) is t[0, :, 1:-1]; axes that are not named stay whole. \throws ShapeError
+  Tensor at(std::initializer_list<Index> parts) const;
+  Tensor operator[](int64_t i) const { return at({i}); }
   Tensor broadcast_to(const Shape& shape) const;  ///< NumPy's rules, stride 0 where repeated. \throws ShapeError
   /// The same elements in row-major order; copies when the layout needs it; one extent may be -1. \throws ShapeError
   Tensor reshaped(const Shape& shape) const;
@@ -87,6 +103,9 @@ class Tensor {
   Shape shape_, strides_;
   DType dtype_ = f32;
 };
+
+std::ostream& operator<<(std::ostream& out, const Tensor& t);  ///< t.str()
+std::ostream& operator<<(std::ostream& out, const Shape& s);
 
 /// max |a - b| in f64, infinity when either holds a NaN the other has not; 0 over nothing.
 /// \throws ShapeError when shapes differ

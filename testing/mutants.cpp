@@ -66,7 +66,7 @@ void break_rule(SweepCtx& c, SweepFn rule) {
       break;
   }
   for (size_t i = 0; i < given.size(); ++i) {
-    if (given[i].defined() && !(given[i] == before[i])) {
+    if (given[i].defined() && !given[i].same(before[i])) {
       m.applied = true;
       m.differed |=
           !differ(given[i].value(), before[i].value(), 1e-6, std::max(1e-6, max_abs(before[i].value()))).empty();

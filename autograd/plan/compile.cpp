@@ -17,7 +17,7 @@ const Tensor& Results::operator[](size_t i) const {
 
 const Tensor& Results::operator[](Var v) const {
   for (size_t i = 0; i < tensors_.size(); ++i)
-    if ((*vars_)[i] == v) return tensors_[i];
+    if ((*vars_)[i].same(v)) return tensors_[i];
   throw ValueError("this value was not among the outputs of compile");
 }
 

@@ -190,14 +190,14 @@ void pretrain(const PretrainOptions& o) {
     train(model, [&](Graph& g, const Batch& x) {
       return model.loss(g.input("ids", x["ids"]), g.input("positions", x["positions"], side),
                         g.input("mask", x["mask"], side), g.input("restore", x["restore"], side),
-                        g.input("labels", x["labels"], side), g.input("decoder_mask", x["decoder_mask"], side), true);
+                        g.input("labels", x["labels"], side), g.input("decoder_mask", x["decoder_mask"], side));
     });
   } else {
     models::BarcodeBert model(o.model);
     train(model, [&](Graph& g, const Batch& x) {
       return model.loss(
           g.input("ids", x["ids"]), g.input("labels", x["labels"], side),
-          {.positions = {}, .token_types = {}, .mask = g.input("mask", x["mask"], side), .training = true});
+          {.positions = {}, .token_types = {}, .mask = g.input("mask", x["mask"], side)});
     });
   }
 }
@@ -245,7 +245,7 @@ FinetuneResult finetune(const FinetuneOptions& o) {
   InputOptions side{.carries = false};
   nn::TrainStep step(model, nn::AdamW{.lr = o.lr, .weight_decay = o.weight_decay},
                      [&](Graph& g, const Batch& x) {
-                       Var logits = model(g.input("ids", x["ids"]), g.input("mask", x["mask"], side), true);
+                       Var logits = model(g.input("ids", x["ids"]), g.input("mask", x["mask"], side));
                        return cross_entropy(logits, g.input("label", x["label"], side),
                                             {.label_smoothing = o.label_smoothing});
                      },

@@ -1,29 +1,18 @@
 #include "whence/ops/cpu/gemm.h"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
 #include "whence/ops/cpu/micro.h"
 #include "whence/tensor/parallel.h"
 
-#if __has_include(<cblas.h>)
-#define WHENCE_CBLAS 1
-#include <cblas.h>
-extern "C" {
-__attribute__((weak)) void openblas_set_num_threads(int);
-}
-#endif
-
-// The own path: B is packed into slivers of NR columns, k-major, one panel of KC x NC at a time, by all threads
+// B is packed into slivers of NR columns, k-major, one panel of KC x NC at a time, by all threads
 // together. Then strips of at most MR rows of A are taken by threads as they become free: a strip is packed (it fits
 // the first-level cache) and multiplied with every sliver of the panel, which stays in the second-level cache. One
 // micro-kernel holds an MR x NR block of C in registers for a whole KC. A panel of A is never packed at large: a strip
 // is used NC / NR times right after packing.
 namespace whence::cpu {
 namespace {
-
-std::atomic<GemmBackend> backend{GemmBackend::own};
 
 // ---- micro-kernel -------------------------------------------------------------------------------------------------
 
@@ -401,47 +390,6 @@ template <class T> void multiply_packed(const Problem<T>& p, int threads) {
   }
 }
 
-// ---- CBLAS --------------------------------------------------------------------------------------------------------
-
-#ifdef WHENCE_CBLAS
-inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
-                 const float* b, int ldb, float beta, float* c, int ldc) {
-  cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-inline void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, double alpha, const double* a, int lda,
-                 const double* b, int ldb, double beta, double* c, int ldc) {
-  cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-}
-
-/// The library on one thread, our threads over rows or columns: its own threading scales badly at two.
-template <class T> void multiply_blas(const Problem<T>& p) {
-  static const bool once = [] {
-    if (openblas_set_num_threads) openblas_set_num_threads(1);
-    return true;
-  }();
-  (void)once;
-  auto block = [&](int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-    blas(p.ta ? CblasTrans : CblasNoTrans, p.tb ? CblasTrans : CblasNoTrans, static_cast<int>(i1 - i0),
-         static_cast<int>(j1 - j0), static_cast<int>(p.k), p.alpha, p.a + i0 * (p.ta ? 1 : p.lda),
-         static_cast<int>(p.lda), p.b + j0 * (p.tb ? p.ldb : 1), static_cast<int>(p.ldb), p.beta, p.c + i0 * p.ldc + j0,
-         static_cast<int>(p.ldc));
-    if (p.bias)
-      for (int64_t i = i0; i < i1; ++i)
-        for (int64_t j = j0; j < j1; ++j) p.c[i * p.ldc + j] += p.bias[j];
-    p.finish(i0, i1, j0, j1);
-  };
-  const bool by_rows = p.m >= p.n;
-  const int64_t extent = by_rows ? p.m : p.n, unit = 32, units = (extent + unit - 1) / unit;
-  const double flops_per_unit = 2.0 * double(p.m) * double(p.n) * double(p.k) / double(units);
-  const int64_t threads = num_threads(), pieces = 2e6 < flops_per_unit * double(units) ? std::min(units, threads) : 1;
-  parallel_chunks(pieces, 1, [&](int64_t b, int64_t) {
-    int64_t lo = std::min(extent, units * b / pieces * unit), hi = std::min(extent, units * (b + 1) / pieces * unit);
-    if (by_rows) block(lo, hi, 0, p.n);
-    else block(0, p.m, lo, hi);
-  });
-}
-#endif
-
 template <class T> void multiply(const Problem<T>& p) {
   if (p.m <= 0 || p.n <= 0) return;
   if (p.k <= 0 || p.alpha == T(0)) {
@@ -456,9 +404,6 @@ template <class T> void multiply(const Problem<T>& p) {
     multiply_tiny(p);
     return p.finish(0, p.m, 0, p.n);
   }
-#ifdef WHENCE_CBLAS
-  if (backend.load(std::memory_order_relaxed) == GemmBackend::blas) return multiply_blas(p);
-#endif
   if (!p.tb) {
     if (p.m <= 4 || (p.m <= 128 && p.k * p.ldb * int64_t(sizeof(T)) <= 65536)) return multiply_axpys(p);
   } else {
@@ -494,15 +439,6 @@ template <class T> void gemm_batched(int64_t batch, bool ta, bool tb, int64_t m,
                [&](int64_t b0, int64_t b1) {
                  for (int64_t i = b0; i < b1; ++i) one(i);
                });
-}
-
-void set_gemm_backend(GemmBackend b) { backend = b; }
-bool gemm_has_blas() {
-#ifdef WHENCE_CBLAS
-  return true;
-#else
-  return false;
-#endif
 }
 
 #define WHENCE_INSTANTIATE(T)                                                                                       \

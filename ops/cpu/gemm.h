@@ -1,4 +1,4 @@
-// Matrix products, row-major. Own packed kernels by default; a CBLAS library can be selected for comparison.
+// Matrix products, row-major, by packed kernels.
 #pragma once
 
 #include <cstdint>
@@ -37,10 +37,5 @@ struct BatchOffsets {
 template <class T> void gemm_batched(int64_t batch, bool ta, bool tb, int64_t m, int64_t n, int64_t k, T alpha,
                                      const T* a, int64_t lda, BatchOffsets oa, const T* b, int64_t ldb, BatchOffsets ob,
                                      T beta, T* c, int64_t ldc, BatchOffsets oc);
-
-/// Which code multiplies. `own` is the default; `blas` is honoured only when the library was built with a CBLAS.
-enum class GemmBackend { own, blas };
-void set_gemm_backend(GemmBackend backend);
-bool gemm_has_blas();
 
 }  // namespace whence::cpu

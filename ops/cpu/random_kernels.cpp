@@ -8,7 +8,7 @@
 #include "whence/ops/cpu/lanes.h"
 #include "whence/ops/cpu/math.h"
 #include "whence/ops/floats.h"
-#include "whence/ops/philox.h"
+#include "whence/tensor/philox.h"
 
 namespace whence::cpu {
 namespace {

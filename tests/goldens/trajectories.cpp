@@ -36,13 +36,13 @@ struct Cnn : nn::Module {
         fc(*this, "fc", conv2.shape()[0], file.data.entry("param.fc.weight").shape[0]) {
     init(0, dtype);
     std::map<std::string, Tensor> state;
-    for (nn::Parameter* p : parameters()) state[p->name()] = file.tensor("param." + p->name(), dtype);
+    for (nn::Parameter* p : states()) state[p->name()] = file.tensor("param." + p->name(), dtype);
     load_state_dict(state);
   }
   Var operator()(Var x) const {
     Graph& g = x.graph();
-    x = relu(bn1(conv(x, conv1.in(g), {}, {.padding = {1}}), true));
-    x = relu(bn2(conv(x, conv2.in(g), {}, {.stride = {2}, .padding = {1}}), true));
+    x = relu(bn1(conv(x, conv1.in(g), {}, {.padding = {1}})));
+    x = relu(bn2(conv(x, conv2.in(g), {}, {.stride = {2}, .padding = {1}})));
     return fc(mean(x, {2, 3}));
   }
   nn::Parameter& conv1;
@@ -69,7 +69,7 @@ struct Trajectory {
   // agree.
   void parameters(const std::string& prefix) {
     bool adam = config.value("optimizer", "AdamW") == "AdamW";
-    for (const nn::Parameter* p : model.parameters()) {
+    for (const nn::Parameter* p : model.states()) {
       const std::string& name = p->name();
       std::string key = prefix + name;
       if (!file.has(key)) continue;

@@ -268,9 +268,9 @@ TEST(Defects, D18_BatchNormInTrainingAndEvaluation) {
   for (nn::Parameter* p : {&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var})
     for (int i = 0; i < 3; ++i) p->tensor().data<float>()[i] = float(0.5 + i + 0.1 * double(p->name().size()));
   for (bool training : {false, true}) {
-    Graph g;
+    Graph g({.training = training});
     Var x = g.input("x", {2, 3, 4, 4}), w = g.parameter("w", randn({3, 3, 3, 3}, 95).to(f32));
-    Var h = conv(x, w, {}, {.padding = {1}}), y = norm(h, training);
+    Var h = conv(x, w, {}, {.padding = {1}}), y = norm(h);
     lrp::Ledger ledger(exact()), residual(lrp::dynamic());
     Var taken_by_h = ledger.relevance(y, h, y * y * y), block = residual.relevance(y + x, x);
     Results r = evaluate({h, y, taken_by_h, block, ledger.outputs(), residual.outputs()},

@@ -53,7 +53,7 @@ TEST(BarcodeMae, TheEncoderNeverSeesAMaskedToken) {
     Graph g;
     Var loss = model.loss(g.input("ids", p.ids), g.input("positions", p.positions), g.input("mask", p.mask),
                           g.input("restore", p.restore), g.input("labels", labels.labels),
-                          g.input("decoder_mask", seen), false);
+                          g.input("decoder_mask", seen));
     return compile({loss})
         .run({{"ids", p.ids},
               {"positions", p.positions},

@@ -46,9 +46,7 @@ struct Training {
     step = std::make_unique<nn::TrainStep>(
         model, nn::AdamW{.lr = 5e-3},
         [this](Graph& g, const Batch& b) {
-          BertInputs training;
-          training.training = true;
-          Var hidden = model.bert(g.input("ids", b["ids"]), training);
+          Var hidden = model.bert(g.input("ids", b["ids"]));
           return cross_entropy(model.logits(hidden), g.input("label", b["label"], {.carries = false}));
         },
         o);

@@ -37,8 +37,8 @@ TEST(Layers, ExtentsBelowOneAreRefusedWithNameAndLine) {
     EXPECT_THAT((refused<ShapeError, LayerNorm>(bad)), says("LayerNorm 'layer'"));
     EXPECT_THAT((refused<ShapeError, RMSNorm>(bad)), says("RMSNorm 'layer'"));
     EXPECT_THAT((refused<ShapeError, BatchNorm>(bad)), says("BatchNorm 'layer'"));
-    EXPECT_THAT((refused<ShapeError, Conv1d>(bad, 3)), says("Conv1d 'layer'"));
-    EXPECT_THAT((refused<ShapeError, Conv1d>(3, bad)), says("width must be at least 1"));
+    EXPECT_THAT((refused<ShapeError, CausalConv1d>(bad, 3)), says("CausalConv1d 'layer'"));
+    EXPECT_THAT((refused<ShapeError, CausalConv1d>(3, bad)), says("width must be at least 1"));
     EXPECT_THAT((refused<ShapeError, FeedForward>(3, bad)), says("Linear 'layer.up'"));
     EXPECT_THAT((refused<ShapeError, FeedForward>(bad, 3)), says("'layer."));
   }
@@ -77,12 +77,14 @@ TEST(Layers, NumbersOutOfRangeAreRefused) {
   EXPECT_THAT((refused<ValueError, Embedding>(3, 2, Init::normal(1), 3)),
               HasSubstr("padding_idx 3 lies beyond its 3 rows"));
   EXPECT_THAT((refused<ValueError, FeedForward>(3, 2, FeedForward::Activation(nullptr))), HasSubstr("no activation"));
-  Graph g;
-  Var x = g.input("x", {2});
   for (double bad : {-0.1, 1.0, 2.0, std::nan("")})
-    for (bool training : {true, false}) EXPECT_THROW((Dropout{.p = bad})(x, training), ValueError) << bad;
-  EXPECT_EQ((Dropout{.p = 0.5})(x, false), x);
-  EXPECT_EQ((Dropout{})(x, true), x);
+    EXPECT_THAT((refused<ValueError, Dropout>(bad)), HasSubstr("p must be in [0, 1)")) << bad;
+  Module root;
+  Graph evaluation, training({.training = true});
+  Var x = evaluation.input("x", {2}), y = training.input("y", {2});
+  EXPECT_TRUE(Dropout(root, "a", 0.5)(x).same(x));
+  EXPECT_TRUE(Dropout(root, "b", 0)(y).same(y));
+  EXPECT_FALSE(Dropout(root, "c", 0.5)(y).same(y));
 }
 
 TEST(Layers, WhatTheyAreAppliedToIsRefusedAtTheUsersLine) {
@@ -94,21 +96,16 @@ TEST(Layers, WhatTheyAreAppliedToIsRefusedAtTheUsersLine) {
     BatchNorm batch{*this, "batch", 4};
     MultiHeadAttention attention{*this, "attention", 4, 2};
     FeedForward feed{*this, "feed", 4, 8};
-    Conv1d conv{*this, "conv", 4, 3};
+    CausalConv1d conv{*this, "conv", 4, 3};
+    Conv2d image{*this, "image", 4, 2, {3}};
   } m;
-  Graph g;
+  Graph g({.training = true});
   Var x = g.input("x", {2, 3, 5}), rank1 = g.input("rank1", {5}), whole = g.input("whole", {4, 4}, i64);
-  const std::vector<std::function<void(Var)>> layers{[&](Var v) { m.linear(v); },
-                                                     [&](Var v) { m.layer(v); },
-                                                     [&](Var v) { m.rms(v); },
-                                                     [&](Var v) { m.batch(v, true); },
-                                                     [&](Var v) { m.batch(v, false); },
-                                                     [&](Var v) { m.attention(v); },
-                                                     [&](Var v) { m.feed(v); },
-                                                     [&](Var v) { m.conv(v); },
-                                                     [&](Var v) { split_heads(v, 2); },
-                                                     [&](Var v) { merge_heads(v); },
-                                                     [&](Var v) { Dropout{.p = 2}(v, true); }};
+  const std::vector<std::function<void(Var)>> layers{[&](Var v) { m.linear(v); },       [&](Var v) { m.layer(v); },
+                                                     [&](Var v) { m.rms(v); },          [&](Var v) { m.batch(v); },
+                                                     [&](Var v) { m.image(v); },        [&](Var v) { m.attention(v); },
+                                                     [&](Var v) { m.feed(v); },         [&](Var v) { m.conv(v); },
+                                                     [&](Var v) { split_heads(v, 2); }, [&](Var v) { merge_heads(v); }};
   for (size_t i = 0; i < layers.size(); ++i)
     for (Var v : {x, rank1})
       EXPECT_THAT(message_of<Error>([&] { layers[i](v); }), HasSubstr("at layers_test.cpp:")) << i;

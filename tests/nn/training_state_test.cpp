@@ -117,7 +117,7 @@ TEST(Freezing, ResumesBitwise) {
     return std::make_unique<TrainStep>(
         m, AdamW{.lr = 0.05},
         [&m](Graph& g, const Batch& b) {
-          return mean(square(m.b(dropout(tanh(m.norm(m.a(g.input("x", b["x"])), true)), 0.2, 3))));
+          return mean(square(m.b(dropout(tanh(m.norm(m.a(g.input("x", b["x"])))), 0.2, 3))));
         },
         TrainOptions{.clip_norm = 1, .accumulate = 2, .seed = 3, .ema_decay = 0.8});
   };
@@ -195,8 +195,8 @@ TEST(BatchNormTwice, BothBatchesCountInTheirOrder) {
                        [&](Graph& g, const Batch& batch) {
                          Var x = g.input(swapped ? "y" : "x", batch[swapped ? "y" : "x"]);
                          Var y = g.input(swapped ? "x" : "y", batch[swapped ? "x" : "y"]);
-                         Var first = sum(square(m.norm(x, true)));
-                         return first + sum(square(m.norm(y, true)));
+                         Var first = sum(square(m.norm(x)));
+                         return first + sum(square(m.norm(y)));
                        },
                        {.accumulate = accumulate, .ema_decay = ema});
         step(b);
@@ -217,7 +217,7 @@ TEST(BatchNormTwice, AnInnerLayerInALoop) {
   m.init(0, f64);
   TrainStep step(m, SGD{.lr = 0}, [&](Graph& g, const Batch& batch) {
     Var x = g.input("x", batch["x"]), loss = sum(x) * 0.0 + sum(m.norm.bias.in(g));
-    for (int i = 1; i <= 5; ++i) loss = loss + sum(m.norm(x * double(i), true));
+    for (int i = 1; i <= 5; ++i) loss = loss + sum(m.norm(x * double(i)));
     return loss;
   });
   step(columns({1, 3}, {0}));
@@ -233,7 +233,7 @@ TEST(BatchNormTwice, AStatisticThatIsNotFiniteChangesNothing) {
     Parameter& w = parameter("w", {1}, Init::ones());
   } m;
   TrainStep step(m, SGD{.lr = 0.1, .momentum = 0.9},
-                 [&](Graph& g, const Batch& b) { return sum(m.norm(g.input("x", b["x"]), true)) + sum(m.w.in(g)); });
+                 [&](Graph& g, const Batch& b) { return sum(m.norm(g.input("x", b["x"]))) + sum(m.w.in(g)); });
   auto batch = [](float x) {
     Batch b;
     b.tensors["x"] = Tensor::from<float>({x, -x}, {2, 1});
@@ -260,7 +260,7 @@ struct Full {
     m.a.bias->set_trainable(false);
     step = std::make_unique<TrainStep>(
         m, SGD{.lr = 0.1, .momentum = 0.9},
-        [this](Graph& g, const Batch& b) { return mean(square(m.norm(m.a(g.input("x", b["x"])), true) + 1.0)); },
+        [this](Graph& g, const Batch& b) { return mean(square(m.norm(m.a(g.input("x", b["x"]))) + 1.0)); },
         TrainOptions{.accumulate = accumulate, .ema_decay = 0.9});
   }
   void run(int batches) {

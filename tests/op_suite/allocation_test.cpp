@@ -15,8 +15,8 @@ namespace {
 struct Net : nn::Module {
   nn::Linear a{*this, "a", 8, 16}, b{*this, "b", 16, 4};
   nn::LayerNorm norm{*this, "norm", 16};
-  nn::Dropout drop{0.1, 77};
-  Var operator()(Var x) const { return b(drop(norm(gelu(a(x))), true)); }
+  nn::Dropout drop{*this, "drop", 0.1};
+  Var operator()(Var x) const { return b(drop(norm(gelu(a(x))))); }
 };
 
 Batch batch_of(int64_t n) {

@@ -19,7 +19,7 @@ Var kept(Call& call, double neutral) {
   return call.given(kKeyword, "mask") ? where(mask_of(call, x), x, neutral) : x;
 }
 
-using Reduce = Var (*)(Arg, Ints, bool);
+using Reduce = Var (*)(Arg, Axes, bool);
 Builder over_axes(Reduce reduce, double neutral) {
   return [=](Call& call) {
     return Outputs(reduce(kept(call, neutral), call.ints(1, "dim"), call.flag(kKeyword, "keepdim", false)));

@@ -128,7 +128,7 @@ Tensor Call::values(int place, const char* keyword) {
 
 Tensor Call::tensor_of(const Json& argument) {
   Var v = tensor(argument);
-  return std::find_if(operands_.begin(), operands_.end(), [&](const Operand& o) { return o.var == v; })->value;
+  return std::find_if(operands_.begin(), operands_.end(), [&](const Operand& o) { return o.var.same(v); })->value;
 }
 
 double Call::real(int place, const char* keyword, double otherwise) const {

@@ -23,7 +23,7 @@ Var truth(Var x) { return x.dtype() == boolean ? x : not_equal(x, 0); }
 Var as_vector(Var x) { return reshape(x, {-1}); }
 Var at_least_vector(Var x) { return x.rank() ? x : reshape(x, {1}); }
 
-using Reduce = Var (*)(Arg, Ints, bool);
+using Reduce = Var (*)(Arg, Axes, bool);
 // x after `prepare`, over "dim", with "keepdim".
 template <class F> Builder over_axes(Reduce reduce, F prepare) {
   return [=](Call& call) {

@@ -167,20 +167,5 @@ TYPED_TEST(Gemm, SameBitsForAnyThreadCount) {
   }
 }
 
-TYPED_TEST(Gemm, BlasAgrees) {
-  using T = TypeParam;
-  if (!gemm_has_blas()) GTEST_SKIP() << "built without a CBLAS";
-  for (bool ta : {false, true})
-    for (bool tb : {false, true}) {
-      Product<T> p(ta, tb, 140, 90, 120, 3);
-      std::vector<T> own = p.c0, lib = p.c0;
-      gemm<T>(ta, tb, p.m, p.n, p.k, 2, p.a.data(), p.lda, p.b.data(), p.ldb, 1, own.data(), p.ldc);
-      set_gemm_backend(GemmBackend::blas);
-      gemm<T>(ta, tb, p.m, p.n, p.k, 2, p.a.data(), p.lda, p.b.data(), p.ldb, 1, lib.data(), p.ldc);
-      set_gemm_backend(GemmBackend::own);
-      for (size_t i = 0; i < own.size(); ++i) ASSERT_NEAR(own[i], lib[i], p.tolerance() * 30);
-    }
-}
-
 }  // namespace
 }  // namespace whence::cpu

@@ -7,7 +7,7 @@
 
 #include "whence/autograd/op.h"
 #include "whence/autograd/run_op.h"
-#include "whence/ops/philox.h"
+#include "whence/tensor/philox.h"
 #include "whence/tensor/parallel.h"
 
 namespace whence {

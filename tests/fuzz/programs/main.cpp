@@ -20,8 +20,9 @@ using namespace programs;
 // Absurd sizes must fail at once and alike in every build. Tensors ask for theirs with aligned_alloc, which the limit
 // on the address space stops (under the address sanitizer, its own limit); all else comes through here.
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kLimitAddressSpace = false;         // the sanitizer needs it
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kLimitAddressSpace = false;  // the sanitizer needs it
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1:max_allocation_size_mb=2000"; }
 extern "C" const char* __asan_default_options() {  // what libraries have from the sanitizer's new goes to delete below
   return "allocator_may_return_null=1:alloc_dealloc_mismatch=0:max_allocation_size_mb=2000:detect_leaks=0";
 }

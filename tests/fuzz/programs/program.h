@@ -193,7 +193,7 @@ class Program {
     else if constexpr (std::is_same_v<T, std::optional<DType>>)
       return chance(0.7) ? std::optional<DType>() : std::optional<DType>(dtype());
     else if constexpr (std::is_same_v<T, Shape>) return shape();
-    else if constexpr (std::is_same_v<T, Ints>) return axes();
+    else if constexpr (std::is_same_v<T, Ints> || std::is_same_v<T, Axes>) return axes();
     else if constexpr (std::is_same_v<T, std::vector<Var>>) return vars();
     else if constexpr (std::is_same_v<T, std::vector<double>>) {
       std::vector<double> v;
