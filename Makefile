@@ -3,10 +3,11 @@
 
 PREFIX ?= /usr/local
 
-.PHONY: help demo test test-long test-portable bench asan tsan build docs install format clean
+.PHONY: help demo gpt test test-long test-portable bench asan tsan build docs install format clean
 
 help:
 	@echo "make demo       build and run the worked example on real data"
+	@echo "make gpt        train a small GPT on the King James Bible, let it write, explain a word"
 	@echo "make test       build everything and run the tests (long ones left out)"
 	@echo "make test-long  run the long tests"
 	@echo "make test-portable  run the op suite and the goldens as built for any x86-64 (WHENCE_ARCH=)"
@@ -23,6 +24,11 @@ demo:
 	@scripts/setup.sh demo
 	@scripts/build.sh release example_barcode
 	@scripts/demo.sh
+
+gpt:
+	@scripts/setup.sh gpt
+	@scripts/build.sh release example_gpt
+	@scripts/gpt.sh
 
 build:
 	@scripts/setup.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: scripts/setup.sh [test|demo|format]
+# usage: scripts/setup.sh [test|demo|gpt|format]
 # Installs the Debian packages that are missing, and only these. Says nothing when all are there.
 set -euo pipefail
 
@@ -11,10 +11,11 @@ packages=(g++ cmake ninja-build ccache pkg-config libxsimd-dev libfmt-dev nlohma
 optional=(libopenblas-dev)  # what the benches compare with
 case "${1:-}" in
   demo) packages+=(microbiomeutil-data) ;;  # 16S rRNA reference sequences, the data of the demo
+  gpt) packages+=(bible-kjv) ;;  # the King James Bible as text
   test) packages+=(microbiomeutil-data); optional+=(chromium python3-numpy) ;;  # screenshots of HTML reports; NPY beside NumPy
   format) packages=(clang-format) ;;
   "") ;;
-  *) echo "usage: scripts/setup.sh [test|demo|format]" >&2; exit 2 ;;
+  *) echo "usage: scripts/setup.sh [test|demo|gpt|format]" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then

@@ -48,6 +48,12 @@ std::string Vocabulary::shown(int32_t id) const {
   return out;
 }
 
+int32_t Vocabulary::blank() const {
+  if (pairs_) return pairs_->encode(" ").ids.at(0);
+  auto at = std::find(characters_->words().begin(), characters_->words().end(), " ");
+  return at == characters_->words().end() ? -1 : int32_t(at - characters_->words().begin());
+}
+
 // ---- files ----------------------------------------------------------------------------------------------------------
 
 void save(const std::string& path, const Language& language) {
@@ -68,7 +74,8 @@ Language load(const std::string& path) {
                                                                 .max_positions = config.at("context"),
                                                                 .hidden_size = config.at("hidden"),
                                                                 .layers = config.at("layers"),
-                                                                .heads = config.at("heads")});
+                                                                .heads = config.at("heads"),
+                                                                .dropout = 0});
   out.model->load_state_dict(file.tensors);
   return out;
 }

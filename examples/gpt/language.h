@@ -22,6 +22,7 @@ class Vocabulary {
   std::vector<int32_t> encode(const std::string& text) const;
   std::string decode(const std::vector<int32_t>& ids) const;
   std::string shown(int32_t id) const;  ///< a token as one sees it on a page
+  int32_t blank() const;                ///< the token of " ", -1 where there is none
   const char* kind() const { return characters_ ? "characters" : "pieces"; }
 
  private:

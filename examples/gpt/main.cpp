@@ -72,7 +72,7 @@ void explain(const ExplainOptions& o) {
   for (int32_t id : ids) options.tokens.push_back(vocabulary.shown(id));
   for (int32_t id = 0; id < vocabulary.size(); ++id) options.classes.push_back(vocabulary.shown(id));
   if (!o.target.empty()) options.target = vocabulary.encode(o.target).at(0);
-  options.removed_token = vocabulary.encode(" ").at(0);  // curves: tokens are replaced by a blank
+  options.removed_token = vocabulary.blank();  // of the curves
   auto next = [&](Var batch) { return language.model->logits(select(language.model->hidden(batch), 1, -1)); };
   lrp::Explanation why = lrp::explain(next, Tensor::from(ids), options);
   why.write_html(o.out);

@@ -122,7 +122,8 @@ void train(const TrainOptions& o) {
                                                                       .max_positions = o.context,
                                                                       .hidden_size = o.hidden,
                                                                       .layers = o.layers,
-                                                                      .heads = o.heads})};
+                                                                      .heads = o.heads,
+                                                                      .dropout = 0})};
   models::Gpt2& model = *language.model;
   model.init(o.seed);
   fmt::print("train: {} {} ({} different ones), {} for validation; {} parameters\n", corpus.train.size(),
