@@ -1,13 +1,13 @@
 #include "whence/autograd/function.h"
 
-#include <algorithm>
-#include <list>
 #include <mutex>
+
+#include "whence/autograd/signature_cache.h"
 
 namespace whence {
 
 namespace {
-constexpr size_t kMaxSignatures = 64;  // the least recently used trace goes first
+constexpr size_t kMaxSignatures = 64;
 
 struct Trace {
   std::vector<TensorType> types;
@@ -26,7 +26,7 @@ struct Trace {
 struct TraceCache::State {
   CompileOptions options;
   std::mutex mutex;
-  std::list<std::shared_ptr<Trace>> traces;  // the latest used first
+  SignatureCache<Trace> traces{kMaxSignatures};
 };
 
 TraceCache::TraceCache(CompileOptions options) : state_(std::make_shared<State>()) {
@@ -41,26 +41,21 @@ std::vector<Tensor> TraceCache::run(std::span<const Tensor> inputs, const Body& 
   std::shared_ptr<Trace> trace;
   {
     std::lock_guard lock(state_->mutex);
-    auto& traces = state_->traces;
-    auto found = std::find_if(traces.begin(), traces.end(), [&](auto& t) { return t->fits(inputs); });
-    if (found != traces.end()) {
-      traces.splice(traces.begin(), traces, found);
-      trace = traces.front();
-    } else {
-      trace = std::make_shared<Trace>();
-      trace->graph = std::make_unique<Graph>();
+    auto make = [&] {
+      auto fresh = std::make_shared<Trace>();
+      fresh->graph = std::make_unique<Graph>();
       std::vector<Var> vars;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        trace->types.push_back({inputs[i].shape(), inputs[i].dtype()});
-        trace->names.push_back("argument " + std::to_string(i));
-        vars.push_back(trace->graph->input(trace->names[i], inputs[i].shape(), inputs[i].dtype()));
+        fresh->types.push_back({inputs[i].shape(), inputs[i].dtype()});
+        fresh->names.push_back("argument " + std::to_string(i));
+        vars.push_back(fresh->graph->input(fresh->names[i], inputs[i].shape(), inputs[i].dtype()));
       }
       std::vector<Var> results = body(vars);
-      for (const Var& v : results) trace->graph->check_own(v, "a result of the function");
-      trace->plan = compile(results, state_->options);
-      traces.push_front(trace);
-      if (traces.size() > kMaxSignatures) traces.pop_back();
-    }
+      for (const Var& v : results) fresh->graph->check_own(v, "a result of the function");
+      fresh->plan = compile(results, state_->options);
+      return fresh;
+    };
+    trace = state_->traces.get([&](const Trace& t) { return t.fits(inputs); }, make);
   }
   Feeds feeds;
   feeds.reserve(inputs.size());

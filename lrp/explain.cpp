@@ -1,11 +1,15 @@
 #include "whence/lrp/explain.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "whence/lrp/report.h"
 #include "whence/nn/io/atomic_file.h"
+#include "whence/nn/io/npy.h"
 #include "whence/ops/ops.h"
 
 namespace whence::lrp {
@@ -123,6 +127,42 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
   return e;
 }
 
+struct Explainer::Traced {
+  TensorType type;  // of the batch
+  Graph graph;
+  Plan plan;
+  explicit Traced(const GraphOptions& options) : graph(options) {}
+};
+
+Explainer::Explainer(ModelFn model, ExplainerOptions options) : model_(std::move(model)), options_(std::move(options)) {
+  if (!model_) throw ValueError("Explainer: the model is an empty function");
+}
+Explainer::~Explainer() = default;
+
+BatchExplanation Explainer::operator()(const Tensor& batch) {
+  const TensorType type{batch.shape(), batch.dtype()};
+  if (type.shape.rank() < 1) throw ShapeError("Explainer: a batch has its samples along the first axis, got a scalar");
+  auto make = [&] {
+    auto fresh = std::make_shared<Traced>(options_.graph);
+    fresh->type = type;
+    Graph& g = fresh->graph;
+    Var x = g.input("samples", type.shape, type.dtype), y = model_(x);
+    if (y.rank() != 2 || y.size(0) != type.shape[0] || y.size(1) < 1)
+      throw ShapeError("Explainer: the model must give scores (" + std::to_string(type.shape[0]) +
+                       ", classes) for its batch, got " + y.shape().str());
+    Var predicted = argmax(y);
+    const SeedOptions form{.form = options_.form};
+    const bool several = !options_.classes.empty();
+    Var start = several ? seeds_for_classes(y, options_.classes, form) : seed(y, predicted, form);
+    Var r = whence::relevance(y, x, options_.rules, start, {.targets = int64_t(options_.classes.size())});
+    fresh->plan = compile({y, predicted, r}, options_.compile);
+    return fresh;
+  };
+  const auto traced = traced_.get([&](const Traced& t) { return t.type == type; }, make);
+  Results out = traced->plan.run({{"samples", batch}});
+  return {out[0], out[1], out[2]};
+}
+
 std::vector<Bar> absorbed_by_op(const LedgerReport& ledger, size_t most) {
   std::vector<Bar> bars;
   for (auto& [op, row] : ledger.by_op())
@@ -145,6 +185,24 @@ void book(const LedgerReport& ledger, ReportSample& s) {
   for (auto& [category, v] : ledger.absorbed) s.absorbed.push_back({category, v});
 }
 
+// A sample of floats with a height and a width, its channels averaged.
+static Picture as_picture(const Tensor& sample, const std::vector<double>& relevance) {
+  Picture p;
+  const Shape& s = sample.shape();
+  const bool drawn =
+      is_float(sample.dtype()) && (s.rank() == 2 || (s.rank() == 3 && s[0] <= 4)) && s[-1] > 1 && s[-2] > 1;
+  if (!drawn) return p;
+  p.height = s[-2], p.width = s[-1];
+  const size_t size = size_t(p.height * p.width);
+  const std::vector<double> values = sample.to_vector<double>();
+  p.grey.assign(size, 0), p.relevance.assign(size, 0);
+  for (size_t i = 0; i < values.size(); ++i) {
+    p.grey[i % size] += values[i];
+    p.relevance[i % size] += relevance[i];
+  }
+  return p;
+}
+
 std::string Explanation::html() const {
   Report page;
   page.title = title;
@@ -159,13 +217,15 @@ std::string Explanation::html() const {
   std::vector<int64_t> order = by_relevance(probabilities);
   for (size_t k = 0; k < std::min<size_t>(4, order.size()); ++k)
     s.probabilities.push_back({name(order[k]), probabilities[size_t(order[k])]});
-  for (size_t i = 0; i < relevance.relevance.size(); ++i) {
-    std::string text = i < tokens.size()          ? tokens[i]
-                       : is_float(sample.dtype()) ? "\u25a0"
-                                                  : std::to_string(sample.to(i64).item(int64_t(i))) + " ";
-    s.pieces.push_back({text, relevance.relevance[i],
-                        text + " at " + std::to_string(i) + ": " + std::to_string(relevance.relevance[i])});
-  }
+  if (const Picture p = as_picture(sample, relevance.relevance); !p.grey.empty()) s.picture = p;
+  else
+    for (size_t i = 0; i < relevance.relevance.size(); ++i) {
+      std::string text = i < tokens.size()          ? tokens[i]
+                         : is_float(sample.dtype()) ? "\u25a0"
+                                                    : std::to_string(sample.to(i64).item(int64_t(i))) + " ";
+      s.pieces.push_back({text, relevance.relevance[i],
+                          text + " at " + std::to_string(i) + ": " + std::to_string(relevance.relevance[i])});
+    }
   s.layers = absorbed_by_scope(ledger);
   s.ops = absorbed_by_op(ledger, 10);
   book(ledger, s);
@@ -179,10 +239,59 @@ std::string Explanation::html() const {
   return whence::lrp::html(page);
 }
 
-void Explanation::write_html(const std::string& path) const {
-  AtomicFile file(path);
-  file.write(html());
-  file.commit();
+std::string Explanation::json() const {
+  using Json = nlohmann::ordered_json;
+  Json j{{"title", title}, {"target", target}, {"predicted", predicted}, {"rules", rules}};
+  j["classes"] = classes;
+  j["scores"] = scores;
+  j["probabilities"] = probabilities;
+  j["shape"] = Ints(sample.shape().begin(), sample.shape().end());
+  j["tokens"] = tokens;
+  for (const Method* m : {&relevance, &baseline}) {
+    Json one{{"relevance", m->relevance}};
+    auto curve = [](const Curve& c) { return Json{{"fraction", c.fraction}, {"score", c.score}}; };
+    if (!m->curves.morf.score.empty())
+      one["curves"] = {{"morf", curve(m->curves.morf)},
+                       {"lerf", curve(m->curves.lerf)},
+                       {"random", curve(m->curves.random)},
+                       {"insertion", curve(m->curves.insertion)}};
+    j["methods"][m->name] = one;
+  }
+  auto rows = [](const std::map<std::string, LedgerRow>& groups) {
+    Json list = Json::object();
+    for (auto& [name, row] : groups)
+      list[name] = {{"entered", row.entered}, {"left", row.left}, {"absorbed", row.absorbed}};
+    return list;
+  };
+  j["ledger"] = {{"seed", ledger.seed},           {"inputs", ledger.leaves},
+                 {"absorbed", ledger.absorbed},   {"residual", ledger.residual()},
+                 {"by_op", rows(ledger.by_op())}, {"by_scope", rows(ledger.by_scope())}};
+  return j.dump(1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string Explanation::csv() const {
+  std::string s = "position,token,relevance,gradient_x_input\n";
+  for (size_t i = 0; i < relevance.relevance.size(); ++i) {
+    std::string token = i < tokens.size()          ? tokens[i]
+                        : is_float(sample.dtype()) ? ""
+                                                   : std::to_string(sample.to(i64).item(int64_t(i)));
+    if (token.find_first_of(",\"\n\r") != std::string::npos) {
+      std::string quoted = "\"";
+      for (char c : token) quoted += c == '"' ? "\"\"" : std::string(1, c);
+      token = quoted + "\"";
+    }
+    const bool both = i < baseline.relevance.size();
+    s += fmt::format("{},{},{},{}\n", i, token, relevance.relevance[i],
+                     both ? fmt::format("{}", baseline.relevance[i]) : "");
+  }
+  return s;
+}
+
+void Explanation::write_html(const std::string& path) const { write_file_atomically(path, html()); }
+void Explanation::write_json(const std::string& path) const { write_file_atomically(path, json()); }
+void Explanation::write_csv(const std::string& path) const { write_file_atomically(path, csv()); }
+void Explanation::write_npy(const std::string& path) const {
+  save_npy(path, Tensor::from(relevance.relevance, sample.shape()));
 }
 
 }  // namespace whence::lrp

@@ -1,12 +1,16 @@
-// Explain one prediction and write a page a person can read.
+// Explain one prediction and write a page a person can read, or explain many at once.
 //
 //   auto e = lrp::explain([&](Var ids) { return model(ids); }, sample, {.target = 7});
 //   e.write_html("why.html");
+//   lrp::Explainer explainer([&](Var v) { return model(v); });
+//   Tensor relevance = explainer(batch).relevance;   // of each sample's predicted class, one sweep for all
 #pragma once
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "whence/autograd/plan.h"
+#include "whence/autograd/signature_cache.h"
 #include "whence/lrp/evaluation.h"
 #include "whence/lrp/ledger.h"
 #include "whence/lrp/presets.h"
@@ -47,8 +51,16 @@ struct Explanation {
   LedgerReport ledger;
   std::string rules;  ///< RuleSet::describe()
 
-  std::string html() const;                        ///< one self-contained page: no scripts, nothing fetched
-  void write_html(const std::string& path) const;  ///< in one atomic step. \throws IoError
+  /// One self-contained page: no scripts, nothing fetched. Samples of floats with a height and a width (the last two
+  /// axes of [H, W] or [channels, H, W]) are drawn as pictures, relevance summed over the channels.
+  std::string html() const;
+  std::string json() const;  ///< all of it, the ledger by operation and by scope included
+  std::string csv() const;   ///< position, token, relevance, gradient x input: a line per position
+  // Each in one atomic step. \throws IoError
+  void write_html(const std::string& path) const;
+  void write_json(const std::string& path) const;
+  void write_csv(const std::string& path) const;
+  void write_npy(const std::string& path) const;  ///< relevance in the sample's shape, f64
 };
 
 /// \param sample  one sample without batch axis: token ids [T] (relevance per position) or values of any shape (per
@@ -56,5 +68,35 @@ struct Explanation {
 /// \throws MissingRule when the model uses an op without a rule; ShapeError, ValueError when model or target do not
 /// fit; NumericError when a score is NaN or infinite (-inf stands for a class that cannot be)
 Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions options = {});
+
+struct ExplainerOptions {
+  RuleSet rules = attn();
+  SeedForm form = SeedForm::logit;
+  Ints classes{};            ///< explain each sample for each of these in one sweep; empty: for its predicted class
+  GraphOptions graph{};      ///< precision, ...
+  CompileOptions compile{};  ///< device
+};
+
+struct BatchExplanation {
+  Tensor scores;     ///< [B, classes]
+  Tensor predicted;  ///< i64 [B]
+  Tensor relevance;  ///< the samples' shape, [B, ..]; with `classes` [K, B, ..]
+};
+
+/// Relevance of whole batches: the model is recorded once per shape of a batch, and a sweep explains all samples, for
+/// one class each or for several. Each sample's relevance is its own: rows never mix where the model does not mix them.
+class Explainer {
+ public:
+  explicit Explainer(ModelFn model, ExplainerOptions options = {});
+  ~Explainer();
+  /// batch: samples along the first axis. \throws as explain
+  BatchExplanation operator()(const Tensor& batch);
+
+ private:
+  struct Traced;
+  ModelFn model_;
+  ExplainerOptions options_;
+  SignatureCache<Traced> traced_{16};
+};
 
 }  // namespace whence::lrp

@@ -51,6 +51,7 @@ p{margin:0 0 10px}.soft{color:var(--soft)}
 .scale{width:150px;height:10px;border-radius:3px;background:linear-gradient(90deg,#2f6fb3,#fff,#c8442f);
  border:1px solid var(--line)}
 .total td{border-top:1px solid var(--line);font-weight:600}
+.pictures{display:flex;gap:18px;margin:6px 0 14px}.pictures svg{border:1px solid var(--line)}
 svg text{font:12px system-ui,"Segoe UI",Roboto,Arial,sans-serif;fill:var(--soft)}
 @media(max-width:900px){.two,.three{grid-template-columns:1fr}}
 )css";
@@ -85,15 +86,18 @@ std::string bars(const std::vector<Bar>& list, bool percent = false) {
   return s + "</table>";
 }
 
+// The 98th percentile of the sizes: one outlier must not wash out the rest.
+double most_of(std::vector<double> values) {
+  if (values.empty()) return 1e-12;
+  for (double& v : values) v = std::fabs(v);
+  std::sort(values.begin(), values.end());
+  return std::max(1e-12, values[size_t(double(values.size() - 1) * 0.98)]);
+}
+
 std::string sequence(const ReportSample& x) {
-  double most = 1e-12;
   std::vector<double> sizes;
-  for (const Piece& p : x.pieces) sizes.push_back(std::fabs(p.relevance));
-  if (!sizes.empty()) {  // one outlier must not wash out the rest
-    std::vector<double> sorted = sizes;
-    std::sort(sorted.begin(), sorted.end());
-    most = std::max(most, sorted[size_t(double(sorted.size() - 1) * 0.98)]);
-  }
+  for (const Piece& p : x.pieces) sizes.push_back(p.relevance);
+  const double most = most_of(sizes);
   std::string s = "<table class=seq>";
   constexpr size_t kRow = 100;
   size_t at = 0, in_row = 0;
@@ -111,6 +115,31 @@ std::string sequence(const ReportSample& x) {
   }
   if (in_row) s += "</td></tr>";
   return s + "</table>";
+}
+
+// Pixels as rectangles, equal neighbours of a row as one.
+std::string pixels(const Picture& p, const std::vector<std::string>& colours) {
+  std::string s =
+      fmt::format("<svg viewBox=\"0 0 {} {}\" width=240 shape-rendering=crispEdges role=img>", p.width, p.height);
+  for (int64_t y = 0; y < p.height; ++y)
+    for (int64_t x = 0, end; x < p.width; x = end) {
+      const std::string& c = colours[size_t(y * p.width + x)];
+      for (end = x + 1; end < p.width && colours[size_t(y * p.width + end)] == c;) ++end;
+      s += fmt::format("<rect x={} y={} width={} height=1 fill=\"{}\"/>", x, y, end - x, c);
+    }
+  return s + "</svg>";
+}
+
+std::string picture(const Picture& p) {
+  auto [low, high] = std::minmax_element(p.grey.begin(), p.grey.end());
+  const double most = most_of(p.relevance);
+  std::vector<std::string> grey, heat;
+  for (size_t i = 0; i < p.grey.size(); ++i) {
+    const int v = *high > *low ? int(std::lround(255 * (p.grey[i] - *low) / (*high - *low))) : 0;
+    grey.push_back(fmt::format("#{0:02x}{0:02x}{0:02x}", v));
+    heat.push_back(colour(p.relevance[i] / most));
+  }
+  return "<div class=pictures>" + pixels(p, grey) + pixels(p, heat) + "</div>";
 }
 
 std::string ledger(const ReportSample& x) {
@@ -206,7 +235,7 @@ std::string html(const Report& r) {
                      x.truth.empty() ? ""
                      : right         ? " (correct)"
                                      : ", true class <b>" + escape(x.truth) + "</b>");
-    s += sequence(x) + "<div class=three>";
+    s += (x.picture.grey.empty() ? sequence(x) : picture(x.picture)) + "<div class=three>";
     s += "<div><h3>Leading classes</h3>" + bars(x.probabilities, true) + "<h3 style=\"margin-top:14px\">Ledger</h3>" +
          ledger(x) + "</div>";
     s += "<div><h3>" + escape(r.layers_caption) + "</h3>" + bars(x.layers) + "</div>";

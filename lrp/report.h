@@ -21,11 +21,18 @@ struct Piece {
   std::string note;  ///< shown on hover
 };
 
+/// A picture and its relevance, row by row, drawn beside each other.
+struct Picture {
+  int64_t height = 0, width = 0;
+  std::vector<double> grey{}, relevance{};  ///< height * width; grey is stretched to its range
+};
+
 struct ReportSample {
   std::string title;               ///< identifier
   std::string truth, predicted;    ///< class names
   std::vector<Bar> probabilities;  ///< the leading classes
   std::vector<Piece> pieces;
+  Picture picture;               ///< without pixels: none
   std::vector<Bar> layers, ops;  ///< relevance by scope and by op
   double seed = 0, inputs = 0;   ///< the ledger: seed = inputs + absorbed + residual
   std::vector<Bar> absorbed;     ///< by category

@@ -6,29 +6,19 @@
 #include <algorithm>
 #include <cmath>
 
+#include "whence/nn/batch_signature.h"
 #include "whence/ops/ops.h"
 
 namespace whence::nn {
 
 struct TrainStep::Traced {
-  struct Tensors {  // of the batch
-    std::string name;
-    TensorType type;
-  };
-  std::vector<Tensors> signature;
+  BatchSignature signature;
   bool updates;  // else it only adds to the accumulated gradients
   Graph graph;
   explicit Traced(GraphOptions options) : graph((options.training = true, options)) {}
   Plan plan;
   std::vector<std::string> names;    // batch tensors that the graph reads
   std::vector<std::string> outputs;  // beside the loss
-  bool fits(const Batch& batch, bool u) const {
-    return u == updates && std::equal(signature.begin(), signature.end(), batch.tensors.begin(), batch.tensors.end(),
-                                      [](const Tensors& a, const auto& b) {
-                                        return a.name == b.first && a.type.dtype == b.second.dtype() &&
-                                               a.type.shape == b.second.shape();
-                                      });
-  }
 };
 
 Tensor StepResult::operator[](const std::string& name) const {
@@ -118,20 +108,14 @@ void TrainStep::follow() {
 }
 
 TrainStep::Traced& TrainStep::trace(const Batch& batch, bool updates) {
-  auto found = std::find_if(traced_.begin(), traced_.end(), [&](auto& t) { return t->fits(batch, updates); });
-  if (found != traced_.end()) {
-    traced_.splice(traced_.begin(), traced_, found);
-    return *traced_.front();
-  }
-  for (auto& [name, t] : batch.tensors)
-    if (!t.defined()) throw ValueError("TrainStep: the batch's tensor '" + name + "' is undefined");
-  auto fresh = std::make_unique<Traced>(options_.graph);
-  fresh->updates = updates;
-  for (auto& [name, t] : batch.tensors) fresh->signature.push_back({name, {t.shape(), t.dtype()}});
-  record(*fresh, batch);
-  traced_.push_front(std::move(fresh));
-  if (traced_.size() > kMaxSignatures) traced_.pop_back();
-  return *traced_.front();
+  return *traced_.get([&](const Traced& t) { return t.updates == updates && t.signature == batch; },
+                      [&] {
+                        auto fresh = std::make_shared<Traced>(options_.graph);
+                        fresh->updates = updates;
+                        fresh->signature = BatchSignature(batch, "TrainStep");
+                        record(*fresh, batch);
+                        return fresh;
+                      });
 }
 
 // The whole step on one graph. Whatever is assigned keeps its old value when loss, gradient norm or a running statistic
@@ -184,8 +168,7 @@ void TrainStep::record(Traced& into, const Batch& batch) {
     results.push_back(v);
   }
   into.plan = compile(results, options_.compile);
-  for (auto& [name, id] : g.named_inputs())
-    if (!g.attrs(g.producer(id)).flag("scalar")) into.names.push_back(name);
+  into.names = fed_names(g);
 }
 
 double TrainStep::learning_rate() const { return optimizer_.base_lr() * options_.schedule(optimizer_.steps()); }

@@ -1,12 +1,12 @@
 // TrainStep: loss, gradients, clipping, accumulation, optimiser and schedule as one call; and its state for resuming.
 #pragma once
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <string>
 
 #include "whence/autograd/plan.h"
+#include "whence/autograd/signature_cache.h"
 #include "whence/nn/data/loader.h"
 #include "whence/nn/optim.h"
 #include "whence/nn/schedule.h"
@@ -79,6 +79,7 @@ class TrainStep {
   int64_t steps() const { return optimizer_.steps(); }
   int64_t batches() const { return batches_; }
   size_t signatures() const { return traced_.size(); }  ///< plans kept
+  Module& model() { return model_; }
   Optimizer& optimizer() { return optimizer_; }
   Ema* ema() { return ema_.get(); }
   /// Gradients of the last batch before clipping: the trainable parameters in order, packed; a copy. Undefined before
@@ -107,12 +108,12 @@ class TrainStep {
   TrainOptions options_;
   Optimizer optimizer_;
   std::unique_ptr<Ema> ema_;
-  int64_t version_ = -1;                       // of the optimiser's update that the plans hold
-  std::vector<const Parameter*> trained_;      // in the order of packed gradients
-  Tensor gradients_;                           // of the last batch: one memory for all plans
-  Tensor sum_;                                 // of the gradients since the last update
-  int64_t pending_ = 0;                        // batches in it
-  std::list<std::unique_ptr<Traced>> traced_;  // the latest used first
+  int64_t version_ = -1;                   // of the optimiser's update that the plans hold
+  std::vector<const Parameter*> trained_;  // in the order of packed gradients
+  Tensor gradients_;                       // of the last batch: one memory for all plans
+  Tensor sum_;                             // of the gradients since the last update
+  int64_t pending_ = 0;                    // batches in it
+  SignatureCache<Traced> traced_{kMaxSignatures};
   // The last step, until somebody has looked at it.
   Traced* last_ = nullptr;
   Results results_;

@@ -4,6 +4,7 @@
 #include "whence/nn/data/csv.h"
 #include "whence/nn/data/fasta.h"
 #include "whence/nn/data/idx.h"
+#include "whence/nn/data/images.h"
 #include "whence/nn/data/kmer_knn.h"
 #include "whence/nn/data/loader.h"
 #include "whence/nn/data/random_stream.h"

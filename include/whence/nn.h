@@ -2,8 +2,12 @@
 #pragma once
 
 #include "whence/nn/checkpoint.h"
+#include "whence/nn/conv.h"
+#include "whence/nn/evaluate.h"
+#include "whence/nn/fit.h"
 #include "whence/nn/layers.h"
 #include "whence/nn/metrics.h"
+#include "whence/nn/norm.h"
 #include "whence/nn/optim.h"
 #include "whence/nn/progress.h"
 #include "whence/nn/rotary.h"

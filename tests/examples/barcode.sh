@@ -48,7 +48,7 @@ awk 'BEGIN { srand(3) } /^>/ { print; next } { lead = ""; for (n = int(rand() * 
 cmp "$work/pre/metrics.jsonl" "$work/primed/metrics.jsonl" || fail "--primer does not cut at the primer"
 
 "$barcode" explain $data --model "$work/fine/classifier.safetensors" --label field2 --count 2 --evaluate 4 --out "$work/why.html" > "$work/explain.log" 2>&1 || { cat "$work/explain.log"; fail explain; }
-for part in '<svg' 'Ledger' 'unexplained' 'gradient x input' 'layer0/attention' 'predicted'; do
+for part in '<svg' 'Ledger' 'unexplained' 'gradient x input' 'encoder.layer.0' 'predicted'; do
   grep -q "$part" "$work/why.html" || fail "the page lacks '$part'"
 done
 grep -qE 'src=|href=|@import|url\(' "$work/why.html" && fail "the page refers to something outside"

@@ -1,9 +1,15 @@
 // Perturbation curves on a model whose truth is known, and the page of an explanation.
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "whence/lrp/explain.h"
+#include "whence/nn/io/npy.h"
 #include "whence/whence.h"
 
 using namespace whence;
@@ -105,6 +111,62 @@ TEST(Explain, APageThatStandsAlone) {
   EXPECT_EQ(page.find("http"), std::string::npos) << "nothing may be fetched";
   EXPECT_EQ(page.find("<script"), std::string::npos);
   EXPECT_THROW(lrp::explain(model, Tensor::from(ids), {.target = 3}), ValueError);
+}
+
+TEST(Explain, PicturesAreDrawnAndFilesHoldTheNumbers) {
+  Tensor w = Tensor::randn({3, 2 * 5 * 4}, 4);
+  auto model = [&](Var x) { return linear(reshape(x, {x.size(0), 40}), x.graph().parameter("w", w)); };
+  const Tensor sample = Tensor::rand({2, 5, 4}, 9);
+  auto e = lrp::explain(model, sample, {.target = 1});
+  const std::string page = e.html();
+  EXPECT_NE(page.find("<div class=pictures><svg viewBox=\"0 0 4 5\""), std::string::npos);
+  EXPECT_EQ(page.find("<table class=seq>"), std::string::npos);
+
+  const std::string stem = std::filesystem::temp_directory_path() / ("whence_explain_" + std::to_string(getpid()));
+  e.write_json(stem + ".json");
+  e.write_csv(stem + ".csv");
+  e.write_npy(stem + ".npy");
+  const Tensor back = load_npy(stem + ".npy");
+  EXPECT_EQ(back.shape(), sample.shape());
+  EXPECT_EQ(back.to_vector<double>(), e.relevance.relevance);
+  const auto json = nlohmann::json::parse(e.json());
+  EXPECT_EQ(json.at("target"), 1);
+  EXPECT_EQ(json.at("methods").at(e.relevance.name).at("relevance").get<std::vector<double>>(), e.relevance.relevance);
+  EXPECT_NEAR(json.at("ledger").at("seed").get<double>(), e.scores[1], 1e-6);
+  EXPECT_TRUE(json.at("ledger").at("by_op").contains("linear"));
+  const std::string csv = e.csv();
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 41);
+  for (const char* end : {".json", ".csv", ".npy"}) std::filesystem::remove(stem + end);
+  auto named =
+      lrp::explain([](Var x) { return x * 1.0; }, Tensor::from<double>({1, 2}), {.tokens = {"a,b", "say \"c\""}});
+  EXPECT_NE(named.csv().find("\n0,\"a,b\","), std::string::npos);
+  EXPECT_NE(named.csv().find("\n1,\"say \"\"c\"\"\","), std::string::npos);
+}
+
+TEST(Explainer, ABatchIsItsSamplesAndSeveralClassesAreOneSweep) {
+  Tensor kernel = Tensor::randn({3, 1, 3, 3}, 1, f64), head = Tensor::randn({4, 3}, 2, f64);
+  auto model = [&](Var x) {
+    Graph& g = x.graph();
+    return linear(mean(relu(conv(x, g.parameter("k", kernel))), {2, 3}), g.parameter("h", head));
+  };
+  const Tensor batch = Tensor::randn({5, 1, 6, 6}, 3, f64);
+  lrp::Explainer explainer(model);
+  const lrp::BatchExplanation all = explainer(batch);
+  EXPECT_EQ(all.relevance.shape(), batch.shape());
+  lrp::Explainer classes(model, {.classes = {2, 0}});
+  const lrp::BatchExplanation two = classes(batch);
+  EXPECT_EQ(two.relevance.shape(), (Shape{2, 5, 1, 6, 6}));
+  for (int64_t i = 0; i < 5; ++i) {
+    auto one = lrp::explain(model, batch[i]);
+    EXPECT_EQ(one.predicted, int64_t(all.predicted.item(i)));
+    EXPECT_LT(max_abs_diff(all.relevance[i].reshaped({36}), Tensor::from(one.relevance.relevance)), 1e-12);
+    for (int64_t k : {0, 1}) {
+      auto other = lrp::explain(model, batch[i], {.target = k == 0 ? 2 : 0});
+      EXPECT_LT(max_abs_diff(two.relevance[k][i].reshaped({36}), Tensor::from(other.relevance.relevance)), 1e-12);
+    }
+  }
+  EXPECT_THROW(explainer(Tensor::scalar(1)), ShapeError);
+  EXPECT_THROW(lrp::Explainer({}), ValueError);
 }
 
 }  // namespace
