@@ -101,17 +101,4 @@ std::unique_ptr<Llama> load_llama2c(const std::string& path) {
   return model;
 }
 
-std::vector<std::string> load_llama2c_vocabulary(const std::string& path, int64_t vocab_size) {
-  Reader file(path);
-  file.one<int32_t>();  // the longest token
-  std::vector<std::string> tokens;
-  for (int64_t i = 0; i < vocab_size; ++i) {
-    file.one<float>();  // the score of its merge
-    const int64_t n = file.one<int32_t>();
-    tokens.emplace_back(reinterpret_cast<const char*>(file.take(n)), size_t(n));
-  }
-  file.end();
-  return tokens;
-}
-
 }  // namespace whence::models

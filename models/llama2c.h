@@ -1,8 +1,7 @@
-// Models and vocabularies in the format of llama2.c (version 0: stories15M.bin, tokenizer.bin and their kind).
+// Models in the format of llama2.c (version 0: stories15M.bin and its kind); its tokenizer.bin: SubwordTokenizer.
 #pragma once
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "whence/models/llama.h"
 
@@ -13,8 +12,5 @@ namespace whence::models {
 /// queries and keys are moved so that rotate() finds them. \throws IoError for a file that cannot be read or has
 /// another size
 std::unique_ptr<Llama> load_llama2c(const std::string& path);
-
-/// The text of each token, from llama2.c's tokenizer file. \throws IoError as above
-std::vector<std::string> load_llama2c_vocabulary(const std::string& path, int64_t vocab_size);
 
 }  // namespace whence::models
