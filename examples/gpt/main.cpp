@@ -86,6 +86,7 @@ int main(int argc, char** argv) {
   CLI::App app{"Train a GPT on any text, let it write, and see which tokens a prediction rests on."};
   app.require_subcommand(1);
 
+  bool done = true;
   gpt::TrainOptions t;
   auto* train = app.add_subcommand("train", "learn to predict the next token; a run that was stopped goes on");
   train->add_option("--text", t.text, "any text in UTF-8, plain or gzip")->required()->check(CLI::ExistingFile);
@@ -103,7 +104,9 @@ int main(int argc, char** argv) {
   train->add_option("--heads", t.heads, "attention heads; divide the width")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  train->add_option("--steps", t.steps, "updates")->capture_default_str()->check(CLI::PositiveNumber);
+  train->add_option("--steps", t.steps, "updates, rounded up to whole --evaluate-every")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   train->add_option("--batch", t.batch, "windows per step")->capture_default_str()->check(CLI::PositiveNumber);
   train->add_option("--lr", t.lr, "peak learning rate (AdamW, warm-up and cosine)")->capture_default_str();
   train->add_option("--weight-decay", t.weight_decay, "decoupled weight decay, matrices only")->capture_default_str();
@@ -116,7 +119,7 @@ int main(int argc, char** argv) {
   train->add_option("--seed", t.seed, "initial weights and order of the windows")->capture_default_str();
   train->add_option("--out", t.out, "folder for model.safetensors, checkpoints, metrics.jsonl and loss.svg")
       ->capture_default_str();
-  train->callback([&] { gpt::train(t); });
+  train->callback([&] { done = gpt::train(t); });
 
   GenerateOptions g;
   auto* write = app.add_subcommand("generate", "write a text, token by token");
@@ -149,5 +152,5 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "error: {}\n", error.what());
     return 1;
   }
-  return 0;
+  return done ? 0 : 130;  // as a shell has it for what Ctrl-C ended
 }

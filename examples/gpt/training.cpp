@@ -4,18 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <filesystem>
-#include <limits>
-#include <nlohmann/json.hpp>
+#include <functional>
 
-#include "whence/nn/checkpoint.h"
 #include "whence/nn/data/loader.h"
 #include "whence/nn/data/unicode.h"
+#include "whence/nn/evaluate.h"
+#include "whence/nn/fit.h"
+#include "whence/nn/io/atomic_file.h"
 #include "whence/nn/io/file.h"
 #include "whence/nn/metrics.h"
-#include "whence/nn/progress.h"
-#include "whence/nn/train.h"
 
 namespace gpt {
 
@@ -23,13 +21,7 @@ using namespace whence;
 
 namespace {
 
-constexpr int64_t kValidationBatches = 16;  // at most
-
-volatile std::sig_atomic_t stop_asked = 0;
-void ask_to_stop(int signal) {
-  stop_asked = 1;
-  std::signal(signal, SIG_DFL);  // a second one ends the program at once
-}
+constexpr int64_t kValidationWindows = 256;  // at most
 
 struct Corpus {
   Vocabulary vocabulary;
@@ -56,49 +48,16 @@ Corpus corpus_of(const TrainOptions& o) {
   return c;
 }
 
-void copy_window(const std::vector<int32_t>& tokens, int64_t begin, int64_t length, int32_t* to) {
-  std::copy_n(tokens.begin() + begin, length, to);
-}
-
-// Windows side by side, each moved by a random distance of its own.
-Dataset windows(const std::vector<int32_t>& tokens, int64_t T) {
-  const int64_t n = int64_t(tokens.size());
-  return {n / T, [&tokens, n, T](std::span<const int64_t> picked, std::span<RandomStream> random) {
-            Tensor ids = Tensor::empty({int64_t(picked.size()), T}, i32);
-            for (size_t i = 0; i < picked.size(); ++i) {
-              int64_t begin = std::min(picked[i] * T + random[i].below(T), n - T);
-              copy_window(tokens, begin, T, ids.data<int32_t>() + int64_t(i) * T);
-            }
+// `count` windows of T tokens; begin(sample, random) says where each begins.
+Dataset windows(const std::vector<int32_t>& tokens, int64_t T, int64_t count,
+                std::function<int64_t(int64_t sample, RandomStream& random)> begin) {
+  return {count, [&tokens, T, begin](std::span<const int64_t> samples, std::span<RandomStream> random) {
+            Tensor ids = Tensor::empty({int64_t(samples.size()), T}, i32);
+            for (size_t i = 0; i < samples.size(); ++i)
+              std::copy_n(tokens.begin() + begin(samples[i], random[i]), T, ids.data<int32_t>() + int64_t(i) * T);
             return std::map<std::string, Tensor>{{"ids", ids}};
           }};
 }
-
-// Mean loss over windows that are spread over the validation part.
-class Validation {
- public:
-  Validation(const models::Gpt2& model, const std::vector<int32_t>& tokens, int64_t T, int64_t batch) {
-    const int64_t fit = int64_t(tokens.size()) / T, rows = std::min(batch, fit);
-    const int64_t batches = std::min(kValidationBatches, fit / rows), all = batches * rows;
-    for (int64_t b = 0; b < batches; ++b) {
-      Tensor& ids = batches_.emplace_back(Tensor::empty({rows, T}, i32));
-      for (int64_t i = 0; i < rows; ++i)
-        copy_window(tokens, (b * rows + i) * (int64_t(tokens.size()) - T) / std::max<int64_t>(all - 1, 1), T,
-                    ids.data<int32_t>() + i * T);
-    }
-    Var ids = graph_.input("ids", {rows, T}, i32);
-    plan_ = compile({models::next_token_loss(model(ids), ids)});
-  }
-  double loss() {
-    double sum = 0;
-    for (const Tensor& ids : batches_) sum += plan_.run({{"ids", ids}})[0].item();
-    return sum / double(batches_.size());
-  }
-
- private:
-  Graph graph_;
-  Plan plan_;
-  std::vector<Tensor> batches_;
-};
 
 // What a run depends on: another text or other options are another run.
 std::string settings_of(const TrainOptions& o, const Corpus& c) {
@@ -112,11 +71,21 @@ std::string settings_of(const TrainOptions& o, const Corpus& c) {
       o.weight_decay, o.evaluate_every, o.seed);
 }
 
+// Only the run that a folder holds may go on in it.
+void begin_run(const std::string& folder, const std::string& settings) {
+  std::filesystem::create_directories(folder);
+  const std::string path = folder + "/run.txt";
+  if (!std::filesystem::exists(path)) write_file_atomically(path, settings);
+  if (std::string there = read_text(path); there != settings)
+    throw ValueError(fmt::format("{} holds a run of other options; choose another --out.\n  there: {}\n  now:   {}",
+                                 folder, there, settings));
+}
+
 }  // namespace
 
-void train(const TrainOptions& o) {
+bool train(const TrainOptions& o) {
   Corpus corpus = corpus_of(o);
-  const std::string settings = settings_of(o, corpus), metrics_path = o.out + "/metrics.jsonl";
+  begin_run(o.out, settings_of(o, corpus));
   Language language{corpus.vocabulary,
                     std::make_unique<models::Gpt2>(models::Gpt2Config{.vocab_size = corpus.vocabulary.size(),
                                                                       .max_positions = o.context,
@@ -129,74 +98,48 @@ void train(const TrainOptions& o) {
   fmt::print("train: {} {} ({} different ones), {} for validation; {} parameters\n", corpus.train.size(),
              corpus.vocabulary.kind(), corpus.vocabulary.size(), corpus.validation.size(), model.parameter_count());
 
-  Dataset data = windows(corpus.train, o.context);
-  DataLoader loader(data, {.batch_size = std::min(o.batch, data.size), .drop_last = true, .seed = o.seed});
-  nn::TrainStep step(model, nn::AdamW{.lr = o.lr, .beta2 = 0.95, .weight_decay = o.weight_decay},
-                     [&](Graph& g, const Batch& batch) {
-                       Var ids = g.input("ids", batch["ids"]);
-                       return models::next_token_loss(model(ids), ids);
-                     },
+  // An epoch is as many batches of windows from anywhere in the text as lie between two looks at the validation part.
+  const int64_t T = o.context, places = int64_t(corpus.train.size()) - T + 1,
+                held = int64_t(corpus.validation.size()) - T;
+  DataLoader loader(windows(corpus.train, T, o.evaluate_every * o.batch,
+                            [&](int64_t, RandomStream& random) { return random.below(places); }),
+                    {.batch_size = o.batch, .seed = o.seed});
+  const int64_t epochs = (o.steps + o.evaluate_every - 1) / o.evaluate_every, steps = epochs * o.evaluate_every,
+                shown = std::min(kValidationWindows, held / T + 1);
+  const Dataset validation = windows(corpus.validation, T, shown, [&](int64_t sample, RandomStream&) {
+    return sample * held / std::max<int64_t>(shown - 1, 1);
+  });
+
+  auto loss = [&](Graph& g, const Batch& batch) {
+    Var ids = g.input("ids", batch["ids"]);
+    return models::next_token_loss(model(ids), ids);
+  };
+  nn::TrainStep step(model, nn::AdamW{.lr = o.lr, .beta2 = 0.95, .weight_decay = o.weight_decay}, loss,
                      {.clip_norm = 1,
-                      .schedule = nn::cosine_schedule(o.steps, std::min<int64_t>(o.steps / 10 + 1, 200), 0.1),
+                      .schedule = nn::cosine_schedule(steps, std::min<int64_t>(steps / 10 + 1, 200), 0.1),
                       .groups = nn::no_decay_on_vectors(model),
                       .seed = o.seed});
-
-  std::filesystem::create_directories(o.out);
-  CheckpointFolder folder(o.out + "/checkpoints", 2);
-  double best = std::numeric_limits<double>::infinity();
-  if (auto found = folder.latest()) {
-    Checkpoint saved = load_checkpoint(found->path);
-    if (saved.metadata["settings"] != settings)
-      throw ValueError(fmt::format("{} holds a run of other options; choose another --out.\n  there: {}\n  now:   {}",
-                                   o.out, saved.metadata["settings"], settings));
-    step.load_state(saved.tensors);
-    loader.restore(LoaderState::parse(saved.metadata.at("loader")));
-    best = std::stod(saved.metadata.at("best"));
-    fmt::print("train: goes on at step {}\n", step.steps());
-  }
-  rewind_metrics(metrics_path, "step", double(step.steps()));
-  MetricsWriter metrics(metrics_path);
-  auto save_state = [&] {
-    folder.save(step.steps(), step.state(),
-                {{"settings", settings}, {"loader", loader.state().str()}, {"best", fmt::format("{}", best)}});
+  nn::EvalStep eval(model, [&](Graph& g, const Batch& b) -> nn::EvalStep::Named { return {{"loss", loss(g, b)}}; });
+  auto validate = [&] {
+    DataLoader all = nn::in_order(validation, o.batch);
+    const double nats = eval.over(all)["loss"].item();
+    return std::map<std::string, double>{{"validation", nats},
+                                         {"bits_per_byte", nats / std::log(2) / corpus.bytes_per_token}};
   };
+  const nn::FitResult r =
+      nn::fit(step, loader, {.epochs = epochs, .folder = o.out, .validate = validate, .watch = "validation"});
 
-  Validation validation(model, corpus.validation, o.context, o.batch);
-  stop_asked = 0;
-  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, ask_to_stop);
-  Progress bar(o.steps, "train");
-  bar.update(step.steps());
-  double smooth = 0;
-  while (step.steps() < o.steps && !stop_asked) {
-    double loss = step(loader.next());
-    smooth = smooth == 0 ? loss : 0.95 * smooth + 0.05 * loss;
-    metrics.write({{"step", step.steps()}, {"loss", loss}, {"lr", step.learning_rate()}});
-    bar.advance(1, fmt::format("loss {:.3f}", smooth));
-    if (step.steps() % o.evaluate_every && step.steps() < o.steps) continue;
-    double held_out = validation.loss();
-    metrics.write({{"step", step.steps()}, {"validation", held_out}});
-    bar.message(fmt::format("step {}: validation loss {:.4f}, {:.3f} bits per byte", step.steps(), held_out,
-                            held_out / std::log(2) / corpus.bytes_per_token));
-    if (held_out < best) {
-      best = held_out;
-      save(o.out + "/model.safetensors", language);
-    }
-    save_state();
-  }
-  bar.finish();
-  for (int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
-  if (step.steps() < o.steps) save_state();
-
-  auto lines = read_metrics(metrics_path);
-  auto [x, y] = metric_series(lines, "step", "loss");
-  auto [vx, vy] = metric_series(lines, "step", "validation");
+  save(o.out + "/model.safetensors", language);
+  auto lines = read_metrics(o.out + "/metrics.jsonl");
+  auto [x, y] = metric_series(lines, "batch", "loss");
+  auto [vx, vy] = metric_series(lines, "batch", "epoch_validation");
   save_curves(o.out + "/loss.svg", {{"training", x, y}, {"validation", vx, vy}},
-              {.title = "loss", .y_label = "nats per token"});
-  if (step.steps() < o.steps)
-    fmt::print("train: stopped at step {} of {}; the same command goes on from here\n", step.steps(), o.steps);
+              {.title = "loss", .y_label = "nats per token", .smoothing = 0.9});
+  if (r.interrupted) fmt::print("train: stopped; the same command goes on from here\n");
   else
-    fmt::print("train: lowest validation loss {:.4f}, {:.3f} bits per byte; {}/model.safetensors\n", best,
-               best / std::log(2) / corpus.bytes_per_token, o.out);
+    fmt::print("train: validation loss {:.4f} nats per token, {:.3f} bits per byte; {}/model.safetensors\n", r.best,
+               r.best / std::log(2) / corpus.bytes_per_token, o.out);
+  return !r.interrupted;
 }
 
 }  // namespace gpt
