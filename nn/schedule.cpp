@@ -83,4 +83,35 @@ Schedule polynomial_schedule(int64_t total, double power) {
   return [=](int64_t s) { return s < total ? std::pow(1 - double(s) / double(total), power) : 0.0; };
 }
 
+ReduceOnPlateau::ReduceOnPlateau(PlateauOptions options) : options_(options) {
+  not_negative("ReduceOnPlateau", "factor", options.factor);
+  not_negative("ReduceOnPlateau", "threshold", options.threshold);
+  not_negative("ReduceOnPlateau", "floor", options.floor);
+  at_least(0, "ReduceOnPlateau", "patience", options.patience);
+  if (options.factor >= 1) throw ValueError("ReduceOnPlateau: a factor of 1 or more does not reduce");
+}
+
+void ReduceOnPlateau::observe(double figure) {
+  State& s = *state_;
+  const double edge = options_.threshold * std::fabs(s.best);
+  const bool better = s.waited < 0 || (options_.larger_is_better ? figure > s.best + edge : figure < s.best - edge);
+  if (better) {
+    s.best = figure;
+    s.waited = 0;
+  } else if (++s.waited > double(options_.patience)) {
+    s.scale = std::max(options_.floor, s.scale * options_.factor);
+    s.waited = 0;
+  }
+}
+
+Schedule ReduceOnPlateau::schedule(Schedule inner) const {
+  return [inner = std::move(inner), state = state_](int64_t s) { return inner(s) * state->scale; };
+}
+
+void ReduceOnPlateau::load_state(const std::vector<double>& state) {
+  if (state.size() != 3)
+    throw ValueError("ReduceOnPlateau: its state has three numbers, got " + std::to_string(state.size()));
+  *state_ = {state[0], state[1], state[2]};
+}
+
 }  // namespace whence::nn

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 namespace whence::nn {
@@ -25,5 +26,34 @@ Schedule step_schedule(int64_t size, double gamma = 0.1);
 Schedule multistep_schedule(std::vector<int64_t> milestones, double gamma = 0.1);
 /// (1 - s / total)^power, 0 from `total` on.
 Schedule polynomial_schedule(int64_t total, double power = 1);
+
+/// Times `factor` when a figure has not become better for more than `patience` observations, as PyTorch's
+/// ReduceLROnPlateau (relative threshold). Give schedule() to the TrainStep and observe() after each epoch; state()
+/// goes into a checkpoint.
+struct PlateauOptions {
+  double factor = 0.1;
+  int64_t patience = 10;
+  bool larger_is_better = false;
+  double threshold = 1e-4;  ///< better is better by this share
+  double floor = 0;         ///< of the factor on the base learning rate
+};
+class ReduceOnPlateau {
+ public:
+  /// \throws ValueError for numbers that make no sense
+  explicit ReduceOnPlateau(PlateauOptions options = {});
+  void observe(double figure);
+  double scale() const { return state_->scale; }
+  /// `inner` times what observe() has made of it; follows this object and its copies.
+  Schedule schedule(Schedule inner = constant_schedule()) const;
+  std::vector<double> state() const { return {state_->scale, state_->best, state_->waited}; }
+  void load_state(const std::vector<double>& state);  ///< \throws ValueError for another one's
+
+ private:
+  struct State {
+    double scale = 1, best = 0, waited = -1;  // waited < 0: nothing has been seen
+  };
+  PlateauOptions options_;
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
 
 }  // namespace whence::nn

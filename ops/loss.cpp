@@ -1,5 +1,6 @@
 // Losses. Cross entropy with integer targets is fused: neither sweep stores probabilities or one-hot rows.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -220,6 +221,31 @@ Var mse_loss(Arg prediction, Arg target, Reduction reduction) {
   need_float(prediction, "mse_loss", "prediction");
   Var x = widened(prediction);
   return reduced(square(x - matching("mse_loss", x, target)), reduction);
+}
+
+Var l1_loss(Arg prediction, Arg target, Reduction reduction) {
+  LocationGuard at(prediction);
+  need_float(prediction, "l1_loss", "prediction");
+  Var x = widened(prediction);
+  return reduced(abs(x - matching("l1_loss", x, target)), reduction);
+}
+
+Var huber_loss(Arg prediction, Arg target, double delta, Reduction reduction) {
+  LocationGuard at(prediction);
+  need_float(prediction, "huber_loss", "prediction");
+  if (!(delta > 0 && std::isfinite(delta)))
+    throw ValueError("[huber_loss] delta must be positive and finite, got " + std::to_string(delta));
+  Var x = widened(prediction), e = x - matching("huber_loss", x, target), size = abs(e), near = less(size, delta);
+  // The square is taken of what is near alone: that of a far one may overflow.
+  return reduced(where(near, square(where(near, e, 0)) * 0.5, (size - 0.5 * delta) * delta), reduction);
+}
+
+Var kl_divergence(Arg log_probability, Arg target, Reduction reduction) {
+  LocationGuard at(log_probability);
+  need_float(log_probability, "kl_divergence", "log_probability");
+  Var x = widened(log_probability), t = matching("kl_divergence", x, target);
+  if (x.rank() < 1) throw ShapeError("[kl_divergence] a scalar has no classes" + at_line(log_probability.where));
+  return reduced(sum(t * log(where(equal(t, 0), 1, t)) - weighted(t, x), -1), reduction);
 }
 
 }  // namespace whence

@@ -94,7 +94,7 @@ void infer_linear(InferCtx& c) {
     c.shape_error(
         "features differ: x has " + (c.rank(0) ? std::to_string(c.shape(0)[-1]) : "no axis") +
             ", weight [out, in] takes " + std::to_string(c.shape(1)[1]),
-        c.rank(0) && c.shape(0)[-1] == c.shape(1)[0] ? "the weight looks transposed: it must be [out, in]" : "");
+        c.rank(0) && c.shape(0)[-1] == c.shape(1)[0] ? "x has as many features as weight has outputs: is the weight [in, out], or x another value?" : "");
   if (c.n() == 3) {
     c.need_same_dtype(0, 2);
     c.need_shape(2, {c.shape(1)[0]});
@@ -152,7 +152,7 @@ REGISTER_OP(linear) = {
     .samples = linear_samples,
     .errors =
         [] {
-          return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "looks transposed"},
+          return std::vector<ErrorSample>{{{{{3, 4}, f32}, {{4, 5}, f32}}, {}, "is the weight [in, out]"},
                                           {{{{3, 5}, f32}, {{4, 5}, f32}, {{5}, f32}}, {}, "bias must have shape [4]"}};
         },
     .traits = {.compute_bound = true, .batched_sweep = true},

@@ -281,6 +281,15 @@ Var bce_with_logits(Arg logits, Arg target, Reduction reduction = Reduction::mea
 /// (prediction - target)^2, reduced: prediction [..] float; target of its shape (ShapeError: nothing broadcasts) and
 /// any dtype, or a number -> [], or [..] for Reduction::none. Relevance through that definition.
 Var mse_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
+/// |prediction - target|, reduced; otherwise as mse_loss.
+Var l1_loss(Arg prediction, Arg target, Reduction reduction = Reduction::mean);
+/// e^2 / 2 for |e| < delta, else delta (|e| - delta / 2), e = prediction - target, reduced; otherwise as mse_loss.
+/// ValueError: delta <= 0 or not finite. (Huber 1964)
+Var huber_loss(Arg prediction, Arg target, double delta = 1, Reduction reduction = Reduction::mean);
+/// Kullback-Leibler divergence: sum over the last axis of target (log target - log_probability), a target of 0 counting
+/// for nothing, reduced: log_probability [.., V] float; target, probabilities of its shape (ShapeError) and any dtype
+/// -> [], or [..] for Reduction::none. mean: over the rows (PyTorch's batchmean).
+Var kl_divergence(Arg log_probability, Arg target, Reduction reduction = Reduction::mean);
 
 // ---- states ------------------------------------------------------------------------------------------------------
 /// All values row by row, one behind the other: [n0 + n1 + ..], of one dtype. A plan computes them inside the result,
@@ -316,6 +325,9 @@ Var permutation(Graph& g, int64_t n, int64_t key, std::source_location where = s
 /// x times a mask, 0 with probability p, else 1 / (1 - p); float; x itself for p = 0. ValueError: p outside [0, 1). The
 /// gradient meets the same mask, relevance passes as it is. (arXiv 1207.0580)
 Var dropout(Arg x, double p, int64_t key);
+/// A class for each row, drawn with the probabilities softmax(logits), by Gumbel noise: logits [.., V >= 1] float ->
+/// [..] i64. Divide by a temperature first. Ends here.
+Var categorical(Arg logits, int64_t key);
 /// Not random: 0, 1, .., n - 1, [n] of any dtype but bool. ValueError: n < 0. Ends here.
 Var arange(Graph& g, int64_t n, DType dtype = i64, std::source_location where = std::source_location::current());
 

@@ -1,6 +1,7 @@
 // Random ops, counter based (tensor/philox.h). What they draw depends on key, the element's position and the run's
 // seed only, so two nodes with equal attributes are equal, and a value can be drawn again instead of kept.
 #include "whence/autograd/sweep.h"
+#include "whence/ops/checks.h"
 #include "whence/ops/ops.h"
 
 namespace whence {
@@ -231,6 +232,15 @@ REGISTER_OP(dropout) = {
 Var dropout(Arg x, double p, int64_t key) {
   if (p == 0) return x;
   return record(dropout_op, {x, x.graph().seed()}, {{"p", p}, {"key", key}});
+}
+
+Var categorical(Arg logits, int64_t key) {
+  LocationGuard at(logits);
+  need_float(logits, "categorical", "logits");
+  Var x = widened(logits);
+  // u in (0, 1): with u = 0 the noise is -infinity, and a class could never be drawn.
+  Var u = uniform(x.graph(), x.shape(), key, 0x1p-24, 1, x.dtype(), logits.where);
+  return argmax(x - log(-log(u)), -1);
 }
 
 }  // namespace whence

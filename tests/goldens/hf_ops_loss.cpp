@@ -32,9 +32,7 @@ Var focal(OpCase& o) {
   return mean(-(pow(1.0 - exp(lp), o.real("gamma", 2)) * lp));
 }
 Var huber(OpCase& o) {
-  double d = o.real("delta", 1);
-  Var e = abs(o("x") - o("target"));
-  return mean(where(less(e, d), square(e) * 0.5, (e - 0.5 * d) * d));
+  return huber_loss(o("x"), o("target"), o.real("delta", 1));
 }
 Var smooth_l1(OpCase& o) {
   double b = o.real("beta", 1);
@@ -55,8 +53,7 @@ Var positive_weight(OpCase& o) {
   return -sum(o("pos_weight") * t * log_sigmoid(x) + (1.0 - t) * log_sigmoid(-x));
 }
 Var kl(OpCase& o) {
-  Var t = o("target");
-  return sum(t * (log(t) - log_softmax(o("x"), -1))) * (1.0 / double(t.shape()[0]));
+  return kl_divergence(log_softmax(o("x"), -1), o("target"));
 }
 Var weibull(OpCase& o) {
   Var gamma = exp(o("log_shape")), eta = squeeze(matmul(o("x"), unsqueeze(o("beta"), 1)), -1), t = o("time");

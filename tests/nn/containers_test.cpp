@@ -198,6 +198,23 @@ TEST(StepOutputs, ComeByNameBesideTheLoss) {
   EXPECT_THAT(thrown<ValueError>([&] { r["accuracy"]; }), HasSubstr("no output 'accuracy' (largest, rows)"));
 }
 
+TEST(Plateau, ReducesAfterPatienceAndResumes) {
+  ReduceOnPlateau plateau({.factor = 0.5, .patience = 1, .floor = 0.2});
+  Schedule s = plateau.schedule(linear_warmup(2));
+  std::vector<double> scales;
+  for (double figure : {1.0, 0.9, 0.95, 0.91, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6}) {
+    plateau.observe(figure);
+    scales.push_back(plateau.scale());
+  }
+  EXPECT_THAT(scales, ElementsAre(1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.2));
+  EXPECT_EQ(s(0), 0.5 * 0.2);
+  ReduceOnPlateau other({.factor = 0.5, .patience = 1, .floor = 0.2});
+  other.load_state(plateau.state());
+  EXPECT_EQ(other.scale(), plateau.scale());
+  EXPECT_THROW(ReduceOnPlateau({.factor = 1}), ValueError);
+  EXPECT_THROW(other.load_state({1}), ValueError);
+}
+
 TEST(Summary, CountsParametersAndOfARecordingShapesAndOperations) {
   Net net;
   net.freeze("h.0.*");

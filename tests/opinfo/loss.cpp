@@ -158,7 +158,7 @@ Var poisson(Call& call, Var x, Var target) {
 
 Table loss_rows() {
   return {
-      {"nn.functional.l1_loss", of_pairs([](Call&, Var x, Var t) { return abs(x - t); })},
+      {"nn.functional.l1_loss", of_pairs([](Call&, Var x, Var t) { return l1_loss(x, t, Reduction::none); })},
       {"nn.functional.mse_loss", of_pairs([](Call&, Var x, Var t) { return mse_loss(x, t, Reduction::none); })},
       {"nn.functional.smooth_l1_loss", of_pairs([](Call& call, Var x, Var t) {
          double beta = call.real(kKeyword, "beta", 1);
@@ -167,10 +167,7 @@ Table loss_rows() {
          return beta == 0 ? e : where(less(e, beta), square(e) * (0.5 / beta), e - 0.5 * beta);
        })},
       {"nn.functional.huber_loss", of_pairs([](Call& call, Var x, Var t) {
-         double delta = call.real(3, "delta", 1);
-         if (delta <= 0) throw ValueError("huber_loss: delta is not positive");
-         Var e = abs(x - t);
-         return where(less(e, delta), square(e) * 0.5, (e - 0.5 * delta) * delta);
+         return huber_loss(x, t, call.real(3, "delta", 1), Reduction::none);
        })},
       {"nn.functional.binary_cross_entropy", of_pairs([](Call& call, Var x, Var t) {
          return weighted(call, -(t * maximum(log(x), -100) + (1 - t) * maximum(log1p(-x), -100)));
