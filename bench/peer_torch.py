@@ -99,6 +99,60 @@ def bert_step(batch, tokens, width, layers):
     return step
 
 
+class Cnn(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(1, 32, 3, padding=1), torch.nn.Conv2d(32, 64, 3, padding=1)
+        self.na, self.nb = torch.nn.BatchNorm2d(32), torch.nn.BatchNorm2d(64)
+        self.hidden, self.head = torch.nn.Linear(64 * 7 * 7, 128), torch.nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.na(self.a(x))), 2)
+        x = F.max_pool2d(F.relu(self.nb(self.b(x))), 2)
+        return self.head(F.relu(self.hidden(x.flatten(1))))
+
+
+class Gpt(torch.nn.Module):
+    def __init__(self, layers, width, heads, vocabulary, tokens):
+        super().__init__()
+        self.heads = heads
+        self.word, self.place = torch.nn.Embedding(vocabulary, width), torch.nn.Embedding(tokens, width)
+        part = lambda: torch.nn.ModuleDict({
+            "n1": torch.nn.LayerNorm(width), "qkv": torch.nn.Linear(width, 3 * width),
+            "out": torch.nn.Linear(width, width), "n2": torch.nn.LayerNorm(width),
+            "up": torch.nn.Linear(width, 4 * width), "down": torch.nn.Linear(4 * width, width)})
+        self.blocks = torch.nn.ModuleList(part() for _ in range(layers))
+        self.norm = torch.nn.LayerNorm(width)
+
+    def forward(self, ids):
+        b, t = ids.shape
+        x = self.word(ids) + self.place.weight[:t]
+        for m in self.blocks:
+            q, k, v = (y.view(b, t, self.heads, -1).transpose(1, 2) for y in m["qkv"](m["n1"](x)).chunk(3, -1))
+            a = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + m["out"](a.transpose(1, 2).reshape(b, t, -1))
+            x = x + m["down"](F.gelu(m["up"](m["n2"](x)), approximate="tanh"))
+        return self.norm(x) @ self.word.weight.T
+
+
+def training(model, inputs, labels):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        logits = model(inputs)
+        F.cross_entropy(logits.view(-1, logits.shape[-1]), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def forward(model, x):
+    model.eval()
+    with torch.inference_mode():
+        return best(lambda: model(x))
+
+
 trainings = {}
 
 
@@ -128,6 +182,18 @@ def answer(request):
         return {"seconds": linear_gelu(*args)}
     if name == "bert_step":
         return {"seconds": best(bert_step(*args), 2.0)}
+    if name == "cnn_step":
+        return {"seconds": best(training(Cnn(), torch.randn(args[0], 1, 28, 28), torch.randint(0, 10, (args[0],))))}
+    if name == "cnn_forward":
+        return {"seconds": forward(Cnn(), torch.randn(args[0], 1, 28, 28))}
+    if name == "mlp_forward":
+        mlp = torch.nn.Sequential(torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+        return {"seconds": forward(mlp, torch.randn(args[0], 784))}
+    if name == "gpt_step":
+        layers, width, heads, vocabulary, batch, tokens = args
+        ids = torch.randint(0, vocabulary, (batch, tokens))
+        labels = torch.randint(0, vocabulary, (batch * tokens,))
+        return {"seconds": best(training(Gpt(layers, width, heads, vocabulary, tokens), ids, labels), 2.0)}
     if name == "train":
         return {"steps_per_second": train(*args)}
     if name == "bert_memory":  # in a fresh process: growth over what is there before the model

@@ -1,5 +1,6 @@
 #include "whence/lrp/explain.h"
 
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "whence/lrp/report.h"
-#include "whence/nn/data/csv.h"
 #include "whence/nn/io/atomic_file.h"
 #include "whence/nn/io/npy.h"
 #include "whence/ops/ops.h"
@@ -272,12 +272,17 @@ std::string Explanation::json() const {
 std::string Explanation::csv() const {
   std::string s = "position,token,relevance,gradient_x_input\n";
   for (size_t i = 0; i < relevance.relevance.size(); ++i) {
-    const std::string token = i < tokens.size()          ? tokens[i]
-                              : is_float(sample.dtype()) ? ""
-                                                         : std::to_string(sample.to(i64).item(int64_t(i)));
+    std::string token = i < tokens.size()          ? tokens[i]
+                        : is_float(sample.dtype()) ? ""
+                                                   : std::to_string(sample.to(i64).item(int64_t(i)));
+    if (token.find_first_of(",\"\n\r") != std::string::npos) {
+      std::string quoted = "\"";
+      for (char c : token) quoted += c == '"' ? "\"\"" : std::string(1, c);
+      token = quoted + "\"";
+    }
     const bool both = i < baseline.relevance.size();
-    s += csv_row(
-        std::vector<CsvField>{i, token, relevance.relevance[i], both ? CsvField(baseline.relevance[i]) : CsvField("")});
+    s += fmt::format("{},{},{},{}\n", i, token, relevance.relevance[i],
+                     both ? fmt::format("{}", baseline.relevance[i]) : "");
   }
   return s;
 }

@@ -63,13 +63,17 @@ template <class T> void max_pool(const KernelCall& call) {
     int64_t* positions = call.out[1].as<int64_t>() + cells;
     windows.each([&](int64_t cell, const PoolWindow& w) {
       int64_t best = to.cell(w.begin[0], w.begin[1], w.begin[2]);
+      T top = from[best];
       for (int64_t d = w.begin[0]; d < w.end[0]; d += w.extra[0])
         for (int64_t h = w.begin[1]; h < w.end[1]; h += w.extra[1])
           for (int64_t i = w.begin[2]; i < w.end[2]; i += w.extra[2]) {
             const int64_t at = to.cell(d, h, i);
-            if (from[at] > from[best] || (from[at] != from[at] && from[best] == from[best])) best = at;
+            const T v = from[at];
+            const bool take = int(v > top) | (int(v != v) & int(top == top));  // no branch: data do not repeat
+            top = take ? v : top;
+            best = take ? at : best;
           }
-      values[cell] = from[best];
+      values[cell] = top;
       positions[cell] = best;
     });
   });
