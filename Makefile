@@ -2,6 +2,8 @@
 # WHENCE_SETUP=0 skips that step.
 
 PREFIX ?= /usr/local
+# What the installed library runs on: AVX2 and FMA (processors since about 2013). native: this machine; empty: any.
+ARCH ?= $(if $(filter x86_64,$(shell uname -m)),x86-64-v3,native)
 
 .PHONY: help demo gpt test test-long test-portable bench asan tsan build docs install format clean
 
@@ -15,7 +17,7 @@ help:
 	@echo "make asan       run the tests under the address and undefined-behaviour sanitizers"
 	@echo "make tsan       run the tests under the thread sanitizer"
 	@echo "make docs       write docs/ops.md from the op registry"
-	@echo "make install    install library, headers and CMake package (PREFIX=$(PREFIX))"
+	@echo "make install    install library, headers and CMake package (PREFIX=$(PREFIX), ARCH=$(ARCH))"
 	@echo "make format     run clang-format over the lines changed since the last commit"
 	@echo "make clean      remove build/"
 
@@ -61,8 +63,9 @@ docs:
 
 install:
 	@scripts/setup.sh
-	@scripts/build.sh release
-	cmake --install build/release --prefix "$(PREFIX)"
+	cmake --preset release -B build/install -DWHENCE_ARCH="$(ARCH)" -DWHENCE_BUILD_TESTS=OFF -DWHENCE_BUILD_BENCH=OFF -DWHENCE_BUILD_EXAMPLES=OFF
+	cmake --build build/install -j "$(shell nproc)"
+	cmake --install build/install --prefix "$(PREFIX)"
 
 format:
 	@scripts/setup.sh format

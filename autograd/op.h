@@ -126,6 +126,8 @@ const OpDef& op_named(std::string_view name);  ///< \throws Error for an unknown
 std::vector<const OpDef*> all_ops();           ///< sorted by name
 /// Every defect of every registered literal, one line each; empty when all is well.
 std::vector<std::string> registry_defects();
+/// Adds one: something that makes this build unfit to run here. For static initialisers.
+void report_defect(std::string defect);
 /// Called by the first Graph. \throws Error listing all defects at once.
 void validate_registry();
 

@@ -146,6 +146,12 @@ static void check(const OpDef& op, std::vector<std::string>& defects) {
            std::to_string(op.operands.size()));
 }
 
+void report_defect(std::string defect) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  r.defects.push_back(std::move(defect));
+}
+
 std::vector<std::string> registry_defects() {
   Registry& r = registry();
   std::lock_guard lock(r.mutex);
