@@ -40,7 +40,8 @@ std::vector<Var> embedded(Graph& g, Var ids) {
 }
 
 // Probability of the class for copies of the sample with some positions replaced.
-ScoreBatch token_scores(const ModelFn& model, const Tensor& sample, int64_t target, int64_t removed) {
+ScoreBatch token_scores(const ModelFn& model, const Tensor& sample, int64_t target, int64_t removed,
+                        const std::map<std::string, Tensor>& inputs) {
   struct Traced {
     Graph g;
     Var p;
@@ -61,7 +62,13 @@ ScoreBatch token_scores(const ModelFn& model, const Tensor& sample, int64_t targ
     for (int64_t b = 0; b < B; ++b)
       for (int64_t i = 0; i < T; ++i)
         ids.data<int64_t>()[b * T + i] = keep.data<uint8_t>()[b * T + i] ? original[size_t(i)] : removed;
-    return t->plan.run({{"sample", ids.to(sample.dtype())}})[0].to_vector<double>();
+    Feeds feeds{{"sample", ids.to(sample.dtype())}};
+    for (auto& [name, value] : inputs) {  // the same for every copy
+      Shape all = value.shape();
+      all.insert(0, B);
+      feeds.emplace_back(name, batched(value).broadcast_to(all).contiguous_tensor());
+    }
+    return t->plan.run(feeds)[0].to_vector<double>();
   };
 }
 
@@ -87,6 +94,18 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
   if (y.rank() != 2 || y.shape()[0] != 1 || y.shape()[1] < 1)
     throw ShapeError("explain: the model must give scores (1, classes) for one sample, got " + y.shape().str());
   Feeds feeds{{"sample", batch}};
+  std::vector<Var> wrt{x};
+  std::vector<std::string> others;
+  for (auto& [name, id] : g.named_inputs()) {
+    if (id == x.id()) continue;
+    const auto given = o.inputs.find(name);
+    if (given == o.inputs.end())
+      throw ValueError("explain: the model reads the input '" + name + "', which ExplainOptions::inputs does not have");
+    feeds.emplace_back(name, batched(given->second));
+    if (!g.attrs(g.producer(id)).flag("carries")) continue;
+    wrt.push_back(g.var(id));
+    others.push_back(name);
+  }
   e.scores = evaluate({y}, feeds)[0].to_vector<double>();
   for (size_t k = 0; k < e.scores.size(); ++k)  // -inf: a class that cannot be
     if (std::isnan(e.scores[k]) || e.scores[k] == std::numeric_limits<double>::infinity())
@@ -103,7 +122,8 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
 
   Var start = seed(y, e.target, {.form = o.form});
   Ledger ledger(o.rules);
-  Var r = ledger.relevance(y, x, start);
+  const std::vector<Var> parts = ledger.relevance(y, wrt, start);
+  const Var r = parts[0];
   // Gradient x input, on the embedded rows for token ids.
   Var logit = sum(select(y, 1, e.target)), product;
   if (!tokens) product = widened(x) * grad(logit, x);
@@ -111,16 +131,18 @@ Explanation explain(const ModelFn& model, const Tensor& sample, ExplainOptions o
     Var part = sum(widened(rows) * grad(logit, rows), {-1});
     product = product.defined() ? product + part : part;
   }
-  std::vector<Var> wanted{r};
+  std::vector<Var> wanted = parts;
   if (product.defined()) wanted.push_back(product);
   Results out = compile({wanted, ledger.outputs()}).run(feeds);
   e.ledger = ledger.read(out);
+  for (size_t k = 0; k < others.size(); ++k)
+    e.others[others[k]] = out[parts[k + 1]].contiguous_copy().reshaped(o.inputs.at(others[k]).shape());
   e.relevance = {"relevance (" + o.rules.name() + ")", out[r].to_vector<double>(), {}};
   e.baseline.name = "gradient x input";
   if (product.defined()) e.baseline.relevance = out[product].to_vector<double>();
 
   if (tokens && o.removed_token >= 0 && sample.rank() == 1) {
-    ScoreBatch score = token_scores(model, sample, e.target, o.removed_token);
+    ScoreBatch score = token_scores(model, sample, e.target, o.removed_token, o.inputs);
     for (Method* m : {&e.relevance, &e.baseline})
       if (!m->relevance.empty()) m->curves = faithfulness(m->relevance, score, o.curves);
   }

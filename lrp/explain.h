@@ -6,6 +6,7 @@
 //   Tensor relevance = explainer(batch).relevance;   // of each sample's predicted class, one sweep for all
 #pragma once
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,9 @@ struct ExplainOptions {
   std::string title = "Why this prediction?", subtitle{};
   std::vector<std::string> classes{};  ///< names for the page
   std::vector<std::string> tokens{};   ///< text per position; ids are shown when it is empty
+  /// Values of other inputs that the model asks its graph for by name, without the batch axis: a mask, a second
+  /// picture. Those that carry (InputOptions) have their part of the relevance: Explanation::others.
+  std::map<std::string, Tensor> inputs{};
   // Perturbation curves, for token samples.
   int64_t removed_token = -1;  ///< id that stands for a removed position; negative: no curves
   CurveOptions curves{};
@@ -48,6 +52,7 @@ struct Explanation {
   int64_t target = 0, predicted = 0;
   Method relevance,
       baseline;  ///< baseline: gradient x input; without relevance values where the model has no embedding of the ids
+  std::map<std::string, Tensor> others;  ///< relevance of the other inputs, in their shapes
   LedgerReport ledger;
   std::string rules;  ///< RuleSet::describe()
 

@@ -143,6 +143,29 @@ TEST(Explain, PicturesAreDrawnAndFilesHoldTheNumbers) {
   EXPECT_NE(named.csv().find("\n1,\"say \"\"c\"\"\","), std::string::npos);
 }
 
+TEST(Explain, OtherInputsAreFedAndThoseThatCarryHaveTheirPart) {
+  auto model = [](Var x) {
+    Graph& g = x.graph();
+    Var second = g.input("second", {x.size(0), 3}, x.dtype());
+    Var mask = g.input("mask", {x.size(0), 3}, u8, {.carries = false});
+    return (x + second) * cast(mask, x.dtype());
+  };
+  const Tensor x = Tensor::from<double>({1, 2, 3}), second = Tensor::from<double>({10, 20, 30});
+  auto e =
+      lrp::explain(model, x, {.target = 1, .inputs = {{"second", second}, {"mask", Tensor::from<uint8_t>({0, 1, 1})}}});
+  EXPECT_EQ(e.scores, (std::vector<double>{0, 22, 33}));
+  EXPECT_NEAR(e.relevance.relevance[1], 2, 1e-4);
+  EXPECT_NEAR(e.others.at("second").item(1), 20, 1e-4);
+  EXPECT_EQ(e.others.size(), 1u);
+  EXPECT_TRUE(e.ledger.holds()) << e.ledger.text();
+  try {
+    lrp::explain(model, x);
+    FAIL();
+  } catch (const ValueError& error) {
+    EXPECT_NE(std::string(error.what()).find("'second'"), std::string::npos) << error.what();
+  }
+}
+
 TEST(Explainer, ABatchIsItsSamplesAndSeveralClassesAreOneSweep) {
   Tensor kernel = Tensor::randn({3, 1, 3, 3}, 1, f64), head = Tensor::randn({4, 3}, 2, f64);
   auto model = [&](Var x) {
