@@ -158,6 +158,7 @@ class Graph {
   explicit Graph(Mode mode = Mode::record, const GraphOptions& options = {});
   /// Graph g({.precision = mixed(bf16), .training = true});
   explicit Graph(const GraphOptions& options) : Graph(Mode::record, options) {}
+  const GraphOptions& options() const { return options_; }
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
