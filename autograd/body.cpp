@@ -7,6 +7,12 @@
 
 namespace whence {
 
+size_t position_of(const Var& v, std::span<const Var> list) {
+  size_t at = 0;
+  while (at < list.size() && !list[at].same(v)) ++at;
+  return at;
+}
+
 std::vector<NodeId> needed_nodes(const Graph& from, std::span<const Var> wanted, const Substitution& known) {
   std::vector<char> live(from.node_count());
   std::vector<ValueId> open;
@@ -89,8 +95,7 @@ Body::Body(const BodyParts& p) : graph_(std::make_unique<Graph>()) {
     const Node n = graph_->node(id);
     if (!n.op->traits.compute_bound) continue;
     for (ValueId v = n.out_begin; v < n.out_begin + n.out_count; ++v)
-      if (is_float(graph_->type(v).dtype) &&
-          std::find(parts_.out.begin(), parts_.out.end(), graph_->var(v)) == parts_.out.end())
+      if (is_float(graph_->type(v).dtype) && position_of(graph_->var(v), parts_.out) == parts_.out.size())
         parts_.out.push_back(graph_->var(v));
   }
   inputs_ = parts_.carries;

@@ -58,6 +58,8 @@ class Body {
   mutable std::shared_ptr<const planner::Program> program_;
 };
 
+/// Where v stands in the list; its size when it does not.
+size_t position_of(const Var& v, std::span<const Var> list);
 /// Values of one graph in the place of another's.
 using Substitution = std::map<ValueId, Var>;
 /// The nodes of `from` that `wanted` needs, in order, looking no further than `known`.

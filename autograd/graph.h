@@ -159,6 +159,11 @@ class Graph {
   /// Graph g({.precision = mixed(bf16), .training = true});
   explicit Graph(const GraphOptions& options) : Graph(Mode::record, options) {}
   const GraphOptions& options() const { return options_; }
+  /// Of the graph of a body (ops/scan.h): what it records belongs to the scope and the part that `outer` is recording.
+  void inherit_scope(const Graph& outer) {
+    scopes_[0] = outer.current_scope();
+    part_ = outer.part_;
+  }
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;

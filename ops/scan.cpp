@@ -260,8 +260,7 @@ Scanned scan(const std::function<ScanNext(const ScanStep&)>& body, const Values&
   }
 
   Graph inside(g.options());
-  std::optional<ScopeGuard> scope;
-  if (!g.current_scope().empty()) scope.emplace(inside, g.current_scope());
+  inside.inherit_scope(g);
   auto inputs = [&](const Values& values, const char* name, bool stacked) {
     Values made;
     for (const Var& v : values)

@@ -5,106 +5,12 @@
 #include "whence/autograd/sweep.h"
 #include "whence/ops/loop.h"
 #include "whence/ops/ops.h"
+#include "whence/ops/scan_sums.h"
 
 namespace whence {
 namespace {
 
 using Values = std::vector<Var>;
-
-// What adds up over the steps, a weight's gradient say, as one product or sum over all steps at once: the factors of a
-// step become results per step. One product of T B rows is faster than T of B rows, each added to the weight's size.
-class SumsOverSteps {
- public:
-  SumsOverSteps(BodyParts& parts, const LoopOperands& operands) : parts_(parts), operands_(operands) {}
-
-  // Takes the terms of v, a value of the step that adds up to `sum`, that have that form; returns the rest of them.
-  Var take(Var v, size_t sum) {
-    Graph& g = v.graph();
-    const Node n = g.producer(v.id());
-    auto in = [&](int i) { return g.var(g.inputs(n)[size_t(i)]); };
-    if (n.op->name == "add" && in(0).shape() == v.shape() && in(1).shape() == v.shape()) {
-      Var a = in(0), b = in(1), left = take(a, sum), right = take(b, sum);
-      if (left == a && right == b) return v;
-      return !left.defined() ? right : !right.defined() ? left : left + right;
-    }
-    Term t{sum, v, {}, {}, n.op->name, g.attrs(n)};
-    if (n.op->name == "sum") {
-      t.a = factor(in(0));
-      if (!t.a.usable) return v;
-    } else if (n.op->name == "matmul" && in(0).rank() == 2 && in(1).rank() == 2) {
-      t.a = factor(in(0));
-      t.b = factor(in(1));
-      if (!t.a.usable || !t.b.usable) return v;
-    } else {
-      return v;
-    }
-    terms_.push_back(t);
-    return {};
-  }
-
-  // The sums, from the results per step.
-  std::vector<std::pair<size_t, Var>> of(const Values& out) const {
-    std::vector<std::pair<size_t, Var>> all;
-    for (const Term& t : terms_) {
-      auto value = [&](const Factor& f) { return f.outside.defined() ? f.outside : out[f.out]; };
-      Var a = value(t.a);  // [T, ..]
-      if (t.op == "sum") {
-        Ints axes{0};
-        for (int64_t x : t.attrs.ints("axes")) axes.push_back(normalize_axis(x, a.rank() - 1) + 1);
-        all.emplace_back(t.sum, reshape(sum(a, axes), t.value.shape()));
-        continue;
-      }
-      // [m, k] of every step side by side, [k, n] one below the other.
-      Var b = value(t.b), left = t.a.turned ? transpose(rows(a)) : transpose(rows(transpose(a, 1, 2))),
-          right = rows(t.b.turned ? transpose(b, 1, 2) : b);
-      std::optional<DType> wide;
-      if (t.attrs.has("dtype")) wide = t.attrs.dtype("dtype");
-      all.emplace_back(t.sum, matmul(left, right, wide));
-    }
-    return all;
-  }
-
- private:
-  // A value of the step, or (turned) the transpose of one.
-  struct Factor {
-    bool usable = false, turned = false;
-    Var outside;     // all steps of it, where they are there already
-    size_t out = 0;  // else the result per step that it becomes
-  };
-  struct Term {
-    size_t sum;
-    Var value;
-    Factor a, b;
-    std::string op;
-    Attrs attrs;
-  };
-
-  static Var rows(Var v) { return reshape(v, {v.size(0) * v.size(1), v.size(2)}); }
-
-  Factor factor(Var v) {
-    Graph& g = v.graph();
-    Factor f{.usable = true, .outside = {}};
-    if (const Node& n = g.producer(v.id()); n.op->name == "permute" && v.rank() == 2) {
-      f.turned = g.attrs(n).ints("axes")[0] == 1;
-      v = g.var(g.inputs(n)[0]);
-    }
-    auto place = [&](const Values& list) { return std::find(list.begin(), list.end(), v); };
-    if (auto at = place(parts_.per_step); at != parts_.per_step.end()) {
-      f.outside = operands_.per_step[size_t(at - parts_.per_step.begin())];
-    } else if (g.producer(v.id()).op->traits.leaf) {
-      f.usable = false;
-    } else {
-      auto have = place(parts_.out);
-      f.out = size_t(have - parts_.out.begin());
-      if (have == parts_.out.end()) parts_.out.push_back(v);
-    }
-    return f;
-  }
-
-  BodyParts& parts_;
-  const LoopOperands& operands_;
-  std::vector<Term> terms_;
-};
 
 class LoopSweep {
  public:
@@ -177,109 +83,144 @@ class LoopSweep {
     return masks;
   }
 
-  // Steps begin .. end in the order of running; d_ is what arrives at the states behind them.
-  void stretch(int64_t begin, int64_t end, const std::vector<char>& carries) {
-    Graph g;  // the step and its sweep
-    BodyParts parts;
-    LoopOperands operands;
-    Substitution known;
-    Values in;
-    for (size_t i = 0; i < body_.inputs().size(); ++i) {
-      const Var& v = body_.inputs()[i];
-      in.push_back(known[v.id()] = g.input("in " + std::to_string(i), v.shape(), v.dtype(), {.carries = false}));
+  // Steps begin .. end in the order of running, as one scan from the other end.
+  struct Stretch {
+    int64_t begin, end;
+    const std::vector<char>& carries;  // by state
+    Graph g{};                         // the step, then its sweep
+    Substitution known{};              // the body's values there
+    Values in{};                       // and its inputs
+    BodyParts parts{};
+    LoopOperands operands{};
+    Values roots{}, seeds{}, wrt{};
+    std::vector<int> of{};      // by wrt: its operand
+    std::vector<int> moving{};  // states that something arrives at, or passes
+    std::vector<int> given{};   // by result per step, the first ones: the operand per step
+    std::vector<size_t> summed{};
+    std::vector<std::pair<Var, std::function<void(Var)>>> published{};
+    Var here(const Var& v) const { return known.at(v.id()); }
+    Var input(const char* name, int number, const Shape& s, DType t) {
+      return g.input(name + std::to_string(number), s, t, {.carries = false});
     }
-    record_again(body_.graph(), body_.results(), known, g);
-    auto here = [&](const Var& v) { return known.at(v.id()); };
-    auto per_step = [&](Var inside, Var outside) {
-      parts.per_step.push_back(inside);
-      operands.per_step.push_back(cut(outside, begin, end));
-    };
-    for (int k = 0; k < C_; ++k) per_step(in[size_t(k)], c_.graph.var(c_.out_id(C_ + O_ + k)));
-    for (int j = 0; j < X_; ++j) per_step(in[size_t(C_ + j)], c_.graph.var(c_.in_id(C_ + j)));
-    for (int o = 0; o < O_; ++o)
-      if (Var v = here(body_.out()[size_t(o)]);
-          std::find(in.begin(), in.end(), v) == in.end() &&
-          std::find(parts.per_step.begin(), parts.per_step.end(), v) == parts.per_step.end())
-        per_step(v, c_.graph.var(c_.out_id(C_ + o)));
-    for (size_t s = 0; s < shared_.size(); ++s) {
-      parts.shared.push_back(in[size_t(C_ + X_) + s]);
-      operands.shared.push_back(c_.graph.var(c_.in_id(C_ + X_ + int(s))));
-    }
+  };
 
-    Values roots, seeds;
-    std::vector<int> moving;  // states that something arrives at, or passes
-    for (int k = 0; k < C_; ++k) {
-      if (!d_[size_t(k)].defined() && !carries[size_t(k)]) continue;
-      const Var next = here(body_.next()[size_t(k)]);
-      Var& d = d_[size_t(k)];
-      if (!d.defined()) d = zeros(c_.graph, led(next), wide(next));
-      moving.push_back(k);
-      roots.push_back(next);
-      seeds.push_back(g.input("d " + std::to_string(k), led(next), wide(next), {.carries = false}));
-      parts.carries.push_back(seeds.back());
-      operands.carries.push_back(d);
+  void stretch(int64_t begin, int64_t end, const std::vector<char>& carries) {
+    Stretch s{begin, end, carries};
+    record_step(s);
+    seed_states(s);
+    seed_results(s);
+    Values arrived = swept(s);
+    pass_states(s, arrived);
+    give_per_step(s, arrived);
+    SumsOverSteps sums(s.parts, s.operands);
+    sum_shared(s, arrived, sums);
+    if (s.parts.next.empty() && s.parts.out.empty()) return;
+
+    Looped r = record_loop(c_.graph, s.parts, s.operands, end - begin, !loop_.reverse);
+    for (size_t k = 0; k < s.moving.size(); ++k) d_[size_t(s.moving[k])] = r.carries[k];
+    for (size_t k = 0; k < s.summed.size(); ++k) shared_[s.summed[k]] = r.carries[s.moving.size() + k];
+    for (size_t k = 0; k < s.given.size(); ++k) dx_[size_t(s.given[k])].push_back({begin, end, r.out[k]});
+    for (size_t k = 0; k < s.published.size(); ++k) c_.publish(r.out[s.given.size() + k], s.published[k].second);
+    for (auto [k, v] : sums.of(r.out)) shared_[k] = shared_[k].defined() ? shared_[k] + v : v;
+  }
+
+  // The body once more. Its inputs, and what its steps gave, come from the graph outside.
+  void record_step(Stretch& s) {
+    for (const Var& v : body_.inputs())
+      s.in.push_back(s.known[v.id()] = s.input("in ", int(s.in.size()), v.shape(), v.dtype()));
+    record_again(body_.graph(), body_.results(), s.known, s.g);
+    for (int k = 0; k < C_; ++k) add_per_step(s, s.in[size_t(k)], result(C_ + O_ + k));
+    for (int j = 0; j < X_; ++j) add_per_step(s, s.in[size_t(C_ + j)], operand(C_ + j));
+    for (int o = 0; o < O_; ++o)
+      if (Var v = s.here(body_.out()[size_t(o)]);
+          position_of(v, s.in) == s.in.size() && position_of(v, s.parts.per_step) == s.parts.per_step.size())
+        add_per_step(s, v, result(C_ + o));
+    for (int i = C_ + X_; i < c_.n_in(); ++i) {
+      s.parts.shared.push_back(s.in[size_t(i)]);
+      s.operands.shared.push_back(operand(i));
     }
+  }
+
+  void seed_states(Stretch& s) {
+    for (int k = 0; k < C_; ++k) {
+      Var& d = d_[size_t(k)];
+      if (!d.defined() && !s.carries[size_t(k)]) continue;
+      const Var next = s.here(body_.next()[size_t(k)]);
+      if (!d.defined()) d = zeros(c_.graph, led(next), wide(next));
+      s.moving.push_back(k);
+      s.roots.push_back(next);
+      s.seeds.push_back(s.input("d ", k, led(next), wide(next)));
+      s.parts.carries.push_back(s.seeds.back());
+      s.operands.carries.push_back(d);
+    }
+  }
+
+  void seed_results(Stretch& s) {
     for (int r = C_; r < c_.n_out(); ++r) {
       if (!c_.has(r)) continue;
-      const Var v = here(body_.results()[size_t(r)]);
-      roots.push_back(v);
-      seeds.push_back(g.input("d " + std::to_string(r), led(v), wide(v), {.carries = false}));
-      per_step(seeds.back(), turned(c_.d(r)));
+      const Var v = s.here(body_.results()[size_t(r)]);
+      s.roots.push_back(v);
+      s.seeds.push_back(s.input("d ", r, led(v), wide(v)));
+      add_per_step(s, s.seeds.back(), turned(c_.d(r)));
     }
+  }
 
-    Values wrt;
-    std::vector<int> of;  // by wrt: its operand
+  // What arrives at the step's inputs, by wrt.
+  Values swept(Stretch& s) {
     for (int i = 0; i < c_.n_in(); ++i) {
-      const bool mine = i < C_ ? carries[size_t(i)] : c_.is_relevance() ? c_.carries(i) : c_.needs(i);
-      if (!mine) continue;
-      wrt.push_back(in[size_t(i)]);
-      of.push_back(i);
+      if (!(i < C_ ? s.carries[size_t(i)] : c_.is_relevance() ? c_.carries(i) : c_.needs(i))) continue;
+      s.wrt.push_back(s.in[size_t(i)]);
+      s.of.push_back(i);
     }
     std::vector<std::pair<Var, Var>> carried;
-    for (int k = 0; k < C_; ++k) carried.emplace_back(in[size_t(k)], here(body_.next()[size_t(k)]));
-    std::vector<std::pair<Var, std::function<void(Var)>>> published;
+    for (int k = 0; k < C_; ++k) carried.emplace_back(s.in[size_t(k)], s.here(body_.next()[size_t(k)]));
     Pass pass = c_.pass();
     pass.targets = c_.targets();
     pass.within = &c_;
     pass.carried = carried;
-    pass.publish = [&](Var v, const std::function<void(Var)>& use) { published.emplace_back(v, use); };
-    Values arrived = sweep_body(roots, seeds, wrt, pass);
+    pass.publish = [&](Var v, const std::function<void(Var)>& use) { s.published.emplace_back(v, use); };
+    return sweep_body(s.roots, s.seeds, s.wrt, pass);
+  }
 
-    // What arrives at a state passes to the step before, at shared values it adds up.
-    for (int k : moving) {
-      auto at = std::find(of.begin(), of.end(), k);
-      Var r = at == of.end() ? Var() : arrived[size_t(at - of.begin())];
-      parts.next.push_back(r.defined() ? r : zeros(g, led(in[size_t(k)]), wide(in[size_t(k)])));
+  // What arrives at a state passes to the step before.
+  void pass_states(Stretch& s, const Values& arrived) {
+    for (int k : s.moving) {
+      const size_t at = size_t(std::find(s.of.begin(), s.of.end(), k) - s.of.begin());
+      const Var& in = s.in[size_t(k)];
+      const bool any = at < arrived.size() && arrived[at].defined();
+      s.parts.next.push_back(any ? arrived[at] : zeros(s.g, led(in), wide(in)));
     }
-    std::vector<size_t> summed;
-    std::vector<int> given;
-    for (size_t w = 0; w < wrt.size(); ++w)
-      if (arrived[w].defined() && of[w] >= C_ && of[w] < C_ + X_ && c_.needs(of[w])) {
-        given.push_back(of[w] - C_);
-        parts.out.push_back(arrived[w]);
+  }
+
+  void give_per_step(Stretch& s, const Values& arrived) {
+    for (size_t w = 0; w < arrived.size(); ++w)
+      if (const int i = s.of[w]; arrived[w].defined() && i >= C_ && i < C_ + X_ && c_.needs(i)) {
+        s.given.push_back(i - C_);
+        s.parts.out.push_back(arrived[w]);
       }
-    for (auto& [v, use] : published) parts.out.push_back(v);
-    SumsOverSteps sums(parts, operands);
-    for (size_t w = 0; w < wrt.size(); ++w) {
-      if (!arrived[w].defined() || of[w] < C_ + X_ || !c_.needs(of[w])) continue;
-      const size_t s = size_t(of[w] - C_ - X_);
-      if (c_.lead() == 0) arrived[w] = sums.take(arrived[w], s);
-      if (!arrived[w].defined()) continue;
-      summed.push_back(s);
-      Var so_far = g.input("sum " + std::to_string(s), led(wrt[w]), wide(wrt[w]), {.carries = false});
-      parts.carries.push_back(so_far);
-      parts.next.push_back(so_far + arrived[w]);
-      if (!shared_[s].defined()) shared_[s] = zeros(c_.graph, led(wrt[w]), wide(wrt[w]));
-      operands.carries.push_back(shared_[s]);
-    }
-    if (parts.next.empty() && parts.out.empty()) return;
+    for (auto& [v, use] : s.published) s.parts.out.push_back(v);
+  }
 
-    Looped r = record_loop(c_.graph, std::move(parts), std::move(operands), end - begin, !loop_.reverse);
-    for (size_t k = 0; k < moving.size(); ++k) d_[size_t(moving[k])] = r.carries[k];
-    for (size_t k = 0; k < summed.size(); ++k) shared_[summed[k]] = r.carries[moving.size() + k];
-    for (size_t k = 0; k < given.size(); ++k) dx_[size_t(given[k])].push_back({begin, end, r.out[k]});
-    for (size_t k = 0; k < published.size(); ++k) c_.publish(r.out[given.size() + k], published[k].second);
-    for (auto [s, v] : sums.of(r.out)) shared_[s] = shared_[s].defined() ? shared_[s] + v : v;
+  // What arrives at shared values adds up: in a state, where it cannot be summed behind the loop.
+  void sum_shared(Stretch& s, const Values& arrived, SumsOverSteps& sums) {
+    for (size_t w = 0; w < arrived.size(); ++w) {
+      if (!arrived[w].defined() || s.of[w] < C_ + X_ || !c_.needs(s.of[w])) continue;
+      const size_t k = size_t(s.of[w] - C_ - X_);
+      const Var rest = c_.lead() ? arrived[w] : sums.take(arrived[w], k);
+      if (!rest.defined()) continue;
+      s.summed.push_back(k);
+      s.parts.carries.push_back(s.input("sum ", int(k), led(s.wrt[w]), wide(s.wrt[w])));
+      s.parts.next.push_back(s.parts.carries.back() + rest);
+      if (!shared_[k].defined()) shared_[k] = zeros(c_.graph, led(s.wrt[w]), wide(s.wrt[w]));
+      s.operands.carries.push_back(shared_[k]);
+    }
+  }
+
+  Var operand(int i) const { return c_.graph.var(c_.in_id(i)); }
+  Var result(int k) const { return c_.graph.var(c_.out_id(k)); }
+  void add_per_step(Stretch& s, Var inside, Var outside) const {
+    s.parts.per_step.push_back(inside);
+    s.operands.per_step.push_back(cut(outside, s.begin, s.end));
   }
 
   // Places of steps begin .. end of the order of running.

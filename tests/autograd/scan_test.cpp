@@ -2,7 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "tests/thrown.h"
+#include "whence/autograd/body.h"
 #include "whence/autograd/plan/run.h"
 #include "whence/lrp/ledger.h"
 #include "whence/lrp/presets.h"
@@ -348,7 +351,6 @@ TEST(Scan, ScansInScans) {
 
 TEST(Scan, FindsParametersConstantsAndInputsByItself) {
   Graph g;
-  nn::Module root;
   Tensor w = randn({3, 3}, 1, f32), large = randn({3, 100}, 2, f32);
   Var x = g.input("x", {4, 2, 3}), h = g.input("h", {2, 3});
   auto body = [&](const ScanStep& s) {
@@ -365,6 +367,30 @@ TEST(Scan, FindsParametersConstantsAndInputsByItself) {
           .run({{"x", randn({4, 2, 3}, 3, f32)}, {"h", randn({2, 3}, 4, f32)}, {"gain", Tensor::scalar(0.7, f32)}});
   EXPECT_TRUE(bitwise_equal(r[0], r[1]));
   EXPECT_LT(max_abs_diff(r[2], r[3]), 1e-6);
+}
+
+TEST(Scan, PartsOfAModelKeepTheirNamesInside) {
+  struct Cell : nn::Module {
+    Cell(Module& parent, const std::string& name) : Module(parent, name) {}
+    Var operator()(Arg x, Var h) const {
+      nn::ModuleScope here(*this, x);
+      auto body = [&](const ScanStep& s) {
+        Var next = tanh(s.per_step[0] + map(s.carries[0]));
+        return ScanNext{{next}, {}};
+      };
+      return scan(body, {h}, {x}).carries[0];
+    }
+    nn::Linear map{*this, "map", 3, 3};
+  };
+  nn::Module root;
+  Cell cell(root, "encoder.cell");
+  Graph g;
+  Var y = cell(g.input("x", {4, 2, 3}), g.input("h", {2, 3}));
+  const Graph& inside = g.attrs(g.producer(y.id())).body("body")->graph();
+  std::set<std::string> scopes;
+  for (NodeId n = 0; n < inside.node_count(); ++n)
+    if (!inside.node(n).op->traits.leaf) scopes.insert(inside.scope_name(inside.node(n)));
+  EXPECT_EQ(scopes, (std::set<std::string>{"encoder.cell", "encoder.cell/map"}));
 }
 
 TEST(Scan, RandomNumbersDifferByStepAndRepeatForTheSweep) {
