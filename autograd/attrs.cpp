@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "whence/autograd/body.h"
+
 namespace whence {
 
 void Attrs::set(Attr a) {
@@ -23,6 +25,7 @@ static bool same(const AttrValue& a, const AttrValue& b) {
           return x.raw() == y.raw() && x.dtype() == y.dtype() && x.shape() == y.shape() && x.strides() == y.strides();
         else if constexpr (std::is_same_v<T, double>)
           return std::memcmp(&x, &y, sizeof x) == 0;  // -0.0 and 0.0 are different constants
+        else if constexpr (std::is_same_v<T, std::shared_ptr<const Body>>) return x == y || *x == *y;
         else return x == y;
       },
       a);
@@ -46,6 +49,7 @@ size_t Attrs::hash() const {
           if constexpr (std::is_same_v<T, Ints>)
             for (int64_t v : x) mix(size_t(v));
           else if constexpr (std::is_same_v<T, Tensor>) mix(std::hash<const void*>()(x.raw()));
+          else if constexpr (std::is_same_v<T, std::shared_ptr<const Body>>) mix(x->hash());
           else mix(std::hash<T>()(x));
         },
         a.value);
@@ -68,6 +72,8 @@ std::string Attrs::str() const {
           else if constexpr (std::is_same_v<T, Tensor>)
             s += x.numel() == 1 ? fmt::format("{:g}", x.item()) : x.shape().str();
           else if constexpr (std::is_same_v<T, DType>) s += name_of(x);
+          else if constexpr (std::is_same_v<T, std::shared_ptr<const Body>>)
+            s += fmt::format("{} nodes", x->graph().node_count());
           else if constexpr (std::is_same_v<T, double>) s += fmt::format("{:g}", x);
           else s += fmt::format("{}", x);
         },

@@ -1,6 +1,7 @@
 // Attributes of a node: a short list of named values. Nodes without attributes pay nothing.
 #pragma once
 #include <cstring>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -9,8 +10,10 @@
 
 namespace whence {
 
+class Body;  // autograd/body.h
+
 using Ints = std::vector<int64_t>;
-using AttrValue = std::variant<int64_t, double, DType, std::string, Ints, Tensor>;
+using AttrValue = std::variant<int64_t, double, DType, std::string, Ints, Tensor, std::shared_ptr<const Body>>;
 
 struct Attr {
   const char* name;  ///< a string literal
@@ -24,6 +27,7 @@ struct Attr {
   Attr(const char* n, Ints v) : name(n), value(std::move(v)) {}
   Attr(const char* n, const Shape& v) : name(n), value(Ints(v.begin(), v.end())) {}
   Attr(const char* n, Tensor v) : name(n), value(std::move(v)) {}
+  Attr(const char* n, std::shared_ptr<const Body> v) : name(n), value(std::move(v)) {}
 };
 
 class Attrs {
@@ -47,11 +51,12 @@ class Attrs {
   DType dtype(const char* name) const { return get<DType>(name); }
   const std::string& text(const char* name) const { return get<std::string>(name); }
   const Tensor& tensor(const char* name) const { return get<Tensor>(name); }
+  const std::shared_ptr<const Body>& body(const char* name) const { return get<std::shared_ptr<const Body>>(name); }
   bool has(const char* name) const { return find(name) != nullptr; }
   void set(Attr a);
 
   const std::vector<Attr>& list() const { return list_; }
-  bool operator==(const Attrs& o) const;  ///< tensors compare by identity (same memory)
+  bool operator==(const Attrs& o) const;  ///< tensors compare by identity (same memory), bodies by structure
   size_t hash() const;
   std::string str() const;  ///< "{axes=[1], keepdim=1}"
 

@@ -158,6 +158,12 @@ class Graph {
   explicit Graph(Mode mode = Mode::record, const GraphOptions& options = {});
   /// Graph g({.precision = mixed(bf16), .training = true});
   explicit Graph(const GraphOptions& options) : Graph(Mode::record, options) {}
+  const GraphOptions& options() const { return options_; }
+  /// Of the graph of a body (ops/scan.h): what it records belongs to the scope and the part that `outer` is recording.
+  void inherit_scope(const Graph& outer) {
+    scopes_[0] = outer.current_scope();
+    part_ = outer.part_;
+  }
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;

@@ -35,6 +35,10 @@ struct Status {
   int64_t value = 0;
   int64_t limit = 0;    ///< values lie in [0, limit)
   int32_t reports = 0;  ///< the first one is told above
+  // When an op of a step's body reports (ops/scan.h): that op, and how often the body had run.
+  const OpDef* inner_op = nullptr;
+  const Attrs* inner_attrs = nullptr;
+  int64_t iteration = 0;
   /// "[gather] index 7 at position 2 is outside [0, 5)"
   std::string message(const OpDef& op, const Attrs& attrs) const;
 };
@@ -79,7 +83,8 @@ struct KernelFacts {
   Dtypes floats = kWideFloats;  ///< floating dtypes it takes; for others the planner casts to f32 and back
   bool strided = false;         ///< takes inputs of any strides; for others the planner makes row-major copies
   bool (*layouts)(int operand, const View&) = nullptr;  ///< of a strided kernel: the layouts that it takes after all
-  int in_place = -1;  ///< operand that result 0 may overwrite, when types agree and nobody else reads it
+  bool skips_unread = false;  ///< View::data of a result that nobody reads may be null: it takes no memory then
+  int in_place = -1;          ///< operand that result 0 may overwrite, when types agree and nobody else reads it
   WorkspaceFn workspace = nullptr;
   PrepareFn prepare = nullptr;
 

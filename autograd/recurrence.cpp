@@ -4,8 +4,14 @@
 
 namespace whence {
 
-Recurrences::Recurrences(const Graph& g, NodeId end, const std::vector<char>& carries)
-    : g_(g), end_(end), carries_(carries), state_(g.value_count()), summed_(size_t(Shape::kMaxRank) + 1) {
+Recurrences::Recurrences(const Graph& g, NodeId end, const std::vector<char>& carries,
+                         std::span<const std::pair<Var, Var>> carried)
+    : g_(g),
+      end_(end),
+      carried_(carried),
+      carries_(carries),
+      state_(g.value_count()),
+      summed_(size_t(Shape::kMaxRank) + 1) {
   find_states();
   if (std::none_of(state_.begin(), state_.end(), [](char s) { return s; })) return;
   find_readouts();
@@ -59,6 +65,12 @@ bool Recurrences::alike(ValueId v, ValueId w) const {
   return of_v.size() > 1 && of_v.size() == of_w.size();
 }
 
+// What the last step of a scan left, when that has the form of a step.
+bool Recurrences::is_carried(ValueId v) const {
+  return std::any_of(carried_.begin(), carried_.end(),
+                     [&](auto& c) { return c.first.id() == v && is_step(source(c.second.id())); });
+}
+
 // The factors of a product of products.
 void Recurrences::leaves(ValueId v, std::vector<ValueId>& list) const {
   v = source(v);
@@ -94,12 +106,12 @@ void Recurrences::find_states() {
       ValueId product = source(operands(sum)[term]), rest = operands(sum)[1 - term];
       if (!is_mul(product)) continue;
       ValueId before = source(operands(product)[factor]), decay = operands(product)[1 - factor];
-      linked = start ? alike(before, rest) : is_step(before);
+      linked = start ? alike(before, rest) : is_step(before) || is_carried(before);
       if (!linked) continue;
       factor_[g_.producer_id(product)] = int(factor);
       feed(rest, decay);
       if (start) feed(before, decay);
-      else if (!state_[before]) first[before] = {term, factor, decay};
+      else if (!state_[before] && is_step(before)) first[before] = {term, factor, decay};
       state_[sum] = state_[before] = 1;
     }
   }

@@ -17,7 +17,9 @@ class Recurrences {
  public:
   /// \param end      of the nodes to look at
   /// \param carries  by value: whether it carries relevance
-  Recurrences(const Graph& g, NodeId end, const std::vector<char>& carries);
+  /// \param carried  in the body of a scan: a state when the step begins, and when it ends
+  Recurrences(const Graph& g, NodeId end, const std::vector<char>& carries,
+              std::span<const std::pair<Var, Var>> carried = {});
   /// The factor of a product in a recurrence that is state or data, 0 or 1; -1 for every other node. Of b u it is the
   /// one that all others are computed from (u, where b = b(u)); else the one with fewer of the axes that c sums over;
   /// else the one that a is not computed from; else the last.
@@ -39,8 +41,10 @@ class Recurrences {
   bool descends(ValueId v, ValueId from) const;
   int summed_axes(const Shape& s) const;
 
+  bool is_carried(ValueId v) const;
   const Graph& g_;
   const NodeId end_;
+  const std::span<const std::pair<Var, Var>> carried_;
   const std::vector<char>& carries_;
   std::vector<char> state_;                         // by value
   std::map<NodeId, int> factor_;                    // by product

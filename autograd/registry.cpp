@@ -93,12 +93,15 @@ bool register_kernel(Device::Kind kind, const char* op, const Kernel& kernel) {
   return true;
 }
 
-std::string Status::message(const OpDef& op, const Attrs& attrs) const {
+std::string Status::message(const OpDef& outer, const Attrs& outer_attrs) const {
+  const OpDef& op = inner_op ? *inner_op : outer;
+  const Attrs& attrs = inner_op ? *inner_attrs : outer_attrs;
   std::string what = attrs.has("what") ? attrs.text("what") : op.operand_name(operand);
   std::string s = "[" + op.name + "] " + what + " " + std::to_string(value) + " at position " +
                   std::to_string(position) + " is outside [" + std::to_string(attrs.integer("low", 0)) + ", " +
                   std::to_string(limit) + ")";
   if (attrs.has("ignore_index")) s += " and not ignore_index " + std::to_string(attrs.integer("ignore_index"));
+  if (inner_op) s += ", in step " + std::to_string(iteration) + " of " + outer.name;
   return s;
 }
 

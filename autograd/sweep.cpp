@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "whence/autograd/body.h"
 #include "whence/autograd/recurrence.h"
 
 namespace whence {
@@ -129,6 +130,7 @@ std::vector<Var> SweepCtx::frozen_vjp_at(std::span<const Var> operands, Var t) c
   inner.needs_ = needs_;
   inner.carries_ = carries_;
   inner.rule_ = rule_;
+  inner.pass_ = pass_;
   inner.targets_ = targets_;
   inner.frozen_ = true;
   op.vjp(inner);
@@ -167,6 +169,7 @@ class Sweeper {
   Sweeper(Graph& g, std::span<const Var> wrt, const Pass& pass)
       : g_(g), pass_(pass), relevance_(pass.kind == PassKind::relevance), wrt_(wrt), recorded_(NodeId(g.node_count())) {
     if (relevance_) decided_.resize(pass.rules->size());
+    pass_.decided = &decided_;
     needs_.resize(g.value_count());
     carry_.resize(g.value_count());
     for (const Var& v : wrt) {
@@ -182,6 +185,7 @@ class Sweeper {
     accumulate(v, r);
     if (!pass_.observe || carry_[v]) return;
     SweepCtx c(g_, g_.producer_id(v), pass_.kind);
+    c.pass_ = &pass_;
     c.targets_ = pass_.targets;
     c.d_[v - g_.producer(v).out_begin] = r;
     c.absorb("detached", r);
@@ -216,6 +220,15 @@ class Sweeper {
     if (!found.variants.empty())
       throw ValueError(lines("rule set '" + pass_.rules->name() + "' does not fit:", found.variants));
   }
+
+  /// In a body: tells the sweep outside which entries of the rule set decided here.
+  void tell(std::vector<char>* decided) const {
+    for (size_t i = 0; decided && i < decided_.size(); ++i) (*decided)[i] |= decided_[i];
+  }
+
+  const std::vector<char>& carry() const { return carry_; }
+  /// What has arrived at v so far; undefined when nothing has.
+  Var arrived(ValueId v) const { return v < cot_.size() && cot_[v] != kNone ? g_.var(cot_[v]) : Var(); }
 
   /// After the sweep.
   std::vector<std::string> unmatched() const { return pass_.rules->unmatched(decided_); }
@@ -307,6 +320,8 @@ class Sweeper {
       if (!bad.empty() && std::find(found.variants.begin(), found.variants.end(), bad) == found.variants.end())
         found.variants.push_back(bad);
       bool fast = relevance_ ? n.op->fast_relevance && !names : bool(n.op->vjp);
+      if (bad.empty() && !over && g_.attrs(n).has("body"))
+        look_into_loop(n, results, within.empty() ? " in the body of " + where : within, found);
       if (bad.empty() && n.op->body && !over && !fast)
         look_into_body(n, results, within.empty() ? " in the body of " + where : within, found);
     }
@@ -326,6 +341,21 @@ class Sweeper {
     for (size_t k = 0; k < out.size(); ++k)
       if (live[k]) roots.push_back(out[k]);
     Sweeper(body, carriers, pass_).look_for_defects(roots, within, found);
+  }
+
+  // The same for a body that runs once per step: operands are its inputs, and what a step leaves begins the next one.
+  void look_into_loop(const Node& n, std::span<const char> live, const std::string& within, Defects& found) const {
+    const Body& body = *g_.attrs(n).body("body");
+    std::vector<char> mask;
+    for (ValueId v : g_.inputs(n)) mask.push_back((relevance_ ? carry_ : needs_)[v]);
+    for (const Var& v : body.carries()) mask[size_t(&v - body.carries().data())] |= char(is_float(v.dtype()));
+    std::vector<Var> carriers, roots;
+    for (size_t i = 0; i < mask.size(); ++i)
+      if (mask[i]) carriers.push_back(body.inputs()[i]);
+    for (size_t k = 0; k < body.results().size(); ++k)
+      if (live[k]) roots.push_back(body.results()[k]);
+    if (carriers.empty() || roots.empty()) return;
+    Sweeper(body.graph(), carriers, pass_).look_for_defects(roots, within, found);
   }
 
   // What is wrong with the variant that the rule for this node asks for; empty when nothing is.
@@ -392,8 +422,6 @@ class Sweeper {
     }
   }
 
-  Var arrived(ValueId v) const { return v < cot_.size() && cot_[v] != kNone ? g_.var(cot_[v]) : Var(); }
-
   void accumulate(ValueId v, Var r) {
     if (v >= cot_.size()) cot_.resize(g_.value_count(), kNone);
     Var have = arrived(v);
@@ -410,6 +438,7 @@ class Sweeper {
       any |= c.has(int(k));
     }
     if (!any) return;
+    c.pass_ = &pass_;
     c.targets_ = pass_.targets;
     for (int i = 0; i < c.n_in(); ++i) {
       c.needs_[size_t(i)] = needs_[c.in_id(i)] && !sink(*n.op, i);
@@ -431,7 +460,7 @@ class Sweeper {
   const lrp::Rule& rule_for(NodeId id) {
     const lrp::Rule& rule = pass_.rules->match(g_.node(id).op->name, g_.scope_name(g_.node(id)));
     if (rule.variant != "recurrent") return rule;
-    if (!recurrences_) recurrences_.emplace(g_, recorded_, carry_);
+    if (!recurrences_) recurrences_.emplace(g_, recorded_, carry_, pass_.carried);
     int factor = recurrences_->data_factor(id);
     auto [it, fresh] = recurrent_.try_emplace({&rule, factor}, rule);
     if (fresh) it->second.variant = std::array{"", "first", "second"}[size_t(factor + 1)];
@@ -535,7 +564,7 @@ class Sweeper {
   }
 
   Graph& g_;
-  const Pass& pass_;
+  Pass pass_;
   bool relevance_;
   std::span<const Var> wrt_;
   const NodeId recorded_;  // before the sweep
@@ -591,6 +620,24 @@ std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, s
     if (pass.unmatched) *pass.unmatched = s.unmatched();
     return out;
   });
+}
+
+std::vector<Var> sweep_body(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
+                            const Pass& pass) {
+  if (wrt.empty()) return {};
+  Graph& g = wrt[0].graph();
+  NodeId end = NodeId(g.node_count());
+  Sweeper s(g, wrt, pass);
+  for (size_t i = 0; i < roots.size(); ++i) s.seed(roots[i].id(), seeds[i]);
+  s.reverse(0, end);
+  s.tell(pass.decided);
+  std::vector<Var> out;
+  for (const Var& w : wrt) out.push_back(s.arrived(w.id()));
+  return out;
+}
+
+std::vector<char> carried_from(std::span<const Var> wrt, const Pass& pass) {
+  return Sweeper(wrt[0].graph(), wrt, pass).carry();
 }
 
 // ---- the two passes -------------------------------------------------------------------------------------------

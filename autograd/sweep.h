@@ -27,6 +27,11 @@ struct Pass {
   bool inline_fused = false;                       ///< ignore fast paths: sweep through every body
   std::function<void(const SweepCtx&)> observe{};  ///< called after each node (ledger)
   std::vector<std::string>* unmatched = nullptr;   ///< filled: see RelevanceOptions
+  // In the sweep of a body, which runs once per step of a node (ops/scan.h):
+  const SweepCtx* within = nullptr;                ///< that node
+  std::span<const std::pair<Var, Var>> carried{};  ///< values of the body: a state, and the same state one step later
+  std::function<void(Var, const std::function<void(Var)>&)> publish{};  ///< SweepCtx::publish
+  std::vector<char>* decided = nullptr;                                 ///< entries of `rules` that decided somewhere
 };
 
 /// Appends the sweep's nodes to the graph of roots[0].
@@ -43,6 +48,12 @@ struct Pass {
 ///         variant that its op has not. Nothing is recorded then, and `where` is named.
 std::vector<Var> sweep(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
                        const Pass& pass, std::source_location where = std::source_location::current());
+
+/// The sweep of a body: what arrives at each of wrt, undefined where nothing does. Nothing is checked.
+std::vector<Var> sweep_body(std::span<const Var> roots, std::span<const Var> seeds, std::span<const Var> wrt,
+                            const Pass& pass);
+/// By value of wrt's graph: whether it carries relevance when `wrt` do. wrt is not empty.
+std::vector<char> carried_from(std::span<const Var> wrt, const Pass& pass);
 
 /// Which values carry relevance: data inputs and what depends on them; never parameters, constants, masks.
 std::vector<char> carries_relevance(const Graph& g, std::span<const Var> extra);
@@ -107,6 +118,16 @@ class SweepCtx {
   std::vector<Var> frozen_vjp_at(std::span<const Var> operands, Var t) const;
   /// share * R / stab(y) with the active rule's stabiliser.
   Var stabilised_share(Var relevance, Var y, double share) const;
+  /// The sweep that this node is part of.
+  const Pass& pass() const { return *pass_; }
+  /// For observers: hands a value of `graph` to `use`. In the body of a scan it is a value per step, and `use` gets all
+  /// of them, [steps, ..], in the graph outside; elsewhere it gets `v`. Call it for everything that is to be computed.
+  void publish(Var v, const std::function<void(Var)>& use) const {
+    if (pass_ && pass_->publish) pass_->publish(v, use);
+    else use(v);
+  }
+  /// For rules that sweep a body: the body's nodes have told the observer what happened to what arrived here.
+  void body_tells() { d_.assign(d_.size(), Var()); }
   /// Closed forms (OpDef::absorbed) book here: elementwise or scalar, summed by the ledger.
   void absorb(const char* category, Var amount) { absorbed_.emplace_back(category, amount); }
   const std::vector<std::pair<const char*, Var>>& absorbed() const { return absorbed_; }
@@ -120,6 +141,7 @@ class SweepCtx {
   std::vector<char> needs_, carries_;
   std::vector<std::pair<const char*, Var>> absorbed_;
   const lrp::Rule* rule_ = nullptr;
+  const Pass* pass_ = nullptr;
   int64_t targets_ = 0;
   PassKind kind_;
   bool frozen_ = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 #include <utility>
 
 #include "whence/ops/ops.h"
@@ -70,7 +71,7 @@ std::vector<const LedgerRow*> LedgerReport::offenders(double t) const {
   for (const LedgerRow& r : nodes) {
     double scale = std::max({r.arrived_abs, r.passed_abs, 1e-30});
     for (const auto& [name, v] : r.absorbed) scale = std::max(scale, std::fabs(v));
-    if (!(std::fabs(r.residual()) <= t * scale)) bad.push_back(&r);
+    if (!(std::fabs(r.residual()) <= t * scale) || !(r.worst <= t)) bad.push_back(&r);
   }
   return bad;
 }
@@ -113,10 +114,13 @@ std::string LedgerReport::text() const {
 
 // ---- recording ----------------------------------------------------------------------------------------------------
 
-size_t Ledger::sum_of(Var v, bool absolute) {
-  Var wide = cast(absolute ? abs(v) : v, f64);  // so that rounding of the sum does not look like a leak
-  outputs_.push_back(sum(wide));
-  return outputs_.size() - 1;
+static Var total(Var v) { return sum(cast(v, f64)); }  // so that rounding of the sum does not look like a leak
+
+size_t Ledger::book(const SweepCtx& c, Var number) {
+  const size_t at = outputs_.size();
+  outputs_.emplace_back();
+  c.publish(number, [this, at](Var v) { outputs_[at] = v; });
+  return at;
 }
 
 // The node that the user recorded, for one that the sweep did.
@@ -128,32 +132,35 @@ static LedgerFlow::End end_of(const Graph& g, NodeId n) { return {g.node(n).op->
 
 void Ledger::observe(const SweepCtx& c) {
   if (c.by_rule() && c.carriers() == 0) return;  // only parameters pass something on here, and theirs is counted apart
-  Graph& g = c.graph;
-  NodeId self = recorded(g, c.node_id, begin_);
-  with_rule_ += self == c.node_id;
+  const SweepCtx* outside = &c;                  // what you recorded: a scan for the nodes of its body
+  while (outside->pass().within) outside = outside->pass().within;
+  const bool in_body = outside != &c;
+  Graph& g = outside->graph;
+  NodeId self = recorded(g, outside->node_id, begin_);
   LedgerFlow::End here = end_of(g, self);
-  Line line{c.op.name, here.op, here.scope, g.describe(c.node_id), {}, {}, {}, {}, {}, SIZE_MAX, 0};
+  Line line{c.op.name, here.op, here.scope, c.graph.describe(c.node_id), {}, {}, {}, {}, {}, SIZE_MAX, 0};
+  with_rule_ += !in_body && self == c.node_id;
   for (int k = 0; k < c.n_out(); ++k) {
-    visited_.insert(c.out_id(k));
+    if (!in_body) visited_.insert(c.out_id(k));
     if (!c.has(k)) continue;
-    line.arrived.push_back(sum_of(c.d(k)));
-    line.arrived_abs.push_back(sum_of(c.d(k), true));
+    line.arrived.push_back(book(c, total(c.d(k))));
+    line.arrived_abs.push_back(book(c, total(abs(c.d(k)))));
   }
   for (int i = 0; i < c.n_in(); ++i) {
     if (!c.carries(i) || !c.given(i).defined()) continue;
-    size_t at = sum_of(c.given(i));
+    size_t at = book(c, total(c.given(i)));
     line.passed.push_back(at);
-    line.passed_abs.push_back(sum_of(c.given(i), true));
+    line.passed_abs.push_back(book(c, total(abs(c.given(i)))));
+    if (in_body) continue;
     edges_.push_back({c.in_id(i), here, end_of(g, recorded(g, g.producer_id(c.in_id(i)), begin_)), at});
   }
-  if (line.arrived.empty()) return;  // a fused op: its body's nodes have their own lines
+  if (line.arrived.empty()) return;  // a fused op, a scan: the nodes of the body have their own lines
   SweepCtx copy = c;
   if (c.by_rule() && c.op.absorbed && c.rule().variant != "identity") c.op.absorbed(copy);
   for (const auto& [category, amount] : copy.absorbed()) {
-    line.absorbed.emplace_back(category, sum_of(amount));
+    line.absorbed.emplace_back(category, book(c, total(amount)));
     if (std::string(category) == "stabiliser" && line.min_z == SIZE_MAX && c.out().numel() > 0) {
-      outputs_.push_back(cast(min(abs(c.out())), f64));
-      line.min_z = outputs_.size() - 1;
+      line.min_z = book(c, cast(min(abs(c.out())), f64));
       line.eps = c.rule().eps;
     }
   }
@@ -192,7 +199,8 @@ std::vector<Var> Ledger::relevance(Var y, std::span<const Var> wrt, Var seed, Re
   std::vector<std::string>* wanted = std::exchange(options.unmatched, &unmatched_);
   std::vector<Var> r = whence::relevance(y, wrt, rules_, seed, options);
   if (wanted) *wanted = unmatched_;
-  seed_ = sum_of(seed);
+  outputs_.push_back(total(seed));
+  seed_ = outputs_.size() - 1;
   edges_.push_back({y.id(), {}, end_of(y.graph(), y.graph().producer_id(y.id())), seed_});
   for (Edge& e : edges_)  // leaves were given relevance and passed none of it on
     if (!visited_.count(e.value)) e.to = {};
@@ -203,10 +211,35 @@ Var Ledger::relevance(Var y, Var wrt, Var seed, RelevanceOptions options) {
   return relevance(y, std::span<const Var>(&wrt, 1), seed, std::move(options))[0];
 }
 
+// A node of a scan's body adds up at every step.
+void Ledger::find_worst_step(const Line& l, const std::function<std::vector<double>(size_t)>& values, LedgerRow& row) {
+  row.steps = int64_t(values(l.arrived[0]).size());
+  std::vector<double> residual(size_t(row.steps)), arrived = residual, passed = residual, absorbed = residual;
+  auto add = [&](size_t at, double sign, std::vector<double>& to) {
+    std::vector<double> v = values(at);
+    for (size_t t = 0; t < to.size(); ++t) to[t] += sign * v[t];
+  };
+  for (size_t i : l.arrived) add(i, 1, residual);
+  for (size_t i : l.passed) add(i, -1, residual);
+  for (size_t i : l.arrived_abs) add(i, 1, arrived);
+  for (size_t i : l.passed_abs) add(i, 1, passed);
+  for (const auto& [category, i] : l.absorbed) {
+    add(i, -1, residual);
+    std::vector<double> v = values(i);
+    for (size_t t = 0; t < v.size(); ++t) absorbed[t] = std::max(absorbed[t], std::fabs(v[t]));
+  }
+  for (size_t t = 0; t < residual.size(); ++t)
+    row.worst = std::max(row.worst, std::fabs(residual[t]) / std::max({arrived[t], passed[t], absorbed[t], 1e-30}));
+}
+
 LedgerReport Ledger::read(const Results& results) const {
   LedgerReport report;
   if (seed_ == SIZE_MAX) throw ValueError("this ledger has not seen a sweep");
-  auto value = [&](size_t i) { return results[outputs_[i]].item(); };
+  auto values = [&](size_t i) { return results[outputs_[i]].to_vector<double>(); };  // one per step of a scan
+  auto value = [&](size_t i) {
+    std::vector<double> v = values(i);
+    return std::accumulate(v.begin(), v.end(), 0.0);
+  };
   auto total = [&](const std::vector<size_t>& list) {
     double s = 0;
     for (size_t i : list) s += value(i);
@@ -231,9 +264,11 @@ LedgerReport Ledger::read(const Results& results) const {
     for (const auto& [category, i] : l.absorbed) row.absorbed[category] += value(i);
     for (const auto& [category, v] : row.absorbed) report.absorbed[category] += v;
     if (l.min_z != SIZE_MAX) {
-      row.min_z = value(l.min_z);
+      std::vector<double> z = values(l.min_z);
+      row.min_z = z.empty() ? -1 : *std::min_element(z.begin(), z.end());
       row.eps = l.eps;
     }
+    find_worst_step(l, values, row);
     report.nodes.push_back(std::move(row));
   }
   for (const Edge& e : edges_) {

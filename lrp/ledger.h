@@ -33,6 +33,8 @@ struct LedgerRow {
   std::map<std::string, double> absorbed{};  ///< by category
   double min_z = -1;                         ///< smallest |z| under a stabiliser; negative when there is none
   double eps = 0;
+  int64_t steps = 1;  ///< nodes of a scan's body: the rest are sums over this many steps
+  double worst = 0;   ///< of the steps: the largest |residual|, as a share of what arrived or left there
   double all_absorbed() const;
   double residual() const { return arrived - passed - all_absorbed(); }  ///< what no category explains
 };
@@ -111,7 +113,8 @@ class Ledger {
     size_t at;  // index in outputs_
   };
   void observe(const SweepCtx& c);
-  size_t sum_of(Var v, bool absolute = false);
+  size_t book(const SweepCtx& c, Var number);
+  static void find_worst_step(const Line& l, const std::function<std::vector<double>(size_t)>& values, LedgerRow& row);
   Var without_padding(Var y, Var seed);
 
   RuleSet rules_;

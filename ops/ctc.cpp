@@ -5,6 +5,7 @@
 #include "whence/ops/checks.h"
 #include "whence/ops/composite.h"
 #include "whence/ops/index.h"
+#include "whence/ops/scan.h"
 
 namespace whence {
 namespace {
@@ -50,11 +51,12 @@ Var ctc_loss(Arg logits, Arg targets, Arg input_lengths, Arg target_lengths, con
 
   // alpha_t(s): the log-probability of all beginnings that have reached symbol s at time t.
   Var place = arange(g, L);
-  Var alpha = where(less(place, 2.0), select(score, 0, 0), kNever);
-  for (int64_t t = 1; t < T; ++t) {
-    Var stay = alpha, step = later(alpha, 1, kNever), skip = where(skips, later(alpha, 2, kNever), kNever);
-    alpha = where(greater(rows, double(t)), logsumexp(stack({stay, step, skip}), {0}) + select(score, 0, t), alpha);
-  }
+  auto advance = [](const ScanStep& s) {
+    Var stay = s.carries[0], step = later(stay, 1, kNever), skip = where(s.shared[0], later(stay, 2, kNever), kNever);
+    return ScanNext{{logsumexp(stack({stay, step, skip}), {0}) + s.per_step[0]}, {}};
+  };
+  Var first = where(less(place, 2.0), select(score, 0, 0), kNever), more = squeeze(rows, 1) - 1.0;
+  Var alpha = scan(advance, {first}, {slice(score, 0, 1)}, {skips}, {.lengths = more}).carries[0];
   Var last = labels * 2.0, ends = logical_or(equal(place, last), equal(place, last - 1.0));
   Var loss = -logsumexp(where(ends, alpha, kNever), {1});
   loss = where(greater(loss, -0.1 * kNever), o.zero_infinity ? 0.0 : INFINITY, loss);

@@ -1,4 +1,4 @@
-// Connectionist temporal classification (Graves et al., ICML 2006). Written in other ops, unrolled over time. What the
+// Connectionist temporal classification (Graves et al., ICML 2006). Written in other ops, a scan over time. What the
 // comments leave unsaid is at the head of ops/ops.h.
 #pragma once
 #include "whence/ops/ops.h"

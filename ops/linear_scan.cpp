@@ -2,7 +2,7 @@
 #include "whence/autograd/sweep.h"
 #include "whence/ops/attrs.h"
 #include "whence/ops/ops.h"
-#include "whence/ops/scan.h"
+#include "whence/ops/shifted.h"
 
 namespace whence {
 namespace {

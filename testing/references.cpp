@@ -5,6 +5,10 @@
 #include <cmath>
 #include <map>
 
+#include "whence/autograd/sweep.h"
+#include "whence/ops/loop.h"
+#include "whence/ops/ops.h"
+
 namespace whence::suite {
 namespace {
 
@@ -279,6 +283,45 @@ std::vector<Tensor> reference_cumprod(const RelevanceCase& c) {
   return in;
 }
 
+// The steps written out.
+std::vector<Tensor> reference_loop(const RelevanceCase& c) {
+  std::vector<TensorType> types;
+  for (const Tensor& t : c.in) types.push_back({t.shape(), t.dtype()});
+  LoopAttrs loop = LoopAttrs::of(c.attrs, types);
+  const Body& body = *loop.body;
+  const size_t C = body.carries().size(), X = body.per_step().size(), O = body.out().size();
+  Graph g(Graph::Mode::immediate);
+  std::vector<Var> in, wrt;
+  for (size_t i = 0; i < c.in.size(); ++i) {
+    std::string name = "x" + std::to_string(i);
+    in.push_back(c.carries[i] ? g.input(name, c.in[i]) : g.parameter(name, c.in[i]));
+    if (c.carries[i]) wrt.push_back(in.back());
+  }
+  std::vector<Var> state(in.begin(), in.begin() + std::ptrdiff_t(C)), roots, seeds;
+  std::vector<std::vector<Var>> rows(O + C, std::vector<Var>(size_t(loop.steps)));
+  for (int64_t i = 0; i < loop.steps; ++i) {
+    const int64_t t = loop.reverse ? loop.steps - 1 - i : i;
+    std::vector<Var> operands = state;
+    for (size_t j = 0; j < X; ++j) operands.push_back(select(in[C + j], 0, t));
+    operands.insert(operands.end(), in.begin() + std::ptrdiff_t(C + X), in.end());
+    std::vector<Var> results = body.apply(operands);
+    for (size_t k = 0; k < O + C; ++k) rows[k][size_t(t)] = results[C + k];
+    state.assign(results.begin(), results.begin() + std::ptrdiff_t(C));
+  }
+  for (size_t k = 0; k < c.R.size(); ++k) {
+    if (!c.R[k].defined() || (k >= C && loop.steps == 0)) continue;
+    roots.push_back(k < C ? state[k] : stack(rows[k - C]));
+    seeds.push_back(g.constant(c.R[k]));
+  }
+  std::vector<Tensor> R(c.in.size());
+  lrp::RuleSet rules("suite", c.rule);
+  if (wrt.empty() || roots.empty()) return R;
+  std::vector<Var> r = sweep(roots, seeds, wrt, {.kind = PassKind::relevance, .rules = &rules});
+  for (size_t i = 0, k = 0; i < c.in.size(); ++i)
+    if (c.carries[i]) R[i] = r[k++].value();
+  return R;
+}
+
 struct Tables {
   std::map<std::string, RelevanceReference, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
@@ -298,6 +341,7 @@ struct Tables {
     references["cumsum"] = reference_cumsum;
     references["cumprod"] = reference_cumprod;
     references["linear_scan"] = reference_scan;
+    references["scan"] = reference_loop;
     references["embedding"] = reference_embedding;
     equivalent[{"add", "vjp swapped"}] = "both operands receive the cotangent itself";
     equivalent[{"rms_norm", "fast_relevance swapped"}] =

@@ -168,7 +168,8 @@ Swept sweep_op(const OpDef& op, const Attrs& attrs, std::span<const Tensor> in, 
     pass.observe = [&](const SweepCtx& c) {
       SweepCtx copy = c;
       if (c.by_rule() && c.op.absorbed) c.op.absorbed(copy);
-      for (auto& [category, amount] : copy.absorbed()) result.absorbed.push_back(amount.value());
+      for (auto& [category, amount] : copy.absorbed())
+        c.publish(amount, [&](Var v) { result.absorbed.push_back(v.value()); });
     };
   std::vector<Var> swept = sweep_recorded(r, u, wrt, pass);
   for (size_t i = 0; i < wrt.size(); ++i) result.in[wrt[i]] = swept[i].value();

@@ -56,16 +56,19 @@ std::vector<Var> flatten(std::initializer_list<OutputGroup> groups) {
   return outputs;
 }
 
+std::shared_ptr<Program> program_for(const Snapshot& s, const Options& key) {
+  size_t hash = hash_of(s, key);
+  std::shared_ptr<Program> program = find_cached(hash, s, key);
+  if (program) return program;
+  program = build(s, key, hash);
+  put_in_cache(program);
+  return program;
+}
+
 std::shared_ptr<Plan::State> plan_for(const Snapshot& s, const std::vector<Var>& outputs,
                                       const CompileOptions& options) {
-  Options key = key_options(options);
-  size_t hash = hash_of(s, key);
   auto state = std::make_shared<Plan::State>();
-  state->program = find_cached(hash, s, key);
-  if (!state->program) {
-    state->program = build(s, key, hash);
-    put_in_cache(state->program);
-  }
+  state->program = program_for(s, key_options(options));
   state->instance = take_instance(state->program.get());
   if (!state->instance) state->instance = std::make_unique<Instance>(state->program);
   state->outputs = std::make_shared<std::vector<Var>>(outputs);
@@ -92,9 +95,14 @@ void make_output_slots(Program& p, const Ir& ir) {
     p.stats.output_bytes += k < results ? size_t(o.type.shape.numel()) * size_of(o.type.dtype) : 0;
     p.outputs.push_back(o);
   }
+  p.nowhere = p.n_bases++;
 }
 
 }  // namespace
+
+std::shared_ptr<const Program> program_of(const std::vector<Var>& outputs) {
+  return program_for(take_snapshot(outputs, {}), key_options({.concurrent = false}));
+}
 
 void arrange(Program& p, const Ir& ir, std::vector<Id> key_value) {
   // Budgets try several arrangements: leave nothing of the last one.

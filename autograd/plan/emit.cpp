@@ -28,6 +28,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   base_.assign(n, kNone);
   stored_.assign(n, 0);
   donated_.assign(n, 0);
+  read_.assign(n, 0);
   work_.assign(order.units.size(), kNone);
   if (order.lanes > 1) {
     clock_ = lane_clocks(order, nullptr);
@@ -39,6 +40,7 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
     const Unit& u = order.units[at];
     for (Id m = u.begin; m < u.end; ++m) {
       const INode& node = low.ir.nodes[order.members[m]];
+      if (!u.tile && !p.options.keep) skip_unread(node);
       for (Id v = node.out; v < node.out + node.n_out; ++v) {
         if (!stored_[v] || base_[v] != kNone || low.inside[v].pack != kNone) continue;
         block_[v] = Id(p.blocks.size());
@@ -81,6 +83,13 @@ Storage::Storage(Program& p, const Lowered& low, const Schedule& order) : p_(p),
   for (Id& b : work_)
     if (b != kNone) b = number[b];
   place();
+}
+
+// Results that no step reads take no memory, where the kernel can do without.
+void Storage::skip_unread(const INode& n) {
+  const Kernel* kernel = native(p_, low_, n);
+  for (Id v = n.out; kernel && kernel->skips_unread && v < n.out + n.n_out; ++v)
+    if (!read_[v]) stored_[v] = 0;
 }
 
 // A packed value is written by steps of any lane: with several lanes it has a place of its own.
@@ -128,7 +137,7 @@ void Storage::find_lifetimes() {
     if (n.leaf != kNone) base_[n.out] = 1 + n.leaf;
   for (size_t k = 0; k < low_.output_root.size(); ++k) {
     base_[low_.output_root[k]] = p_.outputs[k].base;
-    stored_[low_.output_root[k]] = 1;
+    stored_[low_.output_root[k]] = read_[low_.output_root[k]] = 1;
   }
   std::vector<Id> unit(ir.nodes.size(), kNone);
   for (Id at = 0; at < order_.units.size(); ++at)
@@ -143,6 +152,7 @@ void Storage::find_lifetimes() {
       }
       for (Id v : ir.in(n)) {
         Id root = low_.place[v].root;
+        read_[root] = 1;
         read(root, at);
         if (unit[ir.producer[root]] != at) stored_[root] = 1;
       }
@@ -225,6 +235,7 @@ Ref Storage::at(Id value) const {
     Ref pack = at(in.pack);
     return {pack.base, pack.offset + in.offset + offset};
   }
+  if (!stored_[root]) return {p_.nowhere, 0};
   return {0, int64_t(p_.blocks[block_[root]].offset) + offset};
 }
 

@@ -18,6 +18,7 @@ class Storage {
 
  private:
   void find_lifetimes();
+  void skip_unread(const INode& n);
   void reuse_in_group(const Unit& u, Id position);
   void reuse_in_kernel(const INode& n, Id position);
   void place();
@@ -34,6 +35,7 @@ class Storage {
   std::vector<Id> after_others_;  // by root: the first step that comes after all readers on other lanes
   std::vector<Id> block_, base_;  // by root; kNone: in no block
   std::vector<char> stored_, donated_;
+  std::vector<char> read_;                           // by root: a step reads it, or it is an output
   std::vector<std::vector<Id>> clock_, lane_steps_;  // several lanes: lane_clocks, and the steps of each
   std::vector<Id> work_;                             // by step: block of its workspace
 };

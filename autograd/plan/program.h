@@ -86,7 +86,8 @@ struct Program {
   std::vector<OutputSlot> outputs;
   std::vector<Id> scalars;  ///< leaves whose values travel together, in order of their slots
   std::vector<Id> inputs;   ///< leaves that are fed, in order of their bases
-  Id n_bases = 1;           ///< arena, leaves, outputs
+  Id n_bases = 1;           ///< arena, leaves, outputs, nowhere
+  Id nowhere = kNone;       ///< a base that is always null: of results that nobody reads (KernelFacts::skips_unread)
   size_t arena_bytes = 0;
 
   // What can be said about it.

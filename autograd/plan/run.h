@@ -47,6 +47,11 @@ void check_feed(const Leaf& input, const Tensor& fed);
 std::vector<Tensor> replay(const Program&, std::span<const Tensor> held, const Feeds&, const RunOptions&,
                            std::string* bad);
 
+// ---- bodies ------------------------------------------------------------------------------------------------------
+// What a kernel runs step by step on the host (autograd/body.h): one lane, no states.
+
+std::shared_ptr<const Program> program_of(const std::vector<Var>& outputs);
+
 // ---- cache -------------------------------------------------------------------------------------------------------
 
 std::shared_ptr<Program> find_cached(size_t hash, const Snapshot&, const Options&);

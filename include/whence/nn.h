@@ -10,6 +10,7 @@
 #include "whence/nn/norm.h"
 #include "whence/nn/optim.h"
 #include "whence/nn/progress.h"
+#include "whence/nn/recurrent.h"
 #include "whence/nn/rotary.h"
 #include "whence/nn/schedule.h"
 #include "whence/nn/train.h"

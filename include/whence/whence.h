@@ -12,6 +12,7 @@
 #include "whence/ops/ctc.h"
 #include "whence/ops/ops.h"
 #include "whence/ops/resize.h"
+#include "whence/ops/scan.h"
 #include "whence/ops/scalar_row.h"
 #include "whence/tensor/parallel.h"
 #include "whence/tensor/tensor.h"

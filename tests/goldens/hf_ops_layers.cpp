@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "tests/goldens/hf_ops.h"
+#include "whence/nn/recurrent.h"
 
 namespace whence::goldens {
 namespace {
@@ -167,28 +168,37 @@ Outputs one_step(OpCase& o) {
   return out;
 }
 
+// x [B, T, in]: h = tanh(W_ih x + b_ih + W_hh h + b_hh).
+Scanned rnn_chain(Var x, const nn::RecurrentWeights& w, Var h, const ScanOptions& options) {
+  auto step = [](const ScanStep& s) {
+    Var next = cell("rnn", s.per_step[0], s.carries, s.shared[0], s.shared[1])[0];
+    return ScanNext{{next}, {next}};
+  };
+  Var in = transpose(linear(x, w.ih, Arg(*w.bias_ih)), 0, 1);
+  Scanned r = scan(step, {h}, {in}, {w.hh, *w.bias_hh}, options);
+  return {r.carries, {transpose(r.out[0], 0, 1)}};
+}
+
 // x [B, T, in]; layer l and direction d start from h0[l * directions + d].
 Outputs recurrent(OpCase& o) {
   std::string kind = o.tail("rnn/").substr(0, o.tail("rnn/").find('_'));
   int64_t layers = o.integer("layers", 1), directions = o.config.value("bidirectional", false) ? 2 : 1;
   Var x = o.config.value("batch_first", true) ? o("x") : transpose(o("x"), 0, 1);
-  int64_t T = x.shape()[1];
   std::vector<Var> h_n, c_n;
   for (int64_t l = 0; l < layers; ++l) {
     std::vector<Var> sides;
     for (int64_t d = 0; d < directions; ++d) {
       std::string tail = "_l" + std::to_string(l) + (d ? "_reverse" : "");
-      Var in = linear(x, o("weight_ih" + tail), Arg(o("bias_ih" + tail)));
-      std::vector<Var> state{select(o("h0"), 0, l * directions + d)}, steps{size_t(T), Var()};
-      if (kind == "lstm") state.push_back(select(o("c0"), 0, l * directions + d));
-      for (int64_t i = 0; i < T; ++i) {
-        int64_t t = d ? T - 1 - i : i;
-        state = cell(kind, select(in, 1, t), state, o("weight_hh" + tail), o("bias_hh" + tail));
-        steps[size_t(t)] = state[0];
-      }
-      sides.push_back(stack(steps, 1));
-      h_n.push_back(state[0]);
-      c_n.push_back(state.back());
+      nn::RecurrentWeights w{o("weight_ih" + tail), o("weight_hh" + tail), o("bias_ih" + tail), o("bias_hh" + tail)};
+      Var h = select(o("h0"), 0, l * directions + d);
+      const ScanOptions options{.reverse = d == 1};
+      Scanned r;
+      if (kind == "lstm") r = nn::lstm_chain(x, w, h, select(o("c0"), 0, l * directions + d), options);
+      else if (kind == "gru") r = nn::gru_chain(x, w, h, options);
+      else r = rnn_chain(x, w, h, options);
+      sides.push_back(r.out[0]);
+      h_n.push_back(r.carries[0]);
+      c_n.push_back(r.carries.back());
     }
     x = concat(sides, -1);
   }

@@ -89,6 +89,44 @@ TEST(Ctc, GradientByDifferencesAndNoneWhereNothingFits) {
   }
 }
 
+// The recursion of Graves et al., equation 6 on, step by step in doubles.
+double by_recursion(const std::vector<double>& v, int64_t T, const std::vector<int64_t>& target) {
+  const size_t L = 2 * target.size() + 1;
+  auto symbol = [&](size_t s) { return s % 2 ? target[s / 2] : 0; };
+  std::vector<double> alpha(L), next(L);
+  for (int64_t t = 0; t < T; ++t) {
+    double z = 0;
+    for (int k = 0; k < kClasses; ++k) z += std::exp(v[size_t(t * kClasses + k)]);
+    for (size_t s = 0; s < L; ++s) {
+      double before = t == 0 ? double(s < 2) : alpha[s];
+      if (t > 0 && s > 0) before += alpha[s - 1];
+      if (t > 0 && s > 1 && symbol(s) != 0 && symbol(s) != symbol(s - 2)) before += alpha[s - 2];
+      next[s] = before * std::exp(v[size_t(t * kClasses + symbol(s))]) / z;
+    }
+    alpha = next;
+  }
+  return -std::log(alpha[L - 1] + alpha[L - 2]);
+}
+
+TEST(Ctc, ItsGraphDoesNotGrowWithTheInput) {
+  std::vector<size_t> nodes, steps;
+  for (int64_t T : {5, 40}) {
+    std::vector<double> v;
+    for (int64_t i = 0; i < T * kClasses; ++i) v.push_back(std::sin(double(i) * 1.7));
+    Graph g;
+    Var x = g.input("x", {T, 1, kClasses}, f64),
+        y = ctc_loss(x, g.constant(Tensor::from<int64_t>({1, 2, 2}, {1, 3})), g.constant(Tensor::from<int64_t>({T})),
+                     g.constant(Tensor::from<int64_t>({3})), {.reduction = Reduction::sum});
+    Plan p = compile({y, grad(y, x)});
+    EXPECT_NEAR(p.run({{"x", Tensor::from(v, {T, 1, kClasses})}})[0].item(), by_recursion(v, T, {1, 2, 2}),
+                1e-12 * double(T));
+    nodes.push_back(g.node_count());
+    steps.push_back(p.stats().steps);
+  }
+  EXPECT_EQ(nodes[0], nodes[1]);
+  EXPECT_EQ(steps[0], steps[1]);
+}
+
 TEST(Ctc, RefusesWhatDoesNotFit) {
   Graph g;
   Var x = g.input("x", {5, 2, 4}, f32), targets = g.input("t", {2, 3}, i64), n = g.input("n", {2}, i64);

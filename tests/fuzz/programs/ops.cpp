@@ -270,6 +270,18 @@ const std::vector<std::pair<const char*, Step>>& steps() {
          Var a = p.made({2, 3}), b = p.made({2, 3});
          p.add(linear_scan(a, b, p.integer(0, 1), p.chance(0.5)));
        }},
+      {"scan",
+       [](Program& p) {
+         Var x = p.made({4, 3}), h = p.made({3}), n = p.made({3}, i64);
+         ScanOptions o{.reverse = p.chance(0.5)};
+         if (p.chance(0.3)) o.lengths = n;
+         auto body = [&](const ScanStep& s) {
+           Var next = tanh(s.carries[0] * s.per_step[0]);
+           return ScanNext{{p.chance(0.95) ? next : sum(next)}, {next + s.per_step[0]}};
+         };
+         Scanned r = scan(body, {h}, {x}, {}, o);
+         p.add(p.chance(0.5) ? r.carries[0] : r.out[0]);
+       }},
       {"update_slice",
        [](Program& p) {
          Var x = p.made({4, 3}), u = p.made({2, 3}), at = p.made({}, i64);
