@@ -23,7 +23,7 @@ struct Gpt2Config {
 /// x W + b; weight [in, out], bias [out], as HuggingFace stores GPT-2's dense layers.
 struct Gpt2Dense : nn::Module {
   Gpt2Dense(Module& parent, const std::string& name, int64_t in, int64_t out, double stddev);
-  Var operator()(Var x) const { return linear(x, transpose(weight.in(x.graph())), bias.in(x.graph())); }
+  Var operator()(Var x) const { return matmul(x, weight.in(x.graph())) + bias.in(x.graph()); }
   nn::Parameter &weight, &bias;
 };
 

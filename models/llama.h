@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "whence/models/decoder.h"
+#include "whence/models/pieces.h"
 #include "whence/nn/layers.h"
 
 namespace whence::models {
@@ -31,17 +32,9 @@ struct LlamaConfig {
   double attention_cap = 0, logit_cap = 0;  ///< c tanh(s / c) of scores and of logits; 0: as they are
   /// From the text of HuggingFace's config.json. \throws ValueError
   static LlamaConfig from_json(std::string_view text);
+  ScaleNorm::Options norm() const { return {.eps = rms_norm_eps, .plus_one = gemma}; }
   int64_t key_heads() const { return kv_heads ? kv_heads : heads; }
   int64_t key_size() const { return head_size ? head_size : hidden_size / heads; }
-};
-
-/// rms_norm with scale weight, or 1 + weight, which then starts at 0.
-struct LlamaNorm : nn::Module {
-  LlamaNorm(Module& parent, const std::string& name, int64_t features, const LlamaConfig& config);
-  Var operator()(Var x) const;
-  nn::Parameter& weight;
-  double eps;
-  bool plus_one;
 };
 
 /// x += attention(norm x); x += down(act(gate(norm x)) up(norm x)).
@@ -51,11 +44,11 @@ struct LlamaLayer : nn::Module {
   size_t index;
   int64_t heads, kv_heads;
   DecoderAttention attention;
-  LlamaNorm input_layernorm;
+  ScaleNorm input_layernorm;
   nn::Linear q_proj, k_proj, v_proj, o_proj;
-  std::optional<LlamaNorm> q_norm, k_norm;
-  LlamaNorm post_attention_layernorm;
-  std::optional<LlamaNorm> pre_feedforward_layernorm, post_feedforward_layernorm;
+  std::optional<ScaleNorm> q_norm, k_norm;
+  ScaleNorm post_attention_layernorm;
+  std::optional<ScaleNorm> pre_feedforward_layernorm, post_feedforward_layernorm;
   nn::Linear gate_proj, up_proj, down_proj;
   nn::FeedForward::Activation activation;
 
@@ -78,7 +71,7 @@ struct Llama : nn::Module {
   nn::RotaryEmbedding rotary;
   nn::Embedding embed_tokens;
   std::deque<LlamaLayer> layers;
-  LlamaNorm norm;
+  ScaleNorm norm;
   nn::Parameter* lm_head;  ///< [V, C]; null when tied
 };
 

@@ -28,12 +28,6 @@ template <class Model, class Words> GoldenModel decoder(std::unique_ptr<Model> m
   return g;
 }
 
-// Files of formulas say nothing of it.
-bool tied(const File& file, const char* head) {
-  Json aliases = file.json("tied");
-  return !file.has(std::string("param.") + head) || (aliases.is_object() && aliases.contains(head));
-}
-
 }  // namespace
 
 GoldenModel gpt2(const File& file) {

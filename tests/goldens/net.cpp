@@ -107,20 +107,9 @@ Var window_bias(Graph& g, int64_t T, double before, double after, DType dtype) {
 ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in) {
   using Model = ModelOutputs (*)(const Net&, const Json&, const ModelInputs&);
   static const std::pair<const char*, Model> models[] = {
-      {"backbone.layers.0.mixer.A_log", mamba},
-      {"token_embedding.weight", xlstm},
-      {"backbone.blocks.0.norm_mlstm.weight", xlstm_large},
-      {"roberta.embeddings.word_embeddings.weight", roberta},
-      {"distilbert.embeddings.word_embeddings.weight", distilbert},
-      {"esm.embeddings.word_embeddings.weight", esm},
-      {"model.embeddings.tok_embeddings.weight", modernbert},
       {"resnet.embedder.embedder.convolution.weight", resnet},
       {"convnextv2.embeddings.layernorm.weight", convnextv2},
       {"swin.embeddings.norm.weight", swin},
-      {"model.encoder.conv1.weight", whisper},
-      {"wav2vec2.feature_projection.projection.weight", wav2vec2},
-      {"model.encoder.layernorm_embedding.weight", bart},
-      {"encoder.block.0.layer.0.layer_norm.weight", t5},
       {"vit.embeddings.cls_token", vit},
       {"deit.embeddings.cls_token", vit},
   };

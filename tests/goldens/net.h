@@ -49,27 +49,13 @@ struct Net {
 /// The model that the parameters' names tell. \throws OpsMissing when no model has such names
 ModelOutputs run_model(const Net& net, const Json& config, const ModelInputs& in);
 
-// Causal language models (decoders.cpp, mamba.cpp, xlstm.cpp).
-ModelOutputs mamba(const Net& net, const Json& config, const ModelInputs& in);  ///< and Mamba 2
-ModelOutputs xlstm(const Net& net, const Json& config,
-                   const ModelInputs& in);  ///< mLSTM and sLSTM blocks, names of the xlstm package
-ModelOutputs xlstm_large(const Net& net, const Json& config, const ModelInputs& in);  ///< the layout of xLSTM 7B
-
 // Encoders (encoders.cpp).
-ModelOutputs roberta(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs distilbert(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs esm(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs modernbert(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs vit(const Net& net, const Json& config, const ModelInputs& in);  ///< and DeiT, and the masked autoencoder
 
 // Vision in stages (vision.cpp), encoder-decoders (seq2seq.cpp), sound (wav2vec2.cpp).
 ModelOutputs resnet(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs convnextv2(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs bart(const Net& net, const Json& config, const ModelInputs& in);
 ModelOutputs swin(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs whisper(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs wav2vec2(const Net& net, const Json& config, const ModelInputs& in);
-ModelOutputs t5(const Net& net, const Json& config, const ModelInputs& in);
 
 // Pieces they share.
 double real(const Json& config, const char* key, double otherwise);  ///< `otherwise` when absent or no number
@@ -80,7 +66,4 @@ Var rotary_angles(Graph& g, const Json& rope, int64_t T, int64_t dim, DType dtyp
 Var rotate(Var x, Var angle);
 /// [1, 1, T, T]: 0 where `before` > i - j > -`after`, else minus infinity.
 Var window_bias(Graph& g, int64_t T, double before, double after, DType dtype);
-/// S6: u and dt [B, T, E], A [E, N], B and C [B, T, N], D [E] -> [B, T, E].
-Var selective_scan(Var u, Var dt, Var A, Var B, Var C, Var D);
-
 }  // namespace whence::goldens
