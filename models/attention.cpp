@@ -25,6 +25,7 @@ ProjectedAttention::ProjectedAttention(Module& parent, const std::string& name, 
       out(*this, o.out, inner(*this, o), o.features, o.out_bias, o.init) {}
 
 Var ProjectedAttention::operator()(Var x, AttentionOptions options, Var memory, Var angles) const {
+  nn::ModuleScope here(*this, x);
   if (!memory.defined()) memory = x;
   Var queries = nn::split_heads(q(x), heads), keys = nn::split_heads(k(memory), heads);
   if (angles.defined()) {

@@ -20,8 +20,8 @@ ProjectedAttention::Options attention_options(const Seq2SeqConfig& c) {
 
 }  // namespace
 
-Seq2SeqLayer::Seq2SeqLayer(Module& parent, int64_t i, const Seq2SeqConfig& c)
-    : Module(parent, "layers." + std::to_string(i)),
+Seq2SeqLayer::Seq2SeqLayer(Module& parent, const std::string& name, const Seq2SeqConfig& c)
+    : Module(parent, name),
       norm_first(c.norm_first),
       self_attn(*this, "self_attn", attention_options(c)),
       self_attn_layer_norm(*this, "self_attn_layer_norm", c.hidden_size, kEps),
@@ -35,6 +35,7 @@ Seq2SeqLayer::Seq2SeqLayer(Module& parent, int64_t i, const Seq2SeqConfig& c)
 }
 
 Var Seq2SeqLayer::operator()(Var x, Var memory, Var mask) const {
+  nn::ModuleScope here(*this, x);
   auto step = [&](const nn::LayerNorm& norm, auto&& f) { x = norm_first ? x + f(norm(x)) : norm(x + f(x)); };
   const bool decoder = encoder_attn.has_value();
   step(self_attn_layer_norm, [&](Var h) { return self_attn(h, visible(decoder ? Var() : mask, decoder)); });
@@ -43,15 +44,15 @@ Var Seq2SeqLayer::operator()(Var x, Var memory, Var mask) const {
   return x;
 }
 
-Seq2SeqStack::Seq2SeqStack(Module& parent, const std::string& name, const Seq2SeqConfig& c) : Module(parent, name) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
+Seq2SeqStack::Seq2SeqStack(Module& parent, const std::string& name, const Seq2SeqConfig& c)
+    : Module(parent, name), layers(*this, "layers", c.layers, c) {
   if (c.norm_first) layer_norm.emplace(*this, "layer_norm", c.hidden_size, kEps);
 }
 
 std::vector<Var> Seq2SeqStack::operator()(Var x, Var memory, Var mask) const {
+  nn::ModuleScope here(*this, x);
   std::vector<Var> states{x};
   for (const Seq2SeqLayer& layer : layers) {
-    Scope scope(x.graph(), "layers." + std::to_string(states.size() - 1));
     states.push_back(layer(states.back(), memory, mask));
   }
   if (layer_norm) states.back() = (*layer_norm)(states.back());
@@ -97,12 +98,10 @@ Var Bart::embed(Var ids, const nn::Parameter& positions, const nn::LayerNorm& no
 }
 
 std::vector<Var> Bart::encode(Var ids, Var mask) const {
-  Scope scope(ids.graph(), "encoder");
   return encoder(embed(ids, encoder_positions, encoder_norm), {}, mask);
 }
 
 std::vector<Var> Bart::decode(Var ids, Var memory, Var mask) const {
-  Scope scope(ids.graph(), "decoder");
   return decoder(embed(ids, decoder_positions, decoder_norm), memory, mask);
 }
 

@@ -1,6 +1,5 @@
 // BART (Lewis et al. 2019, arXiv 1910.13461) with HuggingFace's parameter names, and the layers it shares with Whisper.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 
@@ -20,7 +19,7 @@ struct Seq2SeqConfig {
 
 /// x = LN(x + attention(x)), or x + attention(LN x); likewise for the memory and the ffn.
 struct Seq2SeqLayer : nn::Module {
-  Seq2SeqLayer(Module& parent, int64_t index, const Seq2SeqConfig& config);
+  Seq2SeqLayer(Module& parent, const std::string& name, const Seq2SeqConfig& config);
   /// mask [B, S]: of x in an encoder, of the memory in a decoder; undefined: all may be seen.
   Var operator()(Var x, Var memory, Var mask) const;
   bool norm_first;
@@ -37,7 +36,7 @@ struct Seq2SeqStack : nn::Module {
   Seq2SeqStack(Module& parent, const std::string& name, const Seq2SeqConfig& config);
   /// x [B, T, C] -> what goes into each layer, and the output.
   std::vector<Var> operator()(Var x, Var memory = {}, Var mask = {}) const;
-  std::deque<Seq2SeqLayer> layers;
+  nn::ModuleList<Seq2SeqLayer> layers;
   std::optional<nn::LayerNorm> layer_norm;  // of norm_first
 };
 

@@ -24,8 +24,8 @@ struct BertConfig {
 
 /// What goes into an encoder besides ids or embeddings. Undefined members take their defaults.
 struct BertInputs {
-  Var positions;          ///< [B, T] integers; default 0 .. T-1
-  Var token_types;        ///< [B, T] integers; default 0
+  Var positions;    ///< [B, T] integers; default 0 .. T-1
+  Var token_types;  ///< [B, T] integers; default 0
   Var mask;         ///< [B, T] u8 or boolean, 1 = may be seen; default all
 };
 

@@ -27,8 +27,8 @@ DistilBertConfig DistilBertConfig::from_json(std::string_view text) {
 
 static Init normal(const DistilBertConfig& c) { return Init::normal(c.initializer_range); }
 
-DistilBertLayer::DistilBertLayer(Module& parent, int64_t i, const DistilBertConfig& c)
-    : Module(parent, "distilbert.transformer.layer." + std::to_string(i)),
+DistilBertLayer::DistilBertLayer(Module& parent, const std::string& name, const DistilBertConfig& c)
+    : Module(parent, name),
       attention(*this, "attention",
                 {.features = c.hidden_size,
                  .heads = c.heads,
@@ -42,6 +42,7 @@ DistilBertLayer::DistilBertLayer(Module& parent, int64_t i, const DistilBertConf
       output_layer_norm(*this, "output_layer_norm", c.hidden_size, kEps) {}
 
 Var DistilBertLayer::operator()(Var x, Var mask) const {
+  nn::ModuleScope here(*this, x);
   x = sa_layer_norm(x + attention(x, visible(mask)));
   return output_layer_norm(x + ffn(x));
 }
@@ -51,19 +52,17 @@ DistilBertForMaskedLM::DistilBertForMaskedLM(const DistilBertConfig& c)
       word(*this, "distilbert.embeddings.word_embeddings", c.vocab_size, c.hidden_size, normal(c), c.padding_idx),
       position(*this, "distilbert.embeddings.position_embeddings", c.max_positions, c.hidden_size, normal(c)),
       norm(*this, "distilbert.embeddings.LayerNorm", c.hidden_size, kEps),
+      layers(*this, "distilbert.transformer.layer", c.layers, c),
       vocab_transform(*this, "vocab_transform", c.hidden_size, c.hidden_size, true, normal(c)),
       vocab_layer_norm(*this, "vocab_layer_norm", c.hidden_size, kEps),
       projector_weight(c.tied ? nullptr
                               : &parameter("vocab_projector.weight", {c.vocab_size, c.hidden_size}, normal(c))),
-      projector_bias(parameter("vocab_projector.bias", {c.vocab_size}, Init::zeros())) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
-}
+      projector_bias(parameter("vocab_projector.bias", {c.vocab_size}, Init::zeros())) {}
 
 std::vector<Var> DistilBertForMaskedLM::encode(Var words, Var mask) const {
   Graph& g = words.graph();
   std::vector<Var> states{norm(words + slice(position.weight.in(g), 0, 0, words.size(1)))};
   for (const DistilBertLayer& layer : layers) {
-    Scope scope(g, "layer." + std::to_string(states.size() - 1));
     states.push_back(layer(states.back(), mask));
   }
   return states;

@@ -1,6 +1,5 @@
 // DistilBERT (Sanh et al. 2019, arXiv 1910.01108) with HuggingFace's parameter names.
 #pragma once
-#include <deque>
 #include <string_view>
 
 #include "whence/models/attention.h"
@@ -19,7 +18,7 @@ struct DistilBertConfig {
 
 /// x = LN(x + attention(x)); x = LN(x + ffn(x)).
 struct DistilBertLayer : nn::Module {
-  DistilBertLayer(Module& parent, int64_t index, const DistilBertConfig& config);
+  DistilBertLayer(Module& parent, const std::string& name, const DistilBertConfig& config);
   Var operator()(Var x, Var mask) const;
   ProjectedAttention attention;
   nn::LayerNorm sa_layer_norm;
@@ -38,7 +37,7 @@ struct DistilBertForMaskedLM : nn::Module {
   DistilBertConfig config;
   nn::Embedding word, position;
   nn::LayerNorm norm;
-  std::deque<DistilBertLayer> layers;
+  nn::ModuleList<DistilBertLayer> layers;
   nn::Linear vocab_transform;
   nn::LayerNorm vocab_layer_norm;
   nn::Parameter* projector_weight;  ///< null when tied

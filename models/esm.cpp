@@ -26,8 +26,8 @@ EsmConfig EsmConfig::from_json(std::string_view text) {
 
 static Init normal(const EsmConfig& c) { return Init::normal(c.initializer_range); }
 
-EsmLayer::EsmLayer(Module& parent, int64_t i, const EsmConfig& c)
-    : Module(parent, "esm.encoder.layer." + std::to_string(i)),
+EsmLayer::EsmLayer(Module& parent, const std::string& name, const EsmConfig& c)
+    : Module(parent, name),
       attention_norm(*this, "attention.LayerNorm", c.hidden_size, c.layer_norm_eps),
       attention(*this, "attention",
                 {.features = c.hidden_size,
@@ -42,6 +42,7 @@ EsmLayer::EsmLayer(Module& parent, int64_t i, const EsmConfig& c)
       output(*this, "output.dense", c.intermediate_size, c.hidden_size, true, normal(c)) {}
 
 Var EsmLayer::operator()(Var x, Var mask, Var angles) const {
+  nn::ModuleScope here(*this, x);
   x = x + attention(attention_norm(x), visible(mask), {}, angles);
   return x + output(gelu(intermediate(norm(x))));
 }
@@ -49,17 +50,15 @@ Var EsmLayer::operator()(Var x, Var mask, Var angles) const {
 EsmForMaskedLM::EsmForMaskedLM(const EsmConfig& c)
     : rotary(c.hidden_size / c.heads),
       word(*this, "esm.embeddings.word_embeddings", c.vocab_size, c.hidden_size, normal(c), c.padding_idx),
+      layers(*this, "esm.encoder.layer", c.layers, c),
       norm_after(*this, "esm.encoder.emb_layer_norm_after", c.hidden_size, c.layer_norm_eps),
-      lm_head(*this, "lm_head", c.hidden_size, c.vocab_size, c.layer_norm_eps, c.tied, normal(c)) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
-}
+      lm_head(*this, "lm_head", c.hidden_size, c.vocab_size, c.layer_norm_eps, c.tied, normal(c)) {}
 
 std::vector<Var> EsmForMaskedLM::encode(Var words, Var mask) const {
   Graph& g = words.graph();
   Var angles = rotary.angles(g, words.size(1), words.dtype());
   std::vector<Var> states{mask.defined() ? words * unsqueeze(cast(mask, words.dtype()), -1) : words};
   for (const EsmLayer& layer : layers) {
-    Scope scope(g, "layer." + std::to_string(states.size() - 1));
     states.push_back(layer(states.back(), mask, angles));
   }
   states.back() = norm_after(states.back());

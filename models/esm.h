@@ -1,7 +1,6 @@
 // ESM-2 (Lin et al. 2023, doi 10.1126/science.ade2574), a language model of proteins, with HuggingFace's parameter
 // names: rotary positions, norms first. Token dropout, absolute positions and the contact head are not here.
 #pragma once
-#include <deque>
 #include <string_view>
 
 #include "whence/models/attention.h"
@@ -22,7 +21,7 @@ struct EsmConfig {
 
 /// x += attention(LN x); x += ffn(LN x).
 struct EsmLayer : nn::Module {
-  EsmLayer(Module& parent, int64_t index, const EsmConfig& config);
+  EsmLayer(Module& parent, const std::string& name, const EsmConfig& config);
   Var operator()(Var x, Var mask, Var angles) const;
   nn::LayerNorm attention_norm;
   ProjectedAttention attention;
@@ -40,7 +39,7 @@ struct EsmForMaskedLM : nn::Module {
   Var operator()(Var ids, Var mask = {}) const { return logits(encode(word(ids), mask).back()); }
   nn::RotaryEmbedding rotary;
   nn::Embedding word;
-  std::deque<EsmLayer> layers;
+  nn::ModuleList<EsmLayer> layers;
   nn::LayerNorm norm_after;
   MaskedLmHead lm_head;
 };

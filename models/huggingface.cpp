@@ -37,6 +37,18 @@ constexpr Pair kRenamed[] = {
     {"embed_out.weight", "lm_head.weight"},
     {"conv.weight_g", "conv.parametrizations.weight.original0"},
     {"conv.weight_v", "conv.parametrizations.weight.original1"},
+    {".encoder.layer.", ".layers."},
+    {"decoder.decoder_encoder.layer.", "decoder.decoder_layers."},
+    {"attention.attention.query", "attention.q_proj"},
+    {"attention.attention.key", "attention.k_proj"},
+    {"attention.attention.value", "attention.v_proj"},
+    {"attention.self.query", "attention.q_proj"},
+    {"attention.self.key", "attention.k_proj"},
+    {"attention.self.value", "attention.v_proj"},
+    {"attention.self.relative_position_bias_table", "attention.relative_position_bias.relative_position_bias_table"},
+    {"attention.output.dense", "attention.o_proj"},
+    {"intermediate.dense", "mlp.fc1"},
+    {"output.dense", "mlp.fc2"},
     {"LayerNorm.gamma", "LayerNorm.weight"},
     {"LayerNorm.beta", "LayerNorm.bias"},
 };
@@ -57,15 +69,20 @@ constexpr std::string_view kBuffers[] = {
 };
 
 // Prefixes that a file of the bare model lacks.
-constexpr std::string_view kPrefixes[] = {"transformer.", "model.", "gpt_neox.", "bert."};
+constexpr std::string_view kPrefixes[] = {"transformer.", "model.", "gpt_neox.", "bert.",
+                                          "roberta.",     "vit.",   "backbone."};
 
 using State = std::map<std::string, Tensor>;
 
-std::string renamed(std::string name, const State& own) {
+// The name that the model has for a file's, or the file's own when it has none.
+std::string renamed(const std::string& name, const State& own) {
+  if (own.contains(name)) return name;
+  std::string other = name;
   for (auto [from, to] : kRenamed)
-    if (auto at = name.find(from); at != name.npos && !own.contains(name)) name.replace(at, from.size(), to);
+    if (auto at = other.find(from); at != other.npos && !own.contains(other)) other.replace(at, from.size(), to);
+  if (own.contains(other)) return other;
   for (std::string_view prefix : kPrefixes)
-    if (std::string whole = std::string(prefix) + name; !own.contains(name) && own.contains(whole)) return whole;
+    if (std::string whole = std::string(prefix) + name; own.contains(whole)) return whole;
   return name;
 }
 

@@ -56,8 +56,8 @@ Init normal(const LlamaConfig& c) { return Init::normal(c.initializer_range); }
 
 }  // namespace
 
-LlamaLayer::LlamaLayer(Module& parent, int64_t i, const LlamaConfig& c)
-    : Module(parent, "model.layers." + std::to_string(i)),
+LlamaLayer::LlamaLayer(Module& parent, const std::string& name, int64_t i, const LlamaConfig& c)
+    : Module(parent, name),
       index(size_t(i)),
       heads(c.heads),
       kv_heads(c.key_heads()),
@@ -82,7 +82,7 @@ LlamaLayer::LlamaLayer(Module& parent, int64_t i, const LlamaConfig& c)
   add(pre_feedforward_layernorm, c.norms_after, "pre_feedforward_layernorm", c.hidden_size);
   add(post_feedforward_layernorm, c.norms_after, "post_feedforward_layernorm", c.hidden_size);
   if (heads % kv_heads)
-    throw ValueError(name() + ": " + std::to_string(heads) + " heads do not divide into groups for " +
+    throw ValueError(this->name() + ": " + std::to_string(heads) + " heads do not divide into groups for " +
                      std::to_string(kv_heads) + " key heads");
 }
 
@@ -94,6 +94,7 @@ Var LlamaLayer::attended(Var x, Var angles, const DecoderInputs& in) const {
 }
 
 Var LlamaLayer::operator()(Var x, Var angles, const DecoderInputs& in) const {
+  nn::ModuleScope here(*this, x);
   const bool after = post_feedforward_layernorm.has_value();
   Var h = attended(input_layernorm(x), angles, in);
   x = x + (after ? post_attention_layernorm(h) : h);
@@ -106,9 +107,10 @@ Llama::Llama(const LlamaConfig& c)
     : config(c),
       rotary(c.key_size(), c.rotary),
       embed_tokens(*this, "model.embed_tokens", c.vocab_size, c.hidden_size, normal(c), c.padding_idx),
+      layers(*this, "model.layers"),
       norm(*this, "model.norm", c.hidden_size, c.norm()),
       lm_head(c.tied ? nullptr : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, normal(c))) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
+  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(i, c);
 }
 
 Var Llama::words(Var ids) const {
@@ -120,7 +122,6 @@ std::vector<Var> Llama::encode(Var words, const DecoderInputs& in) const {
   Var angles = rotary_angles(rotary, words, in);
   std::vector<Var> states{words};
   for (const LlamaLayer& layer : layers) {
-    Scope scope(words.graph(), "layers." + std::to_string(layer.index));
     states.push_back(layer(states.back(), angles, in));
   }
   states.back() = norm(states.back());

@@ -1,7 +1,6 @@
 // Llama (Touvron et al. 2023) and its relatives Mistral, Qwen 2 and 3, Gemma 1 and 2, with HuggingFace's parameter
 // names.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 
@@ -39,7 +38,7 @@ struct LlamaConfig {
 
 /// x += attention(norm x); x += down(act(gate(norm x)) up(norm x)).
 struct LlamaLayer : nn::Module {
-  LlamaLayer(Module& parent, int64_t index, const LlamaConfig& config);
+  LlamaLayer(Module& parent, const std::string& name, int64_t index, const LlamaConfig& config);
   Var operator()(Var x, Var angles, const DecoderInputs& in) const;  ///< angles as rotary_angles gives them
   size_t index;
   int64_t heads, kv_heads;
@@ -70,7 +69,7 @@ struct Llama : nn::Module {
   LlamaConfig config;
   nn::RotaryEmbedding rotary;
   nn::Embedding embed_tokens;
-  std::deque<LlamaLayer> layers;
+  nn::ModuleList<LlamaLayer> layers;
   ScaleNorm norm;
   nn::Parameter* lm_head;  ///< [V, C]; null when tied
 };

@@ -78,6 +78,7 @@ MambaMixer::MambaMixer(Module& parent, const std::string& name, const MambaConfi
       out_proj(*this, "out_proj", c.inner(), c.hidden_size, c.bias) {}
 
 Var MambaMixer::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   Graph& g = x.graph();
   auto in = chunk(in_proj(x), 2);
   Var u = silu(conv1d(in[0])), A = neg(exp(A_log.in(g)));  // (B, T, E), (E, N)
@@ -103,6 +104,7 @@ Mamba2Mixer::Mamba2Mixer(Module& parent, const std::string& name, const MambaCon
 }
 
 Var Mamba2Mixer::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   Graph& g = x.graph();
   const int64_t H = config.heads, G = config.groups, N = config.state_size, E = config.inner();
   const int64_t B = x.size(0), T = x.size(1);
@@ -120,27 +122,29 @@ Var Mamba2Mixer::operator()(Var x) const {
   return out_proj(norm(reshape(y, {B, T, E}) * silu(in[0])));
 }
 
-MambaBlock::MambaBlock(Module& parent, int64_t i, const MambaConfig& c)
-    : Module(parent, "backbone.layers." + std::to_string(i)), norm(*this, "norm", c.hidden_size, models::norm(c)) {
+MambaBlock::MambaBlock(Module& parent, const std::string& name, const MambaConfig& c)
+    : Module(parent, name), norm(*this, "norm", c.hidden_size, models::norm(c)) {
   if (c.heads) mixer2.emplace(*this, "mixer", c);
   else mixer.emplace(*this, "mixer", c);
 }
 
-Var MambaBlock::operator()(Var x) const { return x + (mixer ? (*mixer)(norm(x)) : (*mixer2)(norm(x))); }
+Var MambaBlock::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
+  return x + (mixer ? (*mixer)(norm(x)) : (*mixer2)(norm(x)));
+}
 
 Mamba::Mamba(const MambaConfig& c)
     : embeddings(*this, "backbone.embeddings", c.vocab_size, c.hidden_size, Init::normal(c.initializer_range)),
+      layers(*this, "backbone.layers", c.layers, c),
       norm_f(*this, "backbone.norm_f", c.hidden_size, models::norm(c)),
       lm_head(c.tied ? nullptr
                      : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_range))) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
 }
 
 std::vector<Var> Mamba::encode(Var words) const {
   std::vector<Var> states;
   Var x = words;
   for (const MambaBlock& block : layers) {
-    Scope scope(words.graph(), "layers." + std::to_string(states.size()));
     states.push_back(x = block(x));
   }
   states.push_back(norm_f(x));

@@ -1,7 +1,6 @@
 // Mamba (Gu and Dao 2023, arXiv 2312.00752) and Mamba 2 (Dao and Gu 2024, arXiv 2405.21060) with HuggingFace's
 // parameter names. The state runs through linear_scan.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 
@@ -55,7 +54,7 @@ struct Mamba2Mixer : nn::Module {
 
 /// x += mixer(norm x).
 struct MambaBlock : nn::Module {
-  MambaBlock(Module& parent, int64_t index, const MambaConfig& config);
+  MambaBlock(Module& parent, const std::string& name, const MambaConfig& config);
   Var operator()(Var x) const;
   ScaleNorm norm;
   std::optional<MambaMixer> mixer;
@@ -70,7 +69,7 @@ struct Mamba : nn::Module {
   Var logits(Var hidden) const;                                                     ///< [.., C] -> [.., V]
   Var operator()(Var ids) const { return logits(encode(embeddings(ids)).back()); }  ///< [B, T] -> [B, T, V]
   nn::Embedding embeddings;
-  std::deque<MambaBlock> layers;
+  nn::ModuleList<MambaBlock> layers;
   ScaleNorm norm_f;
   nn::Parameter* lm_head;  ///< [V, C]; null when tied
 };

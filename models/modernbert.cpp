@@ -49,8 +49,8 @@ ScaleNorm::Options norm(const ModernBertConfig& c) { return {.centred = true, .e
 
 }  // namespace
 
-ModernBertLayer::ModernBertLayer(Module& parent, int64_t i, const ModernBertConfig& c)
-    : Module(parent, "model.layers." + std::to_string(i)),
+ModernBertLayer::ModernBertLayer(Module& parent, const std::string& name, int64_t i, const ModernBertConfig& c)
+    : Module(parent, name),
       heads(c.heads),
       window(size_t(i) < c.local.size() && c.local[size_t(i)] ? c.window : 0),
       Wqkv(*this, "attn.Wqkv", c.hidden_size, 3 * c.hidden_size, c.bias, normal(c)),
@@ -63,6 +63,7 @@ ModernBertLayer::ModernBertLayer(Module& parent, int64_t i, const ModernBertConf
 }
 
 Var ModernBertLayer::operator()(Var x, Var mask, Var angles) const {
+  nn::ModuleScope here(*this, x);
   auto qkv = chunk(Wqkv(attn_norm ? (*attn_norm)(x) : x), 3);
   AttentionOptions options = visible(mask);
   const double side = double(window / 2 + 1);
@@ -80,10 +81,11 @@ ModernBert::ModernBert(const ModernBertConfig& c, int64_t classes)
       global_rotary(c.hidden_size / c.heads, c.global_rotary),
       tok_embeddings(*this, "model.embeddings.tok_embeddings", c.vocab_size, c.hidden_size, normal(c), c.padding_idx),
       embeddings_norm(*this, "model.embeddings.norm", c.hidden_size, norm(c)),
+      layers(*this, "model.layers"),
       final_norm(*this, "model.final_norm", c.hidden_size, norm(c)),
       head_dense(*this, "head.dense", c.hidden_size, c.hidden_size, c.bias, normal(c)),
       head_norm(*this, "head.norm", c.hidden_size, norm(c)) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
+  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(i, c);
   if (classes > 0) {
     classifier.emplace(*this, "classifier", c.hidden_size, classes, true, normal(c));
   } else {
@@ -98,7 +100,6 @@ std::vector<Var> ModernBert::encode(Var words, Var mask) const {
       far = global_rotary.angles(g, words.size(1), words.dtype());
   std::vector<Var> states{embeddings_norm(words)};
   for (const ModernBertLayer& layer : layers) {
-    Scope scope(g, "layers." + std::to_string(states.size() - 1));
     states.push_back(layer(states.back(), mask, layer.window ? near : far));
   }
   states.back() = final_norm(states.back());

@@ -1,7 +1,6 @@
 // ModernBERT (Warner et al. 2024, arXiv 2412.13663) with HuggingFace's parameter names: rotary positions, gated layers,
 // attention that alternates between windows and all tokens.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -30,7 +29,7 @@ struct ModernBertConfig {
 
 /// x += Wo attention(Wqkv LN x); x += Wo(act(a) b) with a, b = Wi LN x.
 struct ModernBertLayer : nn::Module {
-  ModernBertLayer(Module& parent, int64_t index, const ModernBertConfig& config);
+  ModernBertLayer(Module& parent, const std::string& name, int64_t index, const ModernBertConfig& config);
   Var operator()(Var x, Var mask, Var angles) const;
   int64_t heads, window;               // window 0: all tokens
   std::optional<ScaleNorm> attn_norm;  // not in the first layer
@@ -53,7 +52,7 @@ struct ModernBert : nn::Module {
   nn::RotaryEmbedding local_rotary, global_rotary;
   nn::Embedding tok_embeddings;
   ScaleNorm embeddings_norm;
-  std::deque<ModernBertLayer> layers;
+  nn::ModuleList<ModernBertLayer> layers;
   ScaleNorm final_norm;
   nn::Linear head_dense;
   ScaleNorm head_norm;

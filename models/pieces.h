@@ -1,7 +1,6 @@
 // Layers that several models share: norms without a bias, depthwise convolutions as HuggingFace stores them.
 #pragma once
 #include "whence/nn/module.h"
-#include "whence/ops/conv.h"
 
 namespace whence::models {
 
@@ -24,16 +23,6 @@ struct DepthwiseConv : nn::Module {
   Var operator()(Var x) const;
   nn::Parameter& weight;
   nn::Parameter* bias;  ///< null: none
-};
-
-/// conv() with its weight [O, C / groups, k..] and bias [O]: x [N, C, n..], one to three axes of space.
-struct Convolution : nn::Module {
-  Convolution(Module& parent, const std::string& name, int64_t in, int64_t out, const Shape& kernel,
-              ConvOptions options = {}, bool bias = true);
-  Var operator()(Var x) const;
-  nn::Parameter& weight;
-  nn::Parameter* bias;  ///< null: none
-  ConvOptions options;
 };
 
 }  // namespace whence::models

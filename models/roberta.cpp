@@ -13,8 +13,8 @@ MaskedLmHead::MaskedLmHead(Module& parent, const std::string& name, int64_t feat
       decoder_weight(tied ? nullptr : &parameter("decoder.weight", {vocab_size, features}, init)) {}
 
 Var MaskedLmHead::operator()(Var x, const nn::Embedding& words) const {
+  nn::ModuleScope here(*this, x);
   Graph& g = x.graph();
-  Scope scope(g, "lm_head");
   return linear(layer_norm(gelu(dense(x))), (decoder_weight ? *decoder_weight : words.weight).in(g), bias.in(g));
 }
 

@@ -57,8 +57,8 @@ ProjectedAttention::Options attention_options(const T5Config& c) {
 
 }  // namespace
 
-T5Block::T5Block(Module& parent, int64_t i, bool decoder, const T5Config& c)
-    : Module(parent, "block." + std::to_string(i)),
+T5Block::T5Block(Module& parent, const std::string& name, int64_t i, bool decoder, const T5Config& c)
+    : Module(parent, name),
       self(*this, "layer.0.SelfAttention", attention_options(c)),
       self_norm(*this, "layer.0.layer_norm", c.hidden_size, norm(c)),
       activation(activation_named(c.activation)) {
@@ -84,6 +84,7 @@ T5Block::T5Block(Module& parent, int64_t i, bool decoder, const T5Config& c)
 }
 
 Var T5Block::operator()(Var x, Var bias, Var memory, Var mask) const {
+  nn::ModuleScope here(*this, x);
   AttentionOptions own = visible(cross ? Var() : mask, cross.has_value()), others = visible(mask);
   own.scale = others.scale = 1;  // scores are not scaled
   own.bias = bias;
@@ -98,20 +99,20 @@ T5Stack::T5Stack(Module& parent, const std::string& name, bool is_decoder, const
       decoder(is_decoder),
       buckets(c.buckets),
       furthest(c.furthest),
+      block(*this, "block"),
       final_layer_norm(*this, "final_layer_norm", c.hidden_size, norm(c)) {
-  for (int64_t i = 0, n = is_decoder ? c.decoder_layers : c.layers; i < n; ++i)
-    block.emplace_back(*this, i, is_decoder, c);
+  for (int64_t i = 0, n = is_decoder ? c.decoder_layers : c.layers; i < n; ++i) block.emplace_back(i, is_decoder, c);
 }
 
 std::vector<Var> T5Stack::operator()(Var words, Var memory, Var mask) const {
+  nn::ModuleScope here(*this, words);
   Graph& g = words.graph();
   const int64_t T = words.size(1);
   // One table for the stack, in its first block: (1, H, T, T).
   Var places = g.constant(nn::relative_buckets(T, T, !decoder, buckets, furthest));
-  Var bias = unsqueeze(permute(gather(block.front().table->in(g), places, 0), {2, 0, 1}), 0);
+  Var bias = unsqueeze(permute(gather(block[0].table->in(g), places, 0), {2, 0, 1}), 0);
   std::vector<Var> states{words};
   for (const T5Block& b : block) {
-    Scope scope(g, "block." + std::to_string(states.size() - 1));
     states.push_back(b(states.back(), bias, memory, mask));
   }
   states.back() = final_layer_norm(states.back());
@@ -127,15 +128,9 @@ T5::T5(const T5Config& c)
                   ? nullptr
                   : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_factor))) {}
 
-std::vector<Var> T5::encode(Var ids, Var mask) const {
-  Scope scope(ids.graph(), "encoder");
-  return encoder(shared(ids), {}, mask);
-}
+std::vector<Var> T5::encode(Var ids, Var mask) const { return encoder(shared(ids), {}, mask); }
 
-std::vector<Var> T5::decode(Var ids, Var memory, Var mask) const {
-  Scope scope(ids.graph(), "decoder");
-  return decoder(shared(ids), memory, mask);
-}
+std::vector<Var> T5::decode(Var ids, Var memory, Var mask) const { return decoder(shared(ids), memory, mask); }
 
 Var T5::logits(Var x) const {
   if (config.scale_decoder_outputs) x = x * (1 / std::sqrt(double(config.hidden_size)));

@@ -1,6 +1,5 @@
 // T5 (Raffel et al. 2020, arXiv 1910.10683) with HuggingFace's parameter names.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 
@@ -24,7 +23,7 @@ struct T5Config {
 
 /// x += attention(norm x); in a decoder x += attention(norm x, memory); x += ffn(norm x).
 struct T5Block : nn::Module {
-  T5Block(Module& parent, int64_t index, bool decoder, const T5Config& config);
+  T5Block(Module& parent, const std::string& name, int64_t index, bool decoder, const T5Config& config);
   /// bias [1, H, T, T]; mask [B, S]: of x in an encoder, of the memory in a decoder; undefined: all may be seen.
   Var operator()(Var x, Var bias, Var memory, Var mask) const;
   ProjectedAttention self;
@@ -43,7 +42,7 @@ struct T5Stack : nn::Module {
   std::vector<Var> operator()(Var words, Var memory = {}, Var mask = {}) const;
   bool decoder;
   int64_t buckets, furthest;
-  std::deque<T5Block> block;
+  nn::ModuleList<T5Block> block;
   ScaleNorm final_layer_norm;
 };
 

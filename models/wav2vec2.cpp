@@ -41,8 +41,8 @@ Wav2Vec2Config Wav2Vec2Config::from_json(std::string_view text) {
 
 static Init normal(const Wav2Vec2Config& c) { return Init::normal(c.initializer_range); }
 
-Wav2Vec2Conv::Wav2Vec2Conv(Module& parent, size_t i, const Wav2Vec2Config& c)
-    : Module(parent, "wav2vec2.feature_extractor.conv_layers." + std::to_string(i)),
+Wav2Vec2Conv::Wav2Vec2Conv(Module& parent, const std::string& name, size_t i, const Wav2Vec2Config& c)
+    : Module(parent, name),
       conv(*this, "conv", i ? c.conv_channels[i - 1] : 1, c.conv_channels[i], {c.conv_kernels[i]},
            {.stride = {c.conv_strides[i]}}, c.conv_bias),
       activation(activation_named(c.conv_activation)) {
@@ -50,6 +50,7 @@ Wav2Vec2Conv::Wav2Vec2Conv(Module& parent, size_t i, const Wav2Vec2Config& c)
 }
 
 Var Wav2Vec2Conv::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   Graph& g = x.graph();
   x = conv(x);
   if (layer_norm)
@@ -58,8 +59,8 @@ Var Wav2Vec2Conv::operator()(Var x) const {
   return activation(x);
 }
 
-Wav2Vec2Layer::Wav2Vec2Layer(Module& parent, int64_t i, const Wav2Vec2Config& c)
-    : Module(parent, "wav2vec2.encoder.layers." + std::to_string(i)),
+Wav2Vec2Layer::Wav2Vec2Layer(Module& parent, const std::string& name, const Wav2Vec2Config& c)
+    : Module(parent, name),
       attention(*this, "attention", {.features = c.hidden_size, .heads = c.heads, .init = normal(c)}),
       layer_norm(*this, "layer_norm", c.hidden_size, c.layer_norm_eps),
       feed_forward(*this, "feed_forward", "intermediate_dense", "output_dense", c.hidden_size, c.intermediate_size,
@@ -67,12 +68,14 @@ Wav2Vec2Layer::Wav2Vec2Layer(Module& parent, int64_t i, const Wav2Vec2Config& c)
       final_layer_norm(*this, "final_layer_norm", c.hidden_size, c.layer_norm_eps) {}
 
 Var Wav2Vec2Layer::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   x = layer_norm(x + attention(x));
   return final_layer_norm(x + feed_forward(x));
 }
 
 Wav2Vec2ForCTC::Wav2Vec2ForCTC(const Wav2Vec2Config& c)
     : config(c),
+      conv_layers(*this, "wav2vec2.feature_extractor.conv_layers"),
       projection_norm(*this, "wav2vec2.feature_projection.layer_norm", c.conv_channels.back(), c.layer_norm_eps),
       projection(*this, "wav2vec2.feature_projection.projection", c.conv_channels.back(), c.hidden_size),
       position_size(parameter("wav2vec2.encoder.pos_conv_embed.conv.parametrizations.weight.original0",
@@ -82,9 +85,9 @@ Wav2Vec2ForCTC::Wav2Vec2ForCTC(const Wav2Vec2Config& c)
                                    Init::normal(2 / std::sqrt(double(c.position_kernel * c.hidden_size))))),
       position_bias(parameter("wav2vec2.encoder.pos_conv_embed.conv.bias", {c.hidden_size}, Init::zeros())),
       encoder_norm(*this, "wav2vec2.encoder.layer_norm", c.hidden_size, c.layer_norm_eps),
+      layers(*this, "wav2vec2.encoder.layers", c.layers, c),
       lm_head(*this, "lm_head", c.hidden_size, c.vocab_size, true, normal(c)) {
-  for (size_t i = 0; i < c.conv_channels.size(); ++i) conv_layers.emplace_back(*this, i, c);
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
+  for (size_t i = 0; i < c.conv_channels.size(); ++i) conv_layers.emplace_back(i, c);
 }
 
 Var Wav2Vec2ForCTC::positions(Var x) const {
@@ -104,7 +107,6 @@ std::vector<Var> Wav2Vec2ForCTC::encode(Var wave) const {
   x = projection(projection_norm(transpose(x)));  // (B, frames, C)
   std::vector<Var> states{encoder_norm(x + positions(x))};
   for (const Wav2Vec2Layer& layer : layers) {
-    Scope scope(g, "layers." + std::to_string(states.size() - 1));
     states.push_back(layer(states.back()));
   }
   return states;

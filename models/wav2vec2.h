@@ -1,7 +1,6 @@
 // wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477) with a CTC head and HuggingFace's parameter names: the layout of
 // the base model (a group norm behind the first convolution, norms after attention and ffn).
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -27,16 +26,16 @@ struct Wav2Vec2Config {
 
 /// act(norm(conv(x))) over sound [B, C, T]; only the first has a norm, over time.
 struct Wav2Vec2Conv : nn::Module {
-  Wav2Vec2Conv(Module& parent, size_t index, const Wav2Vec2Config& config);
+  Wav2Vec2Conv(Module& parent, const std::string& name, size_t index, const Wav2Vec2Config& config);
   Var operator()(Var x) const;
-  Convolution conv;
+  nn::Conv1d conv;
   std::optional<nn::LayerNorm> layer_norm;  // its weights are per channel
   nn::FeedForward::Activation activation;
 };
 
 /// x = LN(x + attention(x)); x = LN(x + ffn(x)).
 struct Wav2Vec2Layer : nn::Module {
-  Wav2Vec2Layer(Module& parent, int64_t index, const Wav2Vec2Config& config);
+  Wav2Vec2Layer(Module& parent, const std::string& name, const Wav2Vec2Config& config);
   Var operator()(Var x) const;
   ProjectedAttention attention;
   nn::LayerNorm layer_norm;
@@ -54,13 +53,13 @@ struct Wav2Vec2ForCTC : nn::Module {
   /// CTC loss for labels [B, S], negative ones being padding.
   Var loss(Var logits, Var labels) const;
   Wav2Vec2Config config;
-  std::deque<Wav2Vec2Conv> conv_layers;
+  nn::ModuleList<Wav2Vec2Conv> conv_layers;
   nn::LayerNorm projection_norm;
   nn::Linear projection;
   /// The weight [C, C / groups, K] of the positions' convolution is a direction times a size per tap.
   nn::Parameter &position_size, &position_direction, &position_bias;
   nn::LayerNorm encoder_norm;
-  std::deque<Wav2Vec2Layer> layers;
+  nn::ModuleList<Wav2Vec2Layer> layers;
   nn::Linear lm_head;
 
  private:

@@ -75,7 +75,6 @@ Whisper::Whisper(const WhisperConfig& c)
 }
 
 std::vector<Var> Whisper::encode(Var features) const {
-  Scope scope(features.graph(), "encoder");
   Var x = transpose(gelu(conv2(gelu(conv1(features)))));  // (B, S, C)
   if (x.size(1) != encoder_positions.shape()[0])
     throw ShapeError("Whisper takes " + std::to_string(2 * encoder_positions.shape()[0]) + " frames of features, got " +
@@ -85,7 +84,6 @@ std::vector<Var> Whisper::encode(Var features) const {
 
 std::vector<Var> Whisper::decode(Var words, Var memory) const {
   Graph& g = words.graph();
-  Scope scope(g, "decoder");
   return decoder(words + slice(decoder_positions.in(g), 0, 0, words.size(1)), memory);
 }
 

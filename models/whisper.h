@@ -29,7 +29,7 @@ struct Whisper : nn::Module {
   Var operator()(Var features, Var decoder_ids) const {
     return logits(decode(embed_tokens(decoder_ids), encode(features).back()).back());
   }
-  Convolution conv1, conv2;
+  nn::Conv1d conv1, conv2;
   nn::Parameter& encoder_positions;  ///< [max_source_positions, C]
   nn::Embedding embed_tokens;
   nn::Parameter& decoder_positions;  ///< [max_target_positions, C]

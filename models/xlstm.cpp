@@ -65,6 +65,7 @@ MlstmLayer::MlstmLayer(Module& parent, const std::string& name, const XlstmConfi
       proj_down(*this, "proj_down", c.inner_size, c.hidden_size, false, out_of(c)) {}
 
 Var MlstmLayer::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   Graph& g = x.graph();
   auto up = chunk(proj_up(x), 2);
   Var c = silu(conv(up[0]));
@@ -91,6 +92,7 @@ SlstmLayer::SlstmLayer(Module& parent, const std::string& name, int64_t block, c
       group_norm(parameter("group_norm.weight", {c.hidden_size}, Init::zeros())) {}
 
 Var SlstmLayer::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   Graph& g = x.graph();
   const int64_t B = x.size(0), T = x.size(1), H = bias.shape()[0], D = bias.shape()[2];
   Var c = silu(conv(x));
@@ -100,9 +102,8 @@ Var SlstmLayer::operator()(Var x) const {
   return head_norm(slstm(wx, recurrent_kernel.in(g), bias.in(g), state), group_norm.in(g) + 1.0);
 }
 
-XlstmBlock::XlstmBlock(Module& parent, int64_t i, const XlstmConfig& c)
-    : Module(parent, "xlstm_block_stack.blocks." + std::to_string(i)),
-      xlstm_norm(*this, "xlstm_norm", c.hidden_size, norm()) {
+XlstmBlock::XlstmBlock(Module& parent, const std::string& name, int64_t i, const XlstmConfig& c)
+    : Module(parent, name), xlstm_norm(*this, "xlstm_norm", c.hidden_size, norm()) {
   if (!c.slstm[size_t(i)]) {
     mlstm.emplace(*this, "xlstm", c);
     return;
@@ -114,6 +115,7 @@ XlstmBlock::XlstmBlock(Module& parent, int64_t i, const XlstmConfig& c)
 }
 
 Var XlstmBlock::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   Var h = xlstm_norm(x);
   x = x + (mlstm ? (*mlstm)(h) : (*slstm)(h));
   if (!ffn_norm) return x;
@@ -123,15 +125,15 @@ Var XlstmBlock::operator()(Var x) const {
 
 Xlstm::Xlstm(const XlstmConfig& c)
     : token_embedding(*this, "token_embedding", c.vocab_size, c.hidden_size, into(c)),
+      blocks(*this, "xlstm_block_stack.blocks"),
       post_blocks_norm(*this, "xlstm_block_stack.post_blocks_norm", c.hidden_size, norm()),
       lm_head(*this, "lm_head", c.hidden_size, c.vocab_size, false, into(c)) {
-  for (int64_t i = 0; i < c.blocks(); ++i) blocks.emplace_back(*this, i, c);
+  for (int64_t i = 0; i < c.blocks(); ++i) blocks.emplace_back(i, c);
 }
 
 std::vector<Var> Xlstm::encode(Var words) const {
   std::vector<Var> states{words};
   for (const XlstmBlock& block : blocks) {
-    Scope scope(words.graph(), "blocks." + std::to_string(states.size() - 1));
     states.push_back(block(states.back()));
   }
   return states;

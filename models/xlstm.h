@@ -1,7 +1,6 @@
 // xLSTM (Beck et al. 2024, arXiv 2405.04517): blocks of mLSTM and of sLSTM, with the parameter names of the xlstm
 // package. (recurrent_kernel and bias of an sLSTM cell are [H, in, gate, out] and [H, gate, out].)
 #pragma once
-#include <deque>
 #include <optional>
 #include <vector>
 
@@ -50,7 +49,7 @@ struct SlstmLayer : nn::Module {
 };
 
 struct XlstmBlock : nn::Module {
-  XlstmBlock(Module& parent, int64_t index, const XlstmConfig& config);
+  XlstmBlock(Module& parent, const std::string& name, int64_t index, const XlstmConfig& config);
   Var operator()(Var x) const;
   ScaleNorm xlstm_norm;
   std::optional<MlstmLayer> mlstm;
@@ -67,7 +66,7 @@ struct Xlstm : nn::Module {
   Var logits(Var hidden) const { return lm_head(post_blocks_norm(hidden)); }  ///< [B, T, C] -> [B, T, V]
   Var operator()(Var ids) const { return logits(encode(token_embedding(ids)).back()); }
   nn::Embedding token_embedding;
-  std::deque<XlstmBlock> blocks;
+  nn::ModuleList<XlstmBlock> blocks;
   ScaleNorm post_blocks_norm;
   nn::Linear lm_head;
 };

@@ -66,6 +66,7 @@ XlstmLargeMixer::XlstmLargeMixer(Module& parent, const std::string& name, const 
 }
 
 Var XlstmLargeMixer::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   const int64_t H = config.heads, T = x.size(1), inner = config.v_size();
   std::vector<Var> qkvo, gates;
   if (config.fused) {
@@ -96,8 +97,8 @@ Var XlstmLargeMixer::operator()(Var x) const {
   return out_proj(sigmoid(qkvo[3]) * normed);
 }
 
-XlstmLargeBlock::XlstmLargeBlock(Module& parent, int64_t i, const XlstmLargeConfig& c)
-    : Module(parent, "backbone.blocks." + std::to_string(i)),
+XlstmLargeBlock::XlstmLargeBlock(Module& parent, const std::string& name, const XlstmLargeConfig& c)
+    : Module(parent, name),
       norm_mlstm(*this, "norm_mlstm", c.hidden_size, norm(c)),
       mlstm_layer(*this, "mlstm_layer", c),
       norm_ffn(*this, "norm_ffn", c.hidden_size, norm(c)),
@@ -111,6 +112,7 @@ XlstmLargeBlock::XlstmLargeBlock(Module& parent, int64_t i, const XlstmLargeConf
 }
 
 Var XlstmLargeBlock::operator()(Var x) const {
+  nn::ModuleScope here(*this, x);
   x = x + mlstm_layer(norm_mlstm(x));
   Var h = norm_ffn(x);
   std::vector<Var> up = proj_up ? std::vector<Var>{(*proj_up_gate)(h), (*proj_up)(h)} : chunk((*proj_up_gate_z)(h), 2);
@@ -120,15 +122,14 @@ Var XlstmLargeBlock::operator()(Var x) const {
 XlstmLarge::XlstmLarge(const XlstmLargeConfig& c)
     : config(c),
       embeddings(*this, "backbone.embeddings", c.vocab_size, c.hidden_size, into(c)),
+      blocks(*this, "backbone.blocks", c.layers, c),
       lm_head(c.tied ? nullptr : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, into(c))) {
-  for (int64_t i = 0; i < c.layers; ++i) blocks.emplace_back(*this, i, c);
   if (c.out_norm) out_norm.emplace(*this, "backbone.out_norm", c.hidden_size, norm(c));
 }
 
 std::vector<Var> XlstmLarge::encode(Var words) const {
   std::vector<Var> states{words};
   for (const XlstmLargeBlock& block : blocks) {
-    Scope scope(words.graph(), "blocks." + std::to_string(states.size() - 1));
     states.push_back(block(states.back()));
   }
   if (out_norm) states.back() = (*out_norm)(states.back());

@@ -1,7 +1,6 @@
 // The layout of xLSTM 7B (Beck et al. 2025, arXiv 2503.13427) with HuggingFace's parameter names: mLSTM only, RMS
 // norms, capped gates and logits, a gated feed-forward part.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 
@@ -36,7 +35,7 @@ struct XlstmLargeMixer : nn::Module {
 
 /// x += mixer(norm x); x += down(silu(gate(norm x)) up(norm x)).
 struct XlstmLargeBlock : nn::Module {
-  XlstmLargeBlock(Module& parent, int64_t index, const XlstmLargeConfig& config);
+  XlstmLargeBlock(Module& parent, const std::string& name, const XlstmLargeConfig& config);
   Var operator()(Var x) const;
   ScaleNorm norm_mlstm;
   XlstmLargeMixer mlstm_layer;
@@ -54,7 +53,7 @@ struct XlstmLarge : nn::Module {
   Var operator()(Var ids) const { return logits(encode(embeddings(ids)).back()); }
   XlstmLargeConfig config;
   nn::Embedding embeddings;
-  std::deque<XlstmLargeBlock> blocks;
+  nn::ModuleList<XlstmLargeBlock> blocks;
   std::optional<ScaleNorm> out_norm;
   nn::Parameter* lm_head;  ///< [V, C]; null when tied
 };

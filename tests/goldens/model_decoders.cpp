@@ -32,6 +32,7 @@ template <class Model, class Words> GoldenModel decoder(std::unique_ptr<Model> m
 
 GoldenModel gpt2(const File& file) {
   auto c = models::Gpt2Config::from_json(file.meta("config"));
+  c.dropout = 0;  // files of formulas do not say so
   c.tied = tied(file, "lm_head.weight");
   return decoder(std::make_unique<models::Gpt2>(c), [](const models::Gpt2& m, Var ids) { return m.wte(ids); });
 }

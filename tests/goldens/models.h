@@ -59,6 +59,12 @@ GoldenModel bart(const File& file);
 GoldenModel t5(const File& file);
 GoldenModel whisper(const File& file);
 GoldenModel wav2vec2(const File& file);
+GoldenModel vit(const File& file);  ///< and DeiT
+GoldenModel deit_with_teacher(const File& file);
+GoldenModel vit_mae(const File& file);
+GoldenModel swin(const File& file);
+GoldenModel resnet(const File& file);
+GoldenModel convnext(const File& file);
 
 /// Is the head another parameter's alias? Files of formulas do not say so in their configuration.
 bool tied(const File& file, const char* head);
