@@ -101,7 +101,6 @@ Var Wav2Vec2ForCTC::positions(Var x) const {
 }
 
 std::vector<Var> Wav2Vec2ForCTC::encode(Var wave) const {
-  Graph& g = wave.graph();
   Var x = unsqueeze(wave, 1);  // (B, 1, T)
   for (const Wav2Vec2Conv& layer : conv_layers) x = layer(x);
   x = projection(projection_norm(transpose(x)));  // (B, frames, C)
