@@ -28,7 +28,10 @@ Seq2SeqLayer::Seq2SeqLayer(Module& parent, const std::string& name, const Seq2Se
       fc1(*this, "fc1", c.hidden_size, c.intermediate_size, true, normal(c)),
       fc2(*this, "fc2", c.intermediate_size, c.hidden_size, true, normal(c)),
       final_layer_norm(*this, "final_layer_norm", c.hidden_size, kEps),
-      activation(activation_named(c.activation)) {
+      activation(activation_named(c.activation)),
+      self_attn_dropout(*this, "self_attn.dropout", c.dropout),
+      encoder_attn_dropout(*this, "encoder_attn.dropout", c.dropout),
+      ffn_dropout(*this, "dropout", c.dropout) {
   if (!c.decoder) return;
   encoder_attn.emplace(*this, "encoder_attn", attention_options(c));
   encoder_attn_layer_norm.emplace(*this, "encoder_attn_layer_norm", c.hidden_size, kEps);
@@ -36,11 +39,16 @@ Seq2SeqLayer::Seq2SeqLayer(Module& parent, const std::string& name, const Seq2Se
 
 Var Seq2SeqLayer::operator()(Var x, Var memory, Var mask) const {
   nn::ModuleScope here(*this, x);
-  auto step = [&](const nn::LayerNorm& norm, auto&& f) { x = norm_first ? x + f(norm(x)) : norm(x + f(x)); };
+  auto step = [&](const nn::LayerNorm& norm, const nn::Dropout& dropout, auto&& f) {
+    x = norm_first ? x + dropout(f(norm(x))) : norm(x + dropout(f(x)));
+  };
   const bool decoder = encoder_attn.has_value();
-  step(self_attn_layer_norm, [&](Var h) { return self_attn(h, visible(decoder ? Var() : mask, decoder)); });
-  if (decoder) step(*encoder_attn_layer_norm, [&](Var h) { return (*encoder_attn)(h, visible(mask), memory); });
-  step(final_layer_norm, [&](Var h) { return fc2(activation(fc1(h))); });
+  step(self_attn_layer_norm, self_attn_dropout,
+       [&](Var h) { return self_attn(h, visible(decoder ? Var() : mask, decoder)); });
+  if (decoder)
+    step(*encoder_attn_layer_norm, encoder_attn_dropout,
+         [&](Var h) { return (*encoder_attn)(h, visible(mask), memory); });
+  step(final_layer_norm, ffn_dropout, [&](Var h) { return fc2(activation(fc1(h))); });
   return x;
 }
 
@@ -74,6 +82,7 @@ BartConfig BartConfig::from_json(std::string_view text) {
     json.read((which + "_ffn_dim").c_str(), side->intermediate_size);
     json.read("activation_function", side->activation);
     json.read("init_std", side->init_std);
+    json.read("dropout", side->dropout);
   }
   return c;
 }

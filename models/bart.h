@@ -11,10 +11,10 @@ namespace whence::models {
 struct Seq2SeqConfig {
   int64_t hidden_size = 1024, layers = 12, heads = 16, intermediate_size = 4096;
   std::string activation = "gelu";
-  bool decoder = false;     ///< causal, and attends to a memory
-  bool norm_first = false;  ///< norms before attention and ffn, and one behind the stack
-  bool k_bias = true;       ///< keys have a bias
-  double init_std = 0.02;
+  bool decoder = false;                   ///< causal, and attends to a memory
+  bool norm_first = false;                ///< norms before attention and ffn, and one behind the stack
+  bool k_bias = true;                     ///< keys have a bias
+  double init_std = 0.02, dropout = 0.1;  ///< of what attention and ffn give
 };
 
 /// x = LN(x + attention(x)), or x + attention(LN x); likewise for the memory and the ffn.
@@ -30,6 +30,7 @@ struct Seq2SeqLayer : nn::Module {
   nn::Linear fc1, fc2;
   nn::LayerNorm final_layer_norm;
   nn::FeedForward::Activation activation;
+  nn::Dropout self_attn_dropout, encoder_attn_dropout, ffn_dropout;
 };
 
 struct Seq2SeqStack : nn::Module {

@@ -22,6 +22,7 @@ DistilBertConfig DistilBertConfig::from_json(std::string_view text) {
   json.read("pad_token_id", c.padding_idx);
   json.read("tie_word_embeddings", c.tied);
   json.read("initializer_range", c.initializer_range);
+  json.read("dropout", c.dropout);
   return c;
 }
 
@@ -39,12 +40,13 @@ DistilBertLayer::DistilBertLayer(Module& parent, const std::string& name, const 
                  .init = normal(c)}),
       sa_layer_norm(*this, "sa_layer_norm", c.hidden_size, kEps),
       ffn(*this, "ffn", "lin1", "lin2", c.hidden_size, c.intermediate_size, c.activation, normal(c)),
-      output_layer_norm(*this, "output_layer_norm", c.hidden_size, kEps) {}
+      output_layer_norm(*this, "output_layer_norm", c.hidden_size, kEps),
+      dropout(*this, "ffn.dropout", c.dropout) {}
 
 Var DistilBertLayer::operator()(Var x, Var mask) const {
   nn::ModuleScope here(*this, x);
   x = sa_layer_norm(x + attention(x, visible(mask)));
-  return output_layer_norm(x + ffn(x));
+  return output_layer_norm(x + dropout(ffn(x)));
 }
 
 DistilBertForMaskedLM::DistilBertForMaskedLM(const DistilBertConfig& c)
@@ -52,6 +54,7 @@ DistilBertForMaskedLM::DistilBertForMaskedLM(const DistilBertConfig& c)
       word(*this, "distilbert.embeddings.word_embeddings", c.vocab_size, c.hidden_size, normal(c), c.padding_idx),
       position(*this, "distilbert.embeddings.position_embeddings", c.max_positions, c.hidden_size, normal(c)),
       norm(*this, "distilbert.embeddings.LayerNorm", c.hidden_size, kEps),
+      dropout(*this, "distilbert.embeddings.dropout", c.dropout),
       layers(*this, "distilbert.transformer.layer", c.layers, c),
       vocab_transform(*this, "vocab_transform", c.hidden_size, c.hidden_size, true, normal(c)),
       vocab_layer_norm(*this, "vocab_layer_norm", c.hidden_size, kEps),
@@ -61,7 +64,7 @@ DistilBertForMaskedLM::DistilBertForMaskedLM(const DistilBertConfig& c)
 
 std::vector<Var> DistilBertForMaskedLM::encode(Var words, Var mask) const {
   Graph& g = words.graph();
-  std::vector<Var> states{norm(words + slice(position.weight.in(g), 0, 0, words.size(1)))};
+  std::vector<Var> states{dropout(norm(words + slice(position.weight.in(g), 0, 0, words.size(1))))};
   for (const DistilBertLayer& layer : layers) {
     states.push_back(layer(states.back(), mask));
   }

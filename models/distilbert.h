@@ -11,7 +11,7 @@ struct DistilBertConfig {
   std::string activation = "gelu";
   int64_t padding_idx = 0;
   bool tied = true;  ///< vocab_projector.weight is the embedding's
-  double initializer_range = 0.02;
+  double initializer_range = 0.02, dropout = 0.1;
   /// From the text of HuggingFace's config.json. \throws ValueError
   static DistilBertConfig from_json(std::string_view text);
 };
@@ -24,6 +24,7 @@ struct DistilBertLayer : nn::Module {
   nn::LayerNorm sa_layer_norm;
   NamedFeedForward ffn;
   nn::LayerNorm output_layer_norm;
+  nn::Dropout dropout;
 };
 
 /// distilbert.*, vocab_transform, vocab_layer_norm, vocab_projector.
@@ -37,6 +38,7 @@ struct DistilBertForMaskedLM : nn::Module {
   DistilBertConfig config;
   nn::Embedding word, position;
   nn::LayerNorm norm;
+  nn::Dropout dropout;
   nn::ModuleList<DistilBertLayer> layers;
   nn::Linear vocab_transform;
   nn::LayerNorm vocab_layer_norm;

@@ -24,6 +24,7 @@ T5Config T5Config::from_json(std::string_view text) {
   json.read("relative_attention_max_distance", c.furthest);
   json.read("layer_norm_epsilon", c.layer_norm_eps);
   json.read("initializer_factor", c.initializer_factor);
+  json.read("dropout_rate", c.dropout);
   json.read("tie_word_embeddings", c.tied);
   c.scale_decoder_outputs = json.value("scale_decoder_outputs", c.tied);
   // "relu", or "gated-gelu", which means the approximation by tanh.
@@ -61,7 +62,10 @@ T5Block::T5Block(Module& parent, const std::string& name, int64_t i, bool decode
     : Module(parent, name),
       self(*this, "layer.0.SelfAttention", attention_options(c)),
       self_norm(*this, "layer.0.layer_norm", c.hidden_size, norm(c)),
-      activation(activation_named(c.activation)) {
+      activation(activation_named(c.activation)),
+      self_dropout(*this, "layer.0.dropout", c.dropout),
+      cross_dropout(*this, "layer.1.dropout", c.dropout),
+      dense_dropout(*this, "layer.2.dropout", c.dropout) {
   if (i == 0)
     table = &parameter("layer.0.SelfAttention.relative_attention_bias.weight", {c.buckets, c.heads},
                        spread(c, double(c.hidden_size)));
@@ -88,10 +92,10 @@ Var T5Block::operator()(Var x, Var bias, Var memory, Var mask) const {
   AttentionOptions own = visible(cross ? Var() : mask, cross.has_value()), others = visible(mask);
   own.scale = others.scale = 1;  // scores are not scaled
   own.bias = bias;
-  x = x + self(self_norm(x), own);
-  if (cross) x = x + (*cross)((*cross_norm)(x), others, memory);
+  x = x + self_dropout(self(self_norm(x), own));
+  if (cross) x = x + cross_dropout((*cross)((*cross_norm)(x), others, memory));
   Var h = (*dense_norm)(x);
-  return x + (*wo)(wi ? activation((*wi)(h)) : activation((*wi_0)(h)) * (*wi_1)(h));
+  return x + dense_dropout((*wo)(wi ? activation((*wi)(h)) : activation((*wi_0)(h)) * (*wi_1)(h)));
 }
 
 T5Stack::T5Stack(Module& parent, const std::string& name, bool is_decoder, const T5Config& c)

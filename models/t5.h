@@ -14,7 +14,7 @@ struct T5Config {
   int64_t buckets = 32, furthest = 128;  ///< of relative positions
   std::string activation = "relu";
   bool gated = false;  ///< act(wi_0 x) wi_1 x
-  double layer_norm_eps = 1e-6, initializer_factor = 1;
+  double layer_norm_eps = 1e-6, initializer_factor = 1, dropout = 0.1;
   bool tied = true;                   ///< lm_head.weight is shared.weight
   bool scale_decoder_outputs = true;  ///< by 1 / sqrt(hidden_size), before the head
   /// From the text of HuggingFace's config.json. \throws ValueError
@@ -34,6 +34,7 @@ struct T5Block : nn::Module {
   std::optional<nn::Linear> wi, wi_0, wi_1, wo;
   std::optional<ScaleNorm> dense_norm;
   nn::FeedForward::Activation activation;
+  nn::Dropout self_dropout, cross_dropout, dense_dropout;
 };
 
 struct T5Stack : nn::Module {

@@ -31,6 +31,7 @@ Wav2Vec2Config Wav2Vec2Config::from_json(std::string_view text) {
   json.read("feat_extract_activation", c.conv_activation);
   json.read("layer_norm_eps", c.layer_norm_eps);
   json.read("initializer_range", c.initializer_range);
+  json.read("hidden_dropout", c.dropout);
   json.read("pad_token_id", c.ctc.blank);
   json.read("ctc_zero_infinity", c.ctc.zero_infinity);
   c.ctc.reduction = json.value("ctc_loss_reduction", std::string("sum")) == "sum" ? Reduction::sum : Reduction::mean;
@@ -65,12 +66,14 @@ Wav2Vec2Layer::Wav2Vec2Layer(Module& parent, const std::string& name, const Wav2
       layer_norm(*this, "layer_norm", c.hidden_size, c.layer_norm_eps),
       feed_forward(*this, "feed_forward", "intermediate_dense", "output_dense", c.hidden_size, c.intermediate_size,
                    c.activation, normal(c)),
-      final_layer_norm(*this, "final_layer_norm", c.hidden_size, c.layer_norm_eps) {}
+      final_layer_norm(*this, "final_layer_norm", c.hidden_size, c.layer_norm_eps),
+      attention_dropout(*this, "dropout", c.dropout),
+      output_dropout(*this, "feed_forward.output_dropout", c.dropout) {}
 
 Var Wav2Vec2Layer::operator()(Var x) const {
   nn::ModuleScope here(*this, x);
-  x = layer_norm(x + attention(x));
-  return final_layer_norm(x + feed_forward(x));
+  x = layer_norm(x + attention_dropout(attention(x)));
+  return final_layer_norm(x + output_dropout(feed_forward(x)));
 }
 
 Wav2Vec2ForCTC::Wav2Vec2ForCTC(const Wav2Vec2Config& c)

@@ -18,7 +18,7 @@ struct Wav2Vec2Config {
   bool conv_bias = false;
   int64_t position_kernel = 128, position_groups = 16;  ///< of the convolution that gives positions
   std::string activation = "gelu", conv_activation = "gelu";
-  double layer_norm_eps = 1e-5, initializer_range = 0.02;
+  double layer_norm_eps = 1e-5, initializer_range = 0.02, dropout = 0.1;
   CtcOptions ctc{.reduction = Reduction::sum};
   /// From the text of HuggingFace's config.json. \throws ValueError, also for the layout of the large models
   static Wav2Vec2Config from_json(std::string_view text);
@@ -41,6 +41,7 @@ struct Wav2Vec2Layer : nn::Module {
   nn::LayerNorm layer_norm;
   NamedFeedForward feed_forward;
   nn::LayerNorm final_layer_norm;
+  nn::Dropout attention_dropout, output_dropout;
 };
 
 /// wav2vec2.* and lm_head.

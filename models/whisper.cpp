@@ -12,6 +12,7 @@ WhisperConfig::WhisperConfig() {
   for (Seq2SeqConfig* side : {&encoder, &decoder}) {
     side->norm_first = true;
     side->k_bias = false;
+    side->dropout = 0;
   }
 }
 
@@ -19,7 +20,7 @@ WhisperConfig WhisperConfig::from_json(std::string_view text) {
   ConfigJson json(text);
   if (json.value("scale_embedding", false))
     throw ValueError("configuration: a Whisper with scaled embeddings is not known");
-  const BartConfig sides = BartConfig::from_json(text);
+  const BartConfig sides = BartConfig::from_json(text);  // the same keys
   WhisperConfig c;
   for (auto [side, read] : {std::pair(&c.encoder, &sides.encoder), std::pair(&c.decoder, &sides.decoder)}) {
     side->hidden_size = read->hidden_size;
@@ -28,6 +29,7 @@ WhisperConfig WhisperConfig::from_json(std::string_view text) {
     side->intermediate_size = read->intermediate_size;
     side->activation = read->activation;
     side->init_std = read->init_std;
+    side->dropout = read->dropout;
   }
   json.read("vocab_size", c.vocab_size);
   json.read("num_mel_bins", c.mel_bins);

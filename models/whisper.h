@@ -12,7 +12,7 @@ struct WhisperConfig {
   int64_t max_source_positions = 1500, max_target_positions = 448;
   Seq2SeqConfig encoder{}, decoder{.decoder = true};
   bool tied = true;  ///< proj_out.weight is the decoder's embedding
-  WhisperConfig();   ///< norms first, keys without a bias
+  WhisperConfig();   ///< norms first, keys without a bias, no dropout
   /// From the text of HuggingFace's config.json. \throws ValueError
   static WhisperConfig from_json(std::string_view text);
 };
