@@ -87,7 +87,7 @@ Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, 
   Graph& g = ids.graph();
   int64_t B = ids.size(0), P = ids.size(1), T = labels.size(1), C = config.decoder_hidden;
   Var visible = bridge(encoder(ids, {.positions = positions, .token_types = {}, .mask = mask}));  // (B, P, C)
-  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});          // the [MASK] row
+  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});     // the [MASK] row
   Var rows = reshape(concat({visible, hidden}, 1), {B * (P + 1), C});
   Var all = reshape(gather(rows, restore, 0), {B, T, C});  // every place again
   BertInputs in{.positions = {}, .token_types = {}, .mask = decoder_mask};

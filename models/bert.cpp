@@ -1,8 +1,28 @@
 #include "whence/models/bert.h"
 
+#include "whence/models/config.h"
+
 namespace whence::models {
 
 using nn::Init;
+
+BertConfig BertConfig::from_json(std::string_view text) {
+  ConfigJson json(text);
+  BertConfig c;
+  json.read("vocab_size", c.vocab_size);
+  json.read("hidden_size", c.hidden_size);
+  json.read("num_hidden_layers", c.layers);
+  json.read("num_attention_heads", c.heads);
+  json.read("intermediate_size", c.intermediate_size);
+  json.read("max_position_embeddings", c.max_positions);
+  json.read("type_vocab_size", c.type_vocab_size);
+  json.read("hidden_act", c.activation);
+  json.read("layer_norm_eps", c.layer_norm_eps);
+  json.read("hidden_dropout_prob", c.dropout);
+  json.read("initializer_range", c.initializer_range);
+  c.padding_idx = json.value("pad_token_id", int64_t(-1));
+  return c;
+}
 
 static Init dense_init(const BertConfig& c) {
   return Init::normal(c.dense_range > 0 ? c.dense_range : c.initializer_range);
@@ -11,7 +31,8 @@ static Init dense_init(const BertConfig& c) {
 BertEmbeddings::BertEmbeddings(Module& parent, const std::string& name, const BertConfig& c)
     : Module(parent, name),
       word(*this, "word_embeddings", c.vocab_size, c.hidden_size, Init::normal(c.initializer_range), c.padding_idx),
-      position(*this, "position_embeddings", c.max_positions, c.hidden_size, Init::normal(c.initializer_range)),
+      position(*this, "position_embeddings", c.max_positions, c.hidden_size, Init::normal(c.initializer_range),
+               c.position_padding_idx),
       token_type(*this, "token_type_embeddings", c.type_vocab_size, c.hidden_size, Init::normal(c.initializer_range)),
       norm(*this, "LayerNorm", c.hidden_size, c.layer_norm_eps),
       dropout(*this, "dropout", c.dropout) {}

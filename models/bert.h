@@ -1,6 +1,7 @@
 // BERT encoders (Devlin et al. 2019) with HuggingFace's parameter names, and their task heads.
 #pragma once
 #include <optional>
+#include <string_view>
 
 #include "whence/models/activation.h"
 #include "whence/models/huggingface.h"
@@ -13,15 +14,18 @@ struct BertConfig {
   int64_t max_positions = 512, type_vocab_size = 2;
   std::string activation = "gelu";  ///< "gelu" (erf), "gelu_new" (tanh), "relu", "silu"
   double layer_norm_eps = 1e-12, dropout = 0.1;
-  int64_t padding_idx = 0;          ///< this word row gets no gradient from look-ups; -1: none
-  double initializer_range = 0.02;  ///< standard deviation of embeddings
-  double dense_range = 0;           ///< of the dense layers' weights; 0: the same
+  int64_t padding_idx = 0;            ///< this word row gets no gradient from look-ups; -1: none
+  double initializer_range = 0.02;    ///< standard deviation of embeddings
+  double dense_range = 0;             ///< of the dense layers' weights; 0: the same
+  int64_t position_padding_idx = -1;  ///< RoBERTa: this position gets no gradient
+  /// From the text of HuggingFace's config.json. \throws ValueError
+  static BertConfig from_json(std::string_view text);
 };
 
 /// What goes into an encoder besides ids or embeddings. Undefined members take their defaults.
 struct BertInputs {
-  Var positions;          ///< [B, T] integers; default 0 .. T-1
-  Var token_types;        ///< [B, T] integers; default 0
+  Var positions;    ///< [B, T] integers; default 0 .. T-1
+  Var token_types;  ///< [B, T] integers; default 0
   Var mask;         ///< [B, T] u8 or boolean, 1 = may be seen; default all
 };
 

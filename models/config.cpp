@@ -1,6 +1,8 @@
 #include "whence/models/config.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 
 #include "whence/tensor/error.h"
 
@@ -10,8 +12,34 @@ struct ConfigJson::Object {
   nlohmann::json json;
 };
 
+namespace {
+
+// Python writes infinity as a bare word, which is no JSON: it becomes the string "Infinity".
+std::string with_quoted_infinity(std::string_view text) {
+  std::string out;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"' && (i == 0 || text[i - 1] != '\\')) quoted = !quoted;
+    if (!quoted && text.substr(i).starts_with("Infinity")) {
+      out += "\"Infinity\"";
+      i += 7;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
+// A number, or the word for infinity.
+double number(const nlohmann::json& value) {
+  if (value == "Infinity" || value == "inf") return std::numeric_limits<double>::infinity();
+  return value.get<double>();
+}
+
+}  // namespace
+
 ConfigJson::ConfigJson(std::string_view text)
-    : object_(std::make_shared<Object>(Object{nlohmann::json::parse(text, nullptr, false)})) {
+    : object_(std::make_shared<Object>(Object{nlohmann::json::parse(with_quoted_infinity(text), nullptr, false)})) {
   if (!object_->json.is_object()) throw ValueError("the configuration is no JSON object");
 }
 
@@ -28,7 +56,14 @@ template <class T> void ConfigJson::read(const char* key, T& to) const {
   if (!has(key)) return;
   const nlohmann::json& value = object_->json.at(key);
   try {
-    to = value.get<T>();
+    if constexpr (std::is_same_v<T, double>) {
+      to = number(value);
+    } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+      to.clear();
+      for (const auto& v : value) to.push_back(number(v));
+    } else {
+      to = value.get<T>();
+    }
   } catch (const nlohmann::json::exception&) {
     throw ValueError("configuration: \"" + std::string(key) + "\" is " + value.dump());
   }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "whence/nn/windows.h"
 #include "whence/ops/composite.h"
 
 namespace whence::models {
@@ -25,12 +26,6 @@ Var capped_attention(Var q, Var k, Var v, const AttentionOptions& o, double cap)
     s = where(greater_equal(unsqueeze(arange(g, T), 1), unsqueeze(arange(g, S), 0)), s, hidden);
   }
   return matmul(softmax(s), repeat_interleave(v, groups, 1));
-}
-
-// [1, 1, T, T]: 0 where i - j < window, else minus infinity.
-Var window_bias(Graph& g, int64_t T, int64_t window, DType dtype) {
-  Var near = less(unsqueeze(arange(g, T), 1) - unsqueeze(arange(g, T), 0), double(window));
-  return reshape(where(near, g.constant(0, dtype), g.constant(-kInf, dtype)), {1, 1, T, T});
 }
 
 }  // namespace
@@ -65,7 +60,8 @@ Var attend(Var q, Var k, Var v, const DecoderAttention& options, const DecoderIn
   const int64_t T = q.size(2);
   AttentionOptions o{.causal = true, .scale = options.scale ? options.scale : 1 / std::sqrt(double(q.size(3)))};
   if (in.mask.defined()) o.mask = in.mask;
-  if (options.window > 0 && in.shown == 0 && options.window < T) o.bias = window_bias(g, T, options.window, q.dtype());
+  if (options.window > 0 && in.shown == 0 && options.window < T)
+    o.bias = nn::distance_bias(g, T, double(options.window), kInf, q.dtype());
   if (in.cache) {
     auto [keys, values] = in.cache->write(layer, k, v, in.at);
     if (in.shown > 0) {

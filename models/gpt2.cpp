@@ -40,8 +40,8 @@ double into_residual(const Gpt2Config& c) { return c.initializer_range / std::sq
 
 }  // namespace
 
-Gpt2Block::Gpt2Block(Module& parent, int64_t i, const Gpt2Config& c)
-    : Module(parent, "transformer.h." + std::to_string(i)),
+Gpt2Block::Gpt2Block(Module& parent, const std::string& name, int64_t i, const Gpt2Config& c)
+    : Module(parent, name),
       index(size_t(i)),
       heads(c.heads),
       scale(1 / std::sqrt(double(c.hidden_size / c.heads)) / (c.scale_by_inverse_layer ? double(i + 1) : 1.0)),
@@ -51,24 +51,29 @@ Gpt2Block::Gpt2Block(Module& parent, int64_t i, const Gpt2Config& c)
       ln_2(*this, "ln_2", c.hidden_size, c.layer_norm_eps),
       c_fc(*this, "mlp.c_fc", c.hidden_size, wide(c), c.initializer_range),
       mlp_c_proj(*this, "mlp.c_proj", wide(c), c.hidden_size, into_residual(c)),
-      activation(activation_named(c.activation)) {}
+      activation(activation_named(c.activation)),
+      attention_dropout(*this, "attn.resid_dropout", c.dropout),
+      output_dropout(*this, "mlp.dropout", c.dropout) {}
 
 Var Gpt2Block::operator()(Var x, const DecoderInputs& in) const {
+  nn::ModuleScope here(*this, x);
   auto qkv = chunk(c_attn(ln_1(x)), 3);
   Var seen = attend(nn::split_heads(qkv[0], heads), nn::split_heads(qkv[1], heads), nn::split_heads(qkv[2], heads),
                     {.scale = scale}, in, index);
-  x = x + c_proj(nn::merge_heads(seen));
-  return x + mlp_c_proj(activation(c_fc(ln_2(x))));
+  x = x + attention_dropout(c_proj(nn::merge_heads(seen)));
+  return x + output_dropout(mlp_c_proj(activation(c_fc(ln_2(x)))));
 }
 
 Gpt2::Gpt2(const Gpt2Config& c)
     : config(c),
       wte(*this, "transformer.wte", c.vocab_size, c.hidden_size, Init::normal(c.initializer_range)),
       wpe(*this, "transformer.wpe", c.max_positions, c.hidden_size, Init::normal(c.initializer_range)),
+      drop(*this, "transformer.drop", c.dropout),
+      h(*this, "transformer.h"),
       ln_f(*this, "transformer.ln_f", c.hidden_size, c.layer_norm_eps),
       lm_head(c.tied ? nullptr
                      : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, Init::normal(c.initializer_range))) {
-  for (int64_t i = 0; i < c.layers; ++i) h.emplace_back(*this, i, c);
+  for (int64_t i = 0; i < c.layers; ++i) h.emplace_back(i, c);
 }
 
 std::vector<Var> Gpt2::encode(Var words, const DecoderInputs& in) const {
@@ -78,9 +83,8 @@ std::vector<Var> Gpt2::encode(Var words, const DecoderInputs& in) const {
     throw ShapeError("a sequence of " + std::to_string(T) + " tokens is longer than GPT-2's " +
                      std::to_string(config.max_positions) + " positions");
   Var where = in.positions.defined() ? wpe(in.positions) : slice(wpe.weight.in(g), 0, 0, T);  // (T, C) or (B, T, C)
-  std::vector<Var> states{words + where};
+  std::vector<Var> states{drop(words + where)};
   for (const Gpt2Block& block : h) {
-    Scope scope(g, "h." + std::to_string(block.index));
     states.push_back(block(states.back(), in));
   }
   states.back() = ln_f(states.back());

@@ -31,8 +31,8 @@ GptNeoxConfig GptNeoxConfig::from_json(std::string_view text) {
 
 static Init normal(const GptNeoxConfig& c) { return Init::normal(c.initializer_range); }
 
-GptNeoxLayer::GptNeoxLayer(Module& parent, int64_t i, const GptNeoxConfig& c)
-    : Module(parent, "gpt_neox.layers." + std::to_string(i)),
+GptNeoxLayer::GptNeoxLayer(Module& parent, const std::string& name, int64_t i, const GptNeoxConfig& c)
+    : Module(parent, name),
       index(size_t(i)),
       heads(c.heads),
       parallel(c.parallel),
@@ -45,6 +45,7 @@ GptNeoxLayer::GptNeoxLayer(Module& parent, int64_t i, const GptNeoxConfig& c)
       activation(activation_named(c.activation)) {}
 
 Var GptNeoxLayer::operator()(Var x, Var angles, const DecoderInputs& in) const {
+  nn::ModuleScope here(*this, x);
   auto parts = chunk(nn::split_heads(query_key_value(input_layernorm(x)), heads), 3);  // packed by head: [B, H, T, 3 D]
   Var seen = attend(nn::rotate(parts[0], angles), nn::rotate(parts[1], angles), parts[2], {}, in, index);
   Var attended = dense(nn::merge_heads(seen));
@@ -56,16 +57,16 @@ GptNeox::GptNeox(const GptNeoxConfig& c)
     : config(c),
       rotary(int64_t(double(c.hidden_size / c.heads) * c.rotary_share), c.rotary),
       embed_in(*this, "gpt_neox.embed_in", c.vocab_size, c.hidden_size, normal(c)),
+      layers(*this, "gpt_neox.layers"),
       final_layer_norm(*this, "gpt_neox.final_layer_norm", c.hidden_size, c.layer_norm_eps),
       lm_head(c.tied ? nullptr : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, normal(c))) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
+  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(i, c);
 }
 
 std::vector<Var> GptNeox::encode(Var words, const DecoderInputs& in) const {
   Var angles = rotary_angles(rotary, words, in);
   std::vector<Var> states{words};
   for (const GptNeoxLayer& layer : layers) {
-    Scope scope(words.graph(), "layers." + std::to_string(layer.index));
     states.push_back(layer(states.back(), angles, in));
   }
   states.back() = final_layer_norm(states.back());

@@ -1,6 +1,5 @@
 // GPT-NeoX and Pythia (Black et al. 2022, arXiv 2204.06745) with HuggingFace's parameter names.
 #pragma once
-#include <deque>
 #include <string_view>
 
 #include "whence/models/decoder.h"
@@ -25,7 +24,7 @@ struct GptNeoxConfig {
 
 /// x + attention(LN x) + ffn(LN' x), or in turn.
 struct GptNeoxLayer : nn::Module {
-  GptNeoxLayer(Module& parent, int64_t index, const GptNeoxConfig& config);
+  GptNeoxLayer(Module& parent, const std::string& name, int64_t index, const GptNeoxConfig& config);
   Var operator()(Var x, Var angles, const DecoderInputs& in) const;
   size_t index;
   int64_t heads;
@@ -47,7 +46,7 @@ struct GptNeox : nn::Module {
   GptNeoxConfig config;
   nn::RotaryEmbedding rotary;
   nn::Embedding embed_in;
-  std::deque<GptNeoxLayer> layers;
+  nn::ModuleList<GptNeoxLayer> layers;
   nn::LayerNorm final_layer_norm;
   nn::Parameter* lm_head;  ///< [V, C]; null when tied
 };

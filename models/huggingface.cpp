@@ -15,31 +15,74 @@ constexpr Pair kTied[] = {
     {"lm_head.weight", "transformer.wte.weight"},
     {"lm_head.weight", "model.embed_tokens.weight"},
     {"lm_head.weight", "gpt_neox.embed_in.weight"},
+    {"lm_head.weight", "backbone.embeddings.weight"},
+    {"lm_head.weight", "model.shared.weight"},
+    {"model.encoder.embed_tokens.weight", "model.shared.weight"},
+    {"model.decoder.embed_tokens.weight", "model.shared.weight"},
+    {"lm_head.weight", "shared.weight"},
+    {"encoder.embed_tokens.weight", "shared.weight"},
+    {"decoder.embed_tokens.weight", "shared.weight"},
+    {"proj_out.weight", "model.decoder.embed_tokens.weight"},
     {"cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"},
     {"cls.predictions.decoder.bias", "cls.predictions.bias"},
+    {"lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"},
+    {"lm_head.decoder.weight", "esm.embeddings.word_embeddings.weight"},
+    {"lm_head.decoder.bias", "lm_head.bias"},
+    {"vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"},
+    {"decoder.weight", "model.embeddings.tok_embeddings.weight"},
 };
 
 // Parts of names in files of other versions.
 constexpr Pair kRenamed[] = {
     {"embed_out.weight", "lm_head.weight"},
+    {"conv.weight_g", "conv.parametrizations.weight.original0"},
+    {"conv.weight_v", "conv.parametrizations.weight.original1"},
+    {".encoder.layer.", ".layers."},
+    {"decoder.decoder_encoder.layer.", "decoder.decoder_layers."},
+    {"attention.attention.query", "attention.q_proj"},
+    {"attention.attention.key", "attention.k_proj"},
+    {"attention.attention.value", "attention.v_proj"},
+    {"attention.self.query", "attention.q_proj"},
+    {"attention.self.key", "attention.k_proj"},
+    {"attention.self.value", "attention.v_proj"},
+    {"attention.self.relative_position_bias_table", "attention.relative_position_bias.relative_position_bias_table"},
+    {"attention.output.dense", "attention.o_proj"},
+    {"intermediate.dense", "mlp.fc1"},
+    {"output.dense", "mlp.fc2"},
+    {"LayerNorm.gamma", "LayerNorm.weight"},
+    {"LayerNorm.beta", "LayerNorm.bias"},
 };
 
-// What files keep beside weights.
+// What files keep beside the weights that are here.
 constexpr std::string_view kBuffers[] = {
-    "position_ids",    "token_type_ids",         ".attn.bias", ".attn.masked_bias",
-    ".attention.bias", ".attention.masked_bias", "inv_freq",   "num_batches_tracked",
+    "position_ids",
+    "token_type_ids",
+    ".attn.bias",  // GPT-2's mask
+    ".attn.masked_bias",
+    ".attention.bias",  // GPT-NeoX's mask
+    ".attention.masked_bias",
+    "inv_freq",
+    "num_batches_tracked",
+    "relative_position_index",
+    "contact_head.regression.weight",
+    "contact_head.regression.bias",
 };
 
 // Prefixes that a file of the bare model lacks.
-constexpr std::string_view kPrefixes[] = {"transformer.", "model.", "gpt_neox.", "bert."};
+constexpr std::string_view kPrefixes[] = {"transformer.", "model.", "gpt_neox.", "bert.",
+                                          "roberta.",     "vit.",   "backbone."};
 
 using State = std::map<std::string, Tensor>;
 
-std::string renamed(std::string name, const State& own) {
+// The name that the model has for a file's, or the file's own when it has none.
+std::string renamed(const std::string& name, const State& own) {
+  if (own.contains(name)) return name;
+  std::string other = name;
   for (auto [from, to] : kRenamed)
-    if (auto at = name.find(from); at != name.npos && !own.contains(name)) name.replace(at, from.size(), to);
+    if (auto at = other.find(from); at != other.npos && !own.contains(other)) other.replace(at, from.size(), to);
+  if (own.contains(other)) return other;
   for (std::string_view prefix : kPrefixes)
-    if (std::string whole = std::string(prefix) + name; !own.contains(name) && own.contains(whole)) return whole;
+    if (std::string whole = std::string(prefix) + name; own.contains(whole)) return whole;
   return name;
 }
 

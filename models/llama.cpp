@@ -50,52 +50,39 @@ LlamaConfig LlamaConfig::from_json(std::string_view text) {
   return c;
 }
 
-LlamaNorm::LlamaNorm(Module& parent, const std::string& name, int64_t features, const LlamaConfig& c)
-    : Module(parent, name),
-      weight(parameter("weight", {features}, c.gemma ? Init::zeros() : Init::ones())),
-      eps(c.rms_norm_eps),
-      plus_one(c.gemma) {}
-
-Var LlamaNorm::operator()(Var x) const {
-  Var w = weight.in(x.graph());
-  return rms_norm(x, plus_one ? w + 1.0 : w, eps);
-}
-
 namespace {
 
 Init normal(const LlamaConfig& c) { return Init::normal(c.initializer_range); }
 
-void emplace(std::optional<LlamaNorm>& norm, bool there, nn::Module& parent, const char* name, int64_t features,
-             const LlamaConfig& c) {
-  if (there) norm.emplace(parent, name, features, c);
-}
-
 }  // namespace
 
-LlamaLayer::LlamaLayer(Module& parent, int64_t i, const LlamaConfig& c)
-    : Module(parent, "model.layers." + std::to_string(i)),
+LlamaLayer::LlamaLayer(Module& parent, const std::string& name, int64_t i, const LlamaConfig& c)
+    : Module(parent, name),
       index(size_t(i)),
       heads(c.heads),
       kv_heads(c.key_heads()),
       attention{.scale = c.attention_scale,
                 .window = index < c.windows.size() ? c.windows[index] : 0,
                 .cap = c.attention_cap},
-      input_layernorm(*this, "input_layernorm", c.hidden_size, c),
+      input_layernorm(*this, "input_layernorm", c.hidden_size, c.norm()),
       q_proj(*this, "self_attn.q_proj", c.hidden_size, heads * c.key_size(), c.qkv_bias, normal(c)),
       k_proj(*this, "self_attn.k_proj", c.hidden_size, kv_heads * c.key_size(), c.qkv_bias, normal(c)),
       v_proj(*this, "self_attn.v_proj", c.hidden_size, kv_heads * c.key_size(), c.qkv_bias, normal(c)),
       o_proj(*this, "self_attn.o_proj", heads * c.key_size(), c.hidden_size, c.out_bias, normal(c)),
-      post_attention_layernorm(*this, "post_attention_layernorm", c.hidden_size, c),
+      post_attention_layernorm(*this, "post_attention_layernorm", c.hidden_size, c.norm()),
       gate_proj(*this, "mlp.gate_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, normal(c)),
       up_proj(*this, "mlp.up_proj", c.hidden_size, c.intermediate_size, c.mlp_bias, normal(c)),
       down_proj(*this, "mlp.down_proj", c.intermediate_size, c.hidden_size, c.mlp_bias, normal(c)),
       activation(activation_named(c.activation)) {
-  emplace(q_norm, c.qk_norm, *this, "self_attn.q_norm", c.key_size(), c);
-  emplace(k_norm, c.qk_norm, *this, "self_attn.k_norm", c.key_size(), c);
-  emplace(pre_feedforward_layernorm, c.norms_after, *this, "pre_feedforward_layernorm", c.hidden_size, c);
-  emplace(post_feedforward_layernorm, c.norms_after, *this, "post_feedforward_layernorm", c.hidden_size, c);
+  auto add = [&](std::optional<ScaleNorm>& norm, bool there, const char* at, int64_t features) {
+    if (there) norm.emplace(*this, at, features, c.norm());
+  };
+  add(q_norm, c.qk_norm, "self_attn.q_norm", c.key_size());
+  add(k_norm, c.qk_norm, "self_attn.k_norm", c.key_size());
+  add(pre_feedforward_layernorm, c.norms_after, "pre_feedforward_layernorm", c.hidden_size);
+  add(post_feedforward_layernorm, c.norms_after, "post_feedforward_layernorm", c.hidden_size);
   if (heads % kv_heads)
-    throw ValueError(name() + ": " + std::to_string(heads) + " heads do not divide into groups for " +
+    throw ValueError(this->name() + ": " + std::to_string(heads) + " heads do not divide into groups for " +
                      std::to_string(kv_heads) + " key heads");
 }
 
@@ -107,6 +94,7 @@ Var LlamaLayer::attended(Var x, Var angles, const DecoderInputs& in) const {
 }
 
 Var LlamaLayer::operator()(Var x, Var angles, const DecoderInputs& in) const {
+  nn::ModuleScope here(*this, x);
   const bool after = post_feedforward_layernorm.has_value();
   Var h = attended(input_layernorm(x), angles, in);
   x = x + (after ? post_attention_layernorm(h) : h);
@@ -119,9 +107,10 @@ Llama::Llama(const LlamaConfig& c)
     : config(c),
       rotary(c.key_size(), c.rotary),
       embed_tokens(*this, "model.embed_tokens", c.vocab_size, c.hidden_size, normal(c), c.padding_idx),
-      norm(*this, "model.norm", c.hidden_size, c),
+      layers(*this, "model.layers"),
+      norm(*this, "model.norm", c.hidden_size, c.norm()),
       lm_head(c.tied ? nullptr : &parameter("lm_head.weight", {c.vocab_size, c.hidden_size}, normal(c))) {
-  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(*this, i, c);
+  for (int64_t i = 0; i < c.layers; ++i) layers.emplace_back(i, c);
 }
 
 Var Llama::words(Var ids) const {
@@ -133,7 +122,6 @@ std::vector<Var> Llama::encode(Var words, const DecoderInputs& in) const {
   Var angles = rotary_angles(rotary, words, in);
   std::vector<Var> states{words};
   for (const LlamaLayer& layer : layers) {
-    Scope scope(words.graph(), "layers." + std::to_string(layer.index));
     states.push_back(layer(states.back(), angles, in));
   }
   states.back() = norm(states.back());

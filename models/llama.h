@@ -1,11 +1,11 @@
 // Llama (Touvron et al. 2023) and its relatives Mistral, Qwen 2 and 3, Gemma 1 and 2, with HuggingFace's parameter
 // names.
 #pragma once
-#include <deque>
 #include <optional>
 #include <string_view>
 
 #include "whence/models/decoder.h"
+#include "whence/models/pieces.h"
 #include "whence/nn/layers.h"
 
 namespace whence::models {
@@ -31,31 +31,23 @@ struct LlamaConfig {
   double attention_cap = 0, logit_cap = 0;  ///< c tanh(s / c) of scores and of logits; 0: as they are
   /// From the text of HuggingFace's config.json. \throws ValueError
   static LlamaConfig from_json(std::string_view text);
+  ScaleNorm::Options norm() const { return {.eps = rms_norm_eps, .plus_one = gemma}; }
   int64_t key_heads() const { return kv_heads ? kv_heads : heads; }
   int64_t key_size() const { return head_size ? head_size : hidden_size / heads; }
 };
 
-/// rms_norm with scale weight, or 1 + weight, which then starts at 0.
-struct LlamaNorm : nn::Module {
-  LlamaNorm(Module& parent, const std::string& name, int64_t features, const LlamaConfig& config);
-  Var operator()(Var x) const;
-  nn::Parameter& weight;
-  double eps;
-  bool plus_one;
-};
-
 /// x += attention(norm x); x += down(act(gate(norm x)) up(norm x)).
 struct LlamaLayer : nn::Module {
-  LlamaLayer(Module& parent, int64_t index, const LlamaConfig& config);
+  LlamaLayer(Module& parent, const std::string& name, int64_t index, const LlamaConfig& config);
   Var operator()(Var x, Var angles, const DecoderInputs& in) const;  ///< angles as rotary_angles gives them
   size_t index;
   int64_t heads, kv_heads;
   DecoderAttention attention;
-  LlamaNorm input_layernorm;
+  ScaleNorm input_layernorm;
   nn::Linear q_proj, k_proj, v_proj, o_proj;
-  std::optional<LlamaNorm> q_norm, k_norm;
-  LlamaNorm post_attention_layernorm;
-  std::optional<LlamaNorm> pre_feedforward_layernorm, post_feedforward_layernorm;
+  std::optional<ScaleNorm> q_norm, k_norm;
+  ScaleNorm post_attention_layernorm;
+  std::optional<ScaleNorm> pre_feedforward_layernorm, post_feedforward_layernorm;
   nn::Linear gate_proj, up_proj, down_proj;
   nn::FeedForward::Activation activation;
 
@@ -77,8 +69,8 @@ struct Llama : nn::Module {
   LlamaConfig config;
   nn::RotaryEmbedding rotary;
   nn::Embedding embed_tokens;
-  std::deque<LlamaLayer> layers;
-  LlamaNorm norm;
+  nn::ModuleList<LlamaLayer> layers;
+  ScaleNorm norm;
   nn::Parameter* lm_head;  ///< [V, C]; null when tied
 };
 

@@ -27,11 +27,11 @@ double deviation(double stddev, double mean) {
 Init Init::uniform(double low, double high) {
   if (!(low <= high && std::isfinite(high - low)))
     throw ValueError(fmt::format("a parameter cannot start uniform in [{}, {})", low, high));
-  return {Kind::uniform, low, high};
+  return {Kind::uniform, low, high, {}};
 }
-Init Init::normal(double stddev, double mean) { return {Kind::normal, mean, deviation(stddev, mean)}; }
+Init Init::normal(double stddev, double mean) { return {Kind::normal, mean, deviation(stddev, mean), {}}; }
 Init Init::truncated_normal(double stddev, double mean) {
-  return {Kind::truncated_normal, mean, deviation(stddev, mean)};
+  return {Kind::truncated_normal, mean, deviation(stddev, mean), {}};
 }
 Init Init::kaiming_uniform(int64_t fan_in, double slope) {
   double bound = spread(6.0 / (1 + slope * slope), fan_in);
@@ -57,6 +57,7 @@ static double standard_normal(RandomStream& random) {  // Box-Muller
 
 void Init::fill(const Tensor& t, uint64_t seed, std::string_view name) const {
   if (kind == Kind::constant) return t.fill(a);
+  if (kind == Kind::values) return t.copy_from(given.broadcast_to(t.shape()));
   RandomStream random(seed, hash(name));
   Tensor values = Tensor::empty(t.shape(), f64);
   double* p = values.data<double>();

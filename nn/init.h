@@ -9,10 +9,13 @@
 namespace whence::nn {
 
 struct Init {
-  enum class Kind { constant, uniform, normal, truncated_normal } kind = Kind::constant;
+  enum class Kind { constant, uniform, normal, truncated_normal, values } kind = Kind::constant;
   double a = 0, b = 0;  ///< constant a; uniform [a, b); normal mean a, standard deviation b (cut at two of them)
+  Tensor given = {};    ///< values
 
-  static Init constant(double value) { return {Kind::constant, value, 0}; }
+  static Init constant(double value) { return {Kind::constant, value, 0, {}}; }
+  /// These numbers, which broadcast to the parameter.
+  static Init values(Tensor numbers) { return {Kind::values, 0, 0, std::move(numbers)}; }
   static Init zeros() { return constant(0); }
   static Init ones() { return constant(1); }
   /// \throws ValueError, as all below, for bounds that are no interval, a negative deviation or fan, and what is not

@@ -14,4 +14,5 @@
 #include "whence/nn/rotary.h"
 #include "whence/nn/schedule.h"
 #include "whence/nn/train.h"
+#include "whence/nn/windows.h"
 #include "whence/whence.h"

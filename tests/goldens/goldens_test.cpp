@@ -32,7 +32,7 @@ Runner runner_of(const File& f) {
   if (name.starts_with("optim/")) return run_optimiser;
   if (name.starts_with("train/")) return run_trajectory;
   if (name.starts_with("ref/") && !f.has("input.input_ids")) return run_operator;
-  return f.meta("model_class").starts_with("BertFor") ? run_bert : run_model_file;
+  return run_model_file;
 }
 
 std::string family(const File& f, const fs::path& path) {

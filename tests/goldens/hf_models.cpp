@@ -46,6 +46,7 @@ void run_model_file(const File& file, DType dtype, Check& check) {
     return g.input(name, t.shape(), t.dtype());
   };
   ModelInputs in{.ids = input("input_ids"),
+                 .token_types = input("token_type_ids"),
                  .decoder_ids = input("decoder_input_ids"),
                  .labels = input("labels"),
                  .pixels = input("pixel_values"),

@@ -28,16 +28,11 @@ template <class Model, class Words> GoldenModel decoder(std::unique_ptr<Model> m
   return g;
 }
 
-// Files of formulas say nothing of it.
-bool tied(const File& file, const char* head) {
-  Json aliases = file.json("tied");
-  return !file.has(std::string("param.") + head) || (aliases.is_object() && aliases.contains(head));
-}
-
 }  // namespace
 
 GoldenModel gpt2(const File& file) {
   auto c = models::Gpt2Config::from_json(file.meta("config"));
+  c.dropout = 0;  // files of formulas do not say so
   c.tied = tied(file, "lm_head.weight");
   return decoder(std::make_unique<models::Gpt2>(c), [](const models::Gpt2& m, Var ids) { return m.wte(ids); });
 }

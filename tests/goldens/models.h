@@ -47,6 +47,27 @@ GoldenModel build_model(const File& file, DType dtype);
 GoldenModel gpt2(const File& file);
 GoldenModel llama(const File& file);
 GoldenModel gpt_neox(const File& file);
+GoldenModel bert(const File& file);
+GoldenModel roberta(const File& file);
+GoldenModel distilbert(const File& file);
+GoldenModel esm(const File& file);
+GoldenModel modernbert(const File& file);
+GoldenModel mamba(const File& file);
+GoldenModel xlstm(const File& file);
+GoldenModel xlstm_large(const File& file);
+GoldenModel bart(const File& file);
+GoldenModel t5(const File& file);
+GoldenModel whisper(const File& file);
+GoldenModel wav2vec2(const File& file);
+GoldenModel vit(const File& file);  ///< and DeiT
+GoldenModel deit_with_teacher(const File& file);
+GoldenModel vit_mae(const File& file);
+GoldenModel swin(const File& file);
+GoldenModel resnet(const File& file);
+GoldenModel convnext(const File& file);
+
+/// Is the head another parameter's alias? Files of formulas do not say so in their configuration.
+bool tied(const File& file, const char* head);
 
 /// What a family's function makes of a model struct and of run(model, inputs).
 template <class Model, class Run> GoldenModel golden(std::unique_ptr<Model> model, Run run) {

@@ -2,13 +2,14 @@
 #include <cmath>
 
 #include "tests/goldens/hf_ops.h"
-#include "tests/goldens/xlstm.h"
+#include "whence/models/xlstm_cells.h"
 
 namespace whence::goldens {
 
 namespace {
 
 Outputs mlstm(OpCase& o) {
+  using namespace models;
   Var q = o("q"), k = o("k"), v = o("v"), ig = o("ig"), fg = o("fg");
   double eps = o.real("eps", 0);
   bool recurrent = o.name.starts_with("mlstm/recurrent");
@@ -24,9 +25,9 @@ Outputs mlstm(OpCase& o) {
 }
 
 Outputs slstm_cell(OpCase& o) {
-  SlstmState state;
+  models::SlstmState state;
   if (o.has("n0")) state = {o("y0"), o("c0"), o("n0"), o("m0")};
-  Var y = stack(slstm(o("wx"), o("Rk"), o("bias"), state), 1);
+  Var y = models::slstm(o("wx"), o("Rk"), o("bias"), state);
   return {{"y", y}, {"y_last", state.y}, {"c_last", state.c}, {"n_last", state.n}, {"m_last", state.m}};
 }
 
@@ -99,7 +100,7 @@ const Table& cell_cases() {
   static const Table t{
       {"mlstm/*", mlstm},
       {"slstm/*", slstm_cell},
-      {"xlstm/headwise_linear", just([](OpCase& o) { return headwise(o("x"), o("w")); })},
+      {"xlstm/headwise_linear", just([](OpCase& o) { return models::headwise(o("x"), o("w")); })},
       {"memory/linear_momentum_decay", linear_memory},
       {"vision/cross_scan_merge", cross_scan},
       {"second_order/*", second_order},

@@ -3,7 +3,7 @@
 
 #include "tests/goldens/complex.h"
 #include "tests/goldens/hf_ops.h"
-#include "tests/goldens/net.h"
+#include "whence/models/mamba.h"
 
 namespace whence::goldens {
 
@@ -161,7 +161,7 @@ Var mamba_block(OpCase& o) {
   Var u = silu(causal_conv1d(in[0], squeeze(o("conv_w"), 1), Arg(o("conv_b")))), A = neg(exp(o("A_log")));
   auto parts = split(linear(u, o("x_proj")), {o("dt_w").size(1), A.size(1), A.size(1)});
   Var dt = softplus(linear(parts[0], o("dt_w"), Arg(o("dt_b"))));
-  return linear(selective_scan(u, dt, A, parts[1], parts[2], o("D")) * silu(in[1]), o("out_proj"));
+  return linear(models::selective_scan(u, dt, A, parts[1], parts[2], o("D")) * silu(in[1]), o("out_proj"));
 }
 
 }  // namespace

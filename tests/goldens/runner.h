@@ -60,8 +60,7 @@ double f32_tolerance(const File& file, const std::string& key, double base);
 /// One entry point per kind of file.
 void run_lrp(const File& file, DType dtype, Check& check);         ///< lrp/*
 void run_operator(const File& file, DType dtype, Check& check);    ///< core op/*, ref/*
-void run_bert(const File& file, DType dtype, Check& check);        ///< BERT of hf_*, by the library's model code
-void run_model_file(const File& file, DType dtype, Check& check);  ///< language models of core, other models of hf_*
+void run_model_file(const File& file, DType dtype, Check& check);  ///< language models of core, models of hf_*
 void run_trajectory(const File& file, DType dtype, Check& check);  ///< train/*
 void run_optimiser(const File& file, DType dtype, Check& check);   ///< core optim/*
 

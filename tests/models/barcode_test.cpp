@@ -51,9 +51,9 @@ TEST(BarcodeMae, TheEncoderNeverSeesAMaskedToken) {
     PackedTokens p = pack(tokens, seen, hidden);
     PackedTokens labels = pack(ids, seen, hidden);
     Graph g;
-    Var loss = model.loss(g.input("ids", p.ids), g.input("positions", p.positions), g.input("mask", p.mask),
-                          g.input("restore", p.restore), g.input("labels", labels.labels),
-                          g.input("decoder_mask", seen));
+    Var loss =
+        model.loss(g.input("ids", p.ids), g.input("positions", p.positions), g.input("mask", p.mask),
+                   g.input("restore", p.restore), g.input("labels", labels.labels), g.input("decoder_mask", seen));
     return compile({loss})
         .run({{"ids", p.ids},
               {"positions", p.positions},
