@@ -1,6 +1,5 @@
 #include "whence/lrp/explain.h"
 
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
