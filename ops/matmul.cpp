@@ -91,10 +91,11 @@ void infer_linear(InferCtx& c) {
   c.need_same_dtype(0, 1);
   c.need_rank(1, 2);
   if (c.rank(0) < 1 || c.shape(0)[-1] != c.shape(1)[1])
-    c.shape_error(
-        "features differ: x has " + (c.rank(0) ? std::to_string(c.shape(0)[-1]) : "no axis") +
-            ", weight [out, in] takes " + std::to_string(c.shape(1)[1]),
-        c.rank(0) && c.shape(0)[-1] == c.shape(1)[0] ? "x has as many features as weight has outputs: is the weight [in, out], or x another value?" : "");
+    c.shape_error("features differ: x has " + (c.rank(0) ? std::to_string(c.shape(0)[-1]) : "no axis") +
+                      ", weight [out, in] takes " + std::to_string(c.shape(1)[1]),
+                  c.rank(0) && c.shape(0)[-1] == c.shape(1)[0]
+                      ? "x has as many features as weight has outputs: is the weight [in, out], or x another value?"
+                      : "");
   if (c.n() == 3) {
     c.need_same_dtype(0, 2);
     c.need_shape(2, {c.shape(1)[0]});
