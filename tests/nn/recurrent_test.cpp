@@ -135,6 +135,24 @@ TEST(Recurrent, RelevanceIsThatOfTheStepsAndTheLedgerCloses) {
     }
 }
 
+TEST(Recurrent, FollowsThePrecisionOfItsGraph) {
+  nn::Module root;
+  nn::LSTM lstm(root, "lstm", 3, 4);
+  nn::GRU gru(root, "gru", 3, 4);
+  Feeds feeds{{"x", randn({2, 5, 3}, 1, f32)}};
+  auto run = [&](const GraphOptions& o) {
+    Graph g(o);
+    Var x = g.input("x", {2, 5, 3});
+    nn::LSTM::Result l = lstm(x);
+    Var y = sum(square(l.out)) + sum(gru(x).out);
+    EXPECT_EQ(l.state.c.dtype(), f32);
+    return compile({y, grad(y, x), grad(y, g.state(*lstm.parameters()[1]))}).run(feeds);  // weight_hh
+  };
+  Results full = run({}), mixed_run = run({.precision = mixed(bf16)});
+  for (size_t i = 0; i < 3; ++i)
+    EXPECT_LT(max_abs_diff(full[i], mixed_run[i]), 0.03 * (suite::max_abs(full[i].to(f64)) + 0.1)) << i;
+}
+
 TEST(Recurrent, TrainsWithDropoutBetweenLayers) {
   struct Net : nn::Module {
     nn::LSTM lstm{*this, "lstm", 2, 16, {.layers = 2, .dropout = 0.1}};
