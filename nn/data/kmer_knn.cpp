@@ -38,28 +38,63 @@ void block(const float* q, int64_t stride, int64_t depth, const float* panel, fl
   std::memcpy(scores, acc, sizeof acc);
 }
 
-}  // namespace
+void check_k(const char* what, int k) {
+  if (k < 1 || k > 8) throw ValueError(std::string(what) + ": k must lie in 1..8, got " + std::to_string(k));
+}
 
-Tensor kmer_profiles(std::span<const std::string> sequences, int k) {
-  if (k < 1 || k > 8) throw ValueError("kmer_profiles: k must lie in 1..8, got " + std::to_string(k));
-  int64_t n = int64_t(sequences.size()), words = int64_t(1) << 2 * k;
+// Calls f(word, place of its first letter) for every word over ACGT, overlapping ones included.
+template <class F> void each_word(std::string_view sequence, int k, F&& f) {
+  int64_t word = 0, length = 0, mask = (int64_t(1) << 2 * k) - 1;
+  for (size_t i = 0; i < sequence.size(); ++i) {
+    const char c = sequence[i];
+    const int64_t b = c == 'A' ? 0 : c == 'C' ? 1 : c == 'G' ? 2 : c == 'T' ? 3 : -1;
+    length = b < 0 ? 0 : length + 1;
+    word = ((word << 2) | (b & 3)) & mask;
+    if (length >= k) f(word, int64_t(i) + 1 - k);
+  }
+}
+
+// Counts of all words, each put through `value`, rows scaled to length one.
+template <class F> Tensor word_rows(std::span<const std::string> sequences, int k, F&& value) {
+  const int64_t n = int64_t(sequences.size()), words = int64_t(1) << 2 * k;
   Tensor out = Tensor::zeros({n, words});
   cpu::parallel_chunks(n, 64, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* row = out.data<float>() + i * words;
-      int64_t word = 0, length = 0;
-      for (char c : sequences[size_t(i)]) {
-        int64_t b = c == 'A' ? 0 : c == 'C' ? 1 : c == 'G' ? 2 : c == 'T' ? 3 : -1;
-        length = b < 0 ? 0 : length + 1;
-        word = ((word << 2) | (b & 3)) & (words - 1);
-        if (length >= k) row[word] += 1;
-      }
+      each_word(sequences[size_t(i)], k, [&](int64_t word, int64_t) { row[word] += 1; });
       double square = 0;
-      for (int64_t w = 0; w < words; ++w) square += double(row[w]) * double(row[w]);
+      for (int64_t w = 0; w < words; ++w) row[w] = value(row[w]), square += double(row[w]) * double(row[w]);
       if (square == 0) continue;
       float scale = float(1 / std::sqrt(square));
       for (int64_t w = 0; w < words; ++w) row[w] *= scale;
     }
+  });
+  return out;
+}
+
+}  // namespace
+
+Tensor kmer_profiles(std::span<const std::string> sequences, int k) {
+  check_k("kmer_profiles", k);
+  return word_rows(sequences, k, [](float count) { return count; });
+}
+
+Tensor kmer_spectra(std::span<const std::string> sequences, int k) {
+  check_k("kmer_spectra", k);
+  return word_rows(sequences, k, [](float count) { return std::sqrt(count); });
+}
+
+std::vector<double> spread_words(std::string_view sequence, std::span<const float> per_word, int k) {
+  check_k("spread_words", k);
+  if (int64_t(per_word.size()) != int64_t(1) << 2 * k)
+    throw ShapeError("spread_words: " + std::to_string(per_word.size()) + " scores for words of " + std::to_string(k) +
+                     " letters");
+  std::vector<int64_t> count(per_word.size());
+  each_word(sequence, k, [&](int64_t word, int64_t) { ++count[size_t(word)]; });
+  std::vector<double> out(sequence.size());
+  each_word(sequence, k, [&](int64_t word, int64_t at) {
+    const double share = double(per_word[size_t(word)]) / double(k * count[size_t(word)]);
+    for (int64_t i = at; i < at + k; ++i) out[size_t(i)] += share;
   });
   return out;
 }

@@ -14,6 +14,13 @@ namespace whence {
 /// dictionary order. k-mers with any other letter are left out; a sequence without one counted k-mer is a row
 /// of zeros. \throws ValueError for k outside 1..8.
 Tensor kmer_profiles(std::span<const std::string> sequences, int k);
+/// The square roots of the words' frequencies, which have length one too: their dot product is the Bhattacharyya
+/// coefficient of two sequences, and a word that repeats does not drown the others. Otherwise as kmer_profiles.
+Tensor kmer_spectra(std::span<const std::string> sequences, int k);
+/// Spreads one score per word (relevance, for example) over the letters of a sequence: evenly over the places where the
+/// word stands, and there over its k letters. The sum is kept but for words that do not occur. per_word: 4^k values.
+/// Returns sequence.size() values. \throws ValueError for k outside 1..8, ShapeError for another number of values.
+std::vector<double> spread_words(std::string_view sequence, std::span<const float> per_word, int k);
 
 struct Neighbour {
   int64_t index = -1;  ///< row of the references; -1 where every reference is excluded, or no product is a number

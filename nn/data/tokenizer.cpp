@@ -34,22 +34,34 @@ KmerTokenizer::KmerTokenizer(KmerOptions options) : options_(options) {
                      std::to_string(options.k) + "-mer");
 }
 
-void KmerTokenizer::encode_into(std::string_view sequence, int offset, int32_t* ids, uint8_t* mask) const {
-  check_offset(offset, options_.k);
-  int64_t k = options_.k, tokens = length();
-  sequence.remove_prefix(std::min<size_t>(size_t(offset), sequence.size()));
-  int64_t n = std::min(int64_t(sequence.size()), options_.max_len);
-  for (int64_t t = 0; t < tokens; ++t) {
-    int32_t id = 0;
-    bool known = (t + 1) * k <= n;
-    for (int64_t i = t * k; known && i < (t + 1) * k; ++i) {
-      int b = base(sequence[size_t(i)]);
-      known = b >= 0;
-      id = id << 2 | b;
-    }
-    ids[t] = known ? kFirstWord + id : kUnknown;
-    mask[t] = t < n / k;
+int32_t KmerTokenizer::id_at(std::string_view letters, int64_t begin) const {
+  if (begin + options_.k > int64_t(letters.size())) return kUnknown;
+  int32_t word = 0;
+  for (int64_t i = begin; i < begin + options_.k; ++i) {
+    const int b = base(letters[size_t(i)]);
+    if (b < 0) return kUnknown;
+    word = word << 2 | b;
   }
+  return kFirstWord + word;
+}
+
+void KmerTokenizer::encode_words(std::string_view sequence, int offset, int words, int32_t* ids, uint8_t* mask) const {
+  check_offset(offset, options_.k);
+  sequence.remove_prefix(std::min<size_t>(size_t(offset), sequence.size()));
+  sequence = sequence.substr(0, size_t(options_.max_len));
+  const int64_t k = options_.k;
+  for (int64_t t = 0; t < length(); ++t) {
+    for (int64_t j = 0; j < words; ++j) ids[t * words + j] = id_at(sequence, t * k + j);
+    mask[t] = t < int64_t(sequence.size()) / k;
+  }
+}
+
+void KmerTokenizer::encode_into(std::string_view sequence, int offset, int32_t* ids, uint8_t* mask) const {
+  encode_words(sequence, offset, 1, ids, mask);
+}
+
+void KmerTokenizer::encode_overlapping_into(std::string_view sequence, int offset, int32_t* ids, uint8_t* mask) const {
+  encode_words(sequence, offset, options_.k, ids, mask);
 }
 
 Tokens KmerTokenizer::encode(std::string_view sequence, int offset) const {
@@ -94,6 +106,20 @@ std::vector<float> KmerTokenizer::spread(std::span<const float> per_token, int64
   for (int64_t t = 0; t < length(); ++t) {
     auto [begin, end] = nucleotides(t, int64_t(out.size()), offset);
     for (int64_t i = begin; i < end; ++i) out[size_t(i)] = per_token[size_t(t)] / float(end - begin);
+  }
+  return out;
+}
+
+std::vector<double> KmerTokenizer::spread_overlapping(std::span<const float> per_word, int64_t sequence_length,
+                                                      int offset) const {
+  check_offset(offset, options_.k);
+  if (int64_t(per_word.size()) != length() * k())
+    throw ShapeError("KmerTokenizer: " + std::to_string(per_word.size()) + " scores for " + std::to_string(length()) +
+                     " tokens of " + std::to_string(k()) + " words");
+  std::vector<double> out(size_t(std::max<int64_t>(sequence_length, 0)));
+  for (int64_t w = 0; w < int64_t(per_word.size()); ++w) {
+    const int64_t begin = offset + w, end = std::min(begin + options_.k, int64_t(out.size()));
+    for (int64_t i = begin; i < end; ++i) out[size_t(i)] += double(per_word[size_t(w)]) / double(end - begin);
   }
   return out;
 }

@@ -43,6 +43,9 @@ class KmerTokenizer {
   Tokens encode(std::string_view sequence, int offset = 0) const;
   /// The same into row memory of length() elements each.
   void encode_into(std::string_view sequence, int offset, int32_t* ids, uint8_t* mask) const;
+  /// The overlapping words of each token: word j of token t begins at letter j of the token (j < k) and may reach into
+  /// the next one; word 0 is the token's own. ids: length() * k elements; mask: length(), as above.
+  void encode_overlapping_into(std::string_view sequence, int offset, int32_t* ids, uint8_t* mask) const;
   /// ids i32 [n, length()] and mask u8 [n, length()].
   std::pair<Tensor, Tensor> encode_batch(std::span<const std::string> sequences, int offset = 0) const;
 
@@ -54,8 +57,13 @@ class KmerTokenizer {
   /// Spreads one score per token (relevance, for example) evenly over the nucleotides it covers; the sum is
   /// kept, except for scores on padding, which are left out. Returns `sequence_length` values.
   std::vector<float> spread(std::span<const float> per_token, int64_t sequence_length, int offset = 0) const;
+  /// The same for overlapping words, length() * k scores: each over the letters of its word.
+  std::vector<double> spread_overlapping(std::span<const float> per_word, int64_t sequence_length,
+                                         int offset = 0) const;
 
  private:
+  int32_t id_at(std::string_view letters, int64_t begin) const;
+  void encode_words(std::string_view sequence, int offset, int words, int32_t* ids, uint8_t* mask) const;
   KmerOptions options_;
 };
 

@@ -127,6 +127,21 @@ TEST(KmerKnn, ProfilesByHand) {
   EXPECT_THROW(kmer_profiles(s, 0), ValueError);
 }
 
+TEST(KmerSpectra, RootsOfFrequenciesAndScoresBackOnLetters) {
+  std::vector<std::string> s{"AAAAAC", "NN"};
+  Tensor p = kmer_spectra(s, 2);  // AA four times, AC once
+  EXPECT_NEAR(p.item(0), std::sqrt(0.8), 1e-6);
+  EXPECT_NEAR(p.item(1), std::sqrt(0.2), 1e-6);
+  EXPECT_EQ(p.item(16), 0);  // nothing counted
+  EXPECT_THROW(kmer_spectra(s, 9), ValueError);
+
+  std::vector<float> per_word(16);
+  per_word[0] = 8, per_word[1] = 2, per_word[5] = 9;  // CC does not occur
+  const std::vector<double> letters = spread_words("AAAAAC", per_word, 2);
+  EXPECT_EQ(letters, (std::vector<double>{1, 2, 2, 2, 2, 1}));  // AA: 2 at each of its places; AC: 2 at its one
+  EXPECT_THROW(spread_words("AC", std::vector<float>(4), 2), ShapeError);
+}
+
 TEST(KmerKnn, EqualsThePlainLoopAtEverySize) {
   RandomStream r(1);
   for (auto [n, m, d] : {std::array<int64_t, 3>{1, 1, 1},

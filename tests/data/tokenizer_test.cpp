@@ -81,6 +81,27 @@ TEST(KmerTokenizer, Batch) {
   EXPECT_EQ(mask.to_vector<uint8_t>(), (std::vector<uint8_t>{1, 1, 1, 0}));
 }
 
+TEST(KmerTokenizer, OverlappingWordsAndTheirLetters) {
+  KmerTokenizer t({.k = 3, .max_len = 12});
+  std::vector<int32_t> ids(12), plain(4);
+  std::vector<uint8_t> mask(4), plain_mask(4);
+  const std::string s = "ACGTNACG";
+  t.encode_overlapping_into(s, 0, ids.data(), mask.data());
+  t.encode_into(s, 0, plain.data(), plain_mask.data());
+  EXPECT_EQ(mask, plain_mask);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(ids[3 * i], plain[i]);
+  EXPECT_EQ(t.word(ids[0]), "ACG");
+  EXPECT_EQ(t.word(ids[1]), "CGT");             // begins in the first token, ends in the second
+  EXPECT_EQ(ids[2], KmerTokenizer::kUnknown);  // GTN
+  EXPECT_EQ(t.word(ids[5]), "ACG");
+  EXPECT_EQ(ids[6], KmerTokenizer::kUnknown);  // runs beyond the end
+  std::vector<float> r(12);
+  r[1] = 3, r[6] = 2;  // CGT; CG and what is not there
+  const std::vector<double> letters = t.spread_overlapping(r, 8);
+  EXPECT_EQ(letters, (std::vector<double>{0, 1, 1, 1, 0, 0, 1, 1}));
+  EXPECT_THROW(t.spread_overlapping(std::vector<float>(4), 8), ShapeError);
+}
+
 TEST(KmerTokenizer, TokensMapBackToNucleotides) {
   KmerTokenizer tok({.k = 4, .max_len = 16});
   EXPECT_EQ(tok.nucleotides(0, 10), std::pair(int64_t(0), int64_t(4)));
