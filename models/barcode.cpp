@@ -19,6 +19,19 @@ static BertConfig bert(const BarcodeConfig& c, int64_t hidden, int64_t layers, i
           .padding_idx = -1,
           .dense_range = 1 / std::sqrt(double(hidden))};
 }
+
+// The vectors that enter an encoder: words that begin in one token are summed. [B, T, C] or [B, T, W, C] -> [B, T, C]
+static Var token_vectors(Var words) { return words.rank() == 4 ? sum(words, {2}) : words; }
+
+static Var encoded(const BertModel& encoder, Var words, const BertInputs& in) {
+  return encoder.encode(encoder.embeddings.embed(token_vectors(words), in), in).back();
+}
+
+// Square roots of frequencies have length one; their entries are brought near one, as a linear map wants them.
+static Var scaled_spectrum(const BarcodeConfig& c, Var spectrum) {
+  return spectrum * std::sqrt(double(c.spectrum_words()));
+}
+
 BertConfig BarcodeConfig::encoder() const { return bert(*this, hidden, layers, heads); }
 BertConfig BarcodeConfig::decoder() const { return bert(*this, decoder_hidden, decoder_layers, decoder_heads); }
 
@@ -37,8 +50,8 @@ Var BarcodeBert::loss(Var ids, Var labels, const BertInputs& in) const {
 
 PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width,
                   bool label_visible) {
-  int64_t B = ids.size(0), T = ids.size(1);
-  if (int64_t(hidden.size()) != B * T || !(seen.shape() == ids.shape()))
+  int64_t B = ids.size(0), T = ids.size(1), W = ids.rank() == 3 ? ids.size(2) : 1;
+  if (int64_t(hidden.size()) != B * T || !(seen.shape() == Shape{B, T}))
     throw ShapeError("pack: ids " + ids.shape().str() + ", attention mask " + seen.shape().str() + ", " +
                      std::to_string(hidden.size()) + " marks");
   const int32_t* id = ids.data<int32_t>();
@@ -53,8 +66,8 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
   int64_t P = width ? width : widest;
   if (widest > P)
     throw ShapeError("pack: " + std::to_string(widest) + " visible tokens do not fit a width of " + std::to_string(P));
-  PackedTokens out{Tensor::full({B, P}, 1, i32), Tensor::zeros({B, P}, i32), Tensor::zeros({B, P}, u8),
-                   Tensor::empty({B * T}, i32), Tensor::full({B, T}, -100, i32)};
+  PackedTokens out{Tensor::full(ids.rank() == 3 ? Shape{B, P, W} : Shape{B, P}, 1, i32), Tensor::zeros({B, P}, i32),
+                   Tensor::zeros({B, P}, u8), Tensor::empty({B * T}, i32), Tensor::full({B, T}, -100, i32)};
   for (int64_t b = 0; b < B; ++b) {
     int64_t at = 0;
     for (int64_t t = 0; t < T; ++t) {
@@ -62,14 +75,14 @@ PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t
       out.restore.data<int32_t>()[i] = int32_t(b * (P + 1) + P);
       if (visible(i)) {
         int64_t p = b * P + at;
-        out.ids.data<int32_t>()[p] = id[i];
+        const bool next_hidden = t + 1 < T && hidden[size_t(i + 1)];
+        for (int64_t w = 0; w < (next_hidden ? 1 : W); ++w) out.ids.data<int32_t>()[p * W + w] = id[i * W + w];
         out.positions.data<int32_t>()[p] = int32_t(t);
         out.mask.data<uint8_t>()[p] = 1;
         out.restore.data<int32_t>()[i] = int32_t(b * (P + 1) + at++);
       }
-      if (live[i] && id[i] >= 2 && (hidden[size_t(i)] || label_visible)) {
-        out.labels.data<int32_t>()[i] = id[i] - 2;
-      }
+      if (live[i] && id[i * W] >= 2 && (hidden[size_t(i)] || label_visible))
+        out.labels.data<int32_t>()[i] = id[i * W] - 2;
     }
   }
   return out;
@@ -81,17 +94,23 @@ BarcodeMae::BarcodeMae(const BarcodeConfig& c)
       bridge(*this, "bridge", c.hidden, c.decoder_hidden, true, nn::Init::normal(1 / std::sqrt(double(c.hidden)))),
       decoder(*this, "decoder", c.decoder()),
       predictor(*this, "predictor", c.decoder_hidden, c.classes(), true,
-                nn::Init::normal(1 / std::sqrt(double(c.decoder_hidden)))) {}
+                nn::Init::normal(1 / std::sqrt(double(c.decoder_hidden)))) {
+  if (c.spectrum) spectrum.emplace(*this, "spectrum", c.hidden, c.spectrum_words());
+}
 
-Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask) const {
+Var BarcodeMae::loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, Var target) const {
   Graph& g = ids.graph();
   int64_t B = ids.size(0), P = ids.size(1), T = labels.size(1), C = config.decoder_hidden;
-  Var visible = bridge(encoder(ids, {.positions = positions, .token_types = {}, .mask = mask}));  // (B, P, C)
-  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});     // the [MASK] row
+  Var seen = encoded(encoder, encoder.embeddings.word(ids), {.positions = positions, .token_types = {}, .mask = mask});
+  Var visible = bridge(seen);                                                                  // (B, P, C)
+  Var hidden = broadcast_to(slice(decoder.embeddings.word.weight.in(g), 0, 0, 1), {B, 1, C});  // the [MASK] row
   Var rows = reshape(concat({visible, hidden}, 1), {B * (P + 1), C});
   Var all = reshape(gather(rows, restore, 0), {B, T, C});  // every place again
   BertInputs in{.positions = {}, .token_types = {}, .mask = decoder_mask};
-  return cross_entropy(predictor(decoder.encode(decoder.embeddings.embed(all, in), in).back()), labels);
+  Var loss = cross_entropy(predictor(decoder.encode(decoder.embeddings.embed(all, in), in).back()), labels);
+  if (!spectrum) return loss;
+  Var error = mse_loss((*spectrum)(masked_mean(seen, mask)), scaled_spectrum(config, target));
+  return loss * config.token_weight + error * config.spectrum_weight;
 }
 
 // ---- classifier ---------------------------------------------------------------------------------------------------
@@ -100,15 +119,26 @@ BarcodeClassifier::BarcodeClassifier(const BarcodeConfig& c, int64_t classes)
     : config(c),
       encoder(*this, "encoder", c.encoder()),
       norm(*this, "norm", c.hidden),
-      head(*this, "head", c.hidden, classes) {}
-
-Var BarcodeClassifier::embed(Var ids, Var mask) const {
-  return masked_mean(encoder(ids, {.positions = {}, .token_types = {}, .mask = mask}), mask);
+      head(*this, "head", c.hidden, classes) {
+  if (!c.spectrum) return;
+  wide.emplace(*this, "wide", c.spectrum_words(), classes, false, nn::Init::zeros());
+  spectrum_mean = &buffer("spectrum_mean", {c.spectrum_words()}, nn::Init::zeros());
 }
 
-Var BarcodeClassifier::operator()(Var ids, Var mask) const { return classify(embed(ids, mask)); }
+Var BarcodeClassifier::words(Var ids) const { return encoder.embeddings.word(ids); }
 
-Var BarcodeClassifier::classify(Var embedded) const { return head(norm(embedded)); }
+Var BarcodeClassifier::embed(Var words, Var mask) const {
+  return masked_mean(encoded(encoder, words, {.positions = {}, .token_types = {}, .mask = mask}), mask);
+}
+
+Var BarcodeClassifier::classify(Var embedded, Var spectrum) const {
+  Var deep = head(norm(embedded));
+  return wide ? deep + (*wide)(scaled_spectrum(config, spectrum - spectrum_mean->in(spectrum.graph()))) : deep;
+}
+
+Var BarcodeClassifier::operator()(Var ids, Var mask, Var spectrum) const {
+  return classify(embed(words(ids), mask), spectrum);
+}
 
 void load_encoder(nn::Module& m, const std::map<std::string, Tensor>& state) {
   std::map<std::string, Tensor> encoder;

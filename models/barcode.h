@@ -6,14 +6,23 @@
 
 namespace whence::models {
 
-/// Tokens are k-mers: 0 [MASK], 1 [UNK], 2 .. 4^k + 1 (KmerTokenizer).
+/// Tokens are k-mers: 0 [MASK], 1 [UNK], 2 .. 4^k + 1 (KmerTokenizer). Two options go beyond the published models. Ids
+/// [B, T, W] instead of [B, T] make tokens of overlapping words: the vectors of the W words that begin in a token are
+/// summed, so that what is said does not hang on where the first token begins. With `spectrum`, the square roots of the
+/// frequencies of all words of so many letters (kmer_spectra) stand beside the encoder: BarcodeMae predicts them from
+/// the mean of what it sees, and BarcodeClassifier reads them in a wide linear part beside the deep one (Cheng et al.
+/// 2016, arXiv 1606.07792).
 struct BarcodeConfig {
   int64_t k = 4, max_tokens = 165;
   int64_t hidden = 128, layers = 4, heads = 4;
   int64_t decoder_hidden = 128, decoder_layers = 2, decoder_heads = 4;  ///< BarcodeMAE
   double dropout = 0.1;
+  bool overlapping = false;  ///< k words per token: for who makes the ids; models see it by their shape
+  int64_t spectrum = 0;      ///< letters of the words in a sequence's spectrum; 0: models know no spectrum
+  double token_weight = 0.1, spectrum_weight = 5;  ///< of BarcodeMae's two losses, where there are two
   int64_t classes() const { return int64_t(1) << (2 * k); }
   int64_t vocab() const { return classes() + 2; }
+  int64_t spectrum_words() const { return int64_t(1) << (2 * spectrum); }
   BertConfig encoder() const;
   BertConfig decoder() const;
 };
@@ -30,7 +39,7 @@ struct BarcodeBert : nn::Module {
 
 /// What a masked autoencoder reads: visible tokens packed to the left, with their original positions.
 struct PackedTokens {
-  Tensor ids;        ///< [B, P] i32, padded with 1 [UNK]
+  Tensor ids;        ///< [B, P] or [B, P, W] i32, padded with 1 [UNK]
   Tensor positions;  ///< [B, P] i32, original places
   Tensor mask;       ///< [B, P] u8, 0 on padding
   Tensor restore;    ///< [B * T] i32: row of each place in (B * (P + 1)); the last row of a sample is the mask vector
@@ -38,35 +47,41 @@ struct PackedTokens {
 };
 
 /// Hides the places marked in `hidden` [B * T]. P is the largest number of visible tokens, or `width` when given (equal
-/// widths share one plan). ids [B, T] i32, seen [B, T] u8 (attention mask).
-/// label_visible: known visible tokens are predicted too (BarcodeBERT's loss), so that the encoder keeps what each
-/// token says. \throws ShapeError when a row has more visible tokens than `width`.
+/// widths share one plan). ids [B, T] i32, seen [B, T] u8 (attention mask). Overlapping words, ids [B, T, W]: the first
+/// of a token is its label, and visible words that reach into a hidden token become [UNK]. label_visible: known visible
+/// tokens are predicted too (BarcodeBERT's loss), so that the encoder keeps what each token says. \throws ShapeError
+/// when a row has more visible tokens than `width`.
 PackedTokens pack(const Tensor& ids, const Tensor& seen, std::span<const uint8_t> hidden, int64_t width = 0,
                   bool label_visible = false);
 
 /// Encoder on visible tokens only, decoder on all places; the loss counts masked places. Only the encoder is kept.
 struct BarcodeMae : nn::Module {
   explicit BarcodeMae(const BarcodeConfig& config);
-  /// Inputs as in PackedTokens, decoder_mask [B, T] u8.
-  Var loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask) const;
+  /// Inputs as in PackedTokens, decoder_mask [B, T] u8. spectrum [B, 4^spectrum] adds the mean squared error of its
+  /// prediction, weighted.
+  Var loss(Var ids, Var positions, Var mask, Var restore, Var labels, Var decoder_mask, Var spectrum = {}) const;
   BarcodeConfig config;
   BertModel encoder;
   nn::Linear bridge;  ///< encoder width -> decoder width
   BertModel decoder;
   nn::Linear predictor;
+  std::optional<nn::Linear> spectrum;  ///< encoder width -> spectrum
 };
 
 /// Encoder, mean over known tokens, batch norm (He et al. 2022, MAE: means over many tokens share a large common part),
-/// linear head.
+/// linear head; with a spectrum, plus a linear map of it, less its mean over the training sequences.
 struct BarcodeClassifier : nn::Module {
   BarcodeClassifier(const BarcodeConfig& config, int64_t classes);
-  Var embed(Var ids, Var mask) const;       ///< [B, hidden]
-  Var classify(Var embedded) const;         ///< [B, hidden] -> [B, classes]
-  Var operator()(Var ids, Var mask) const;  ///< [B, classes]
+  Var words(Var ids) const;                        ///< ids [B, T] or [B, T, W] -> their vectors, [.., hidden]
+  Var embed(Var words, Var mask) const;            ///< mask [B, T] -> [B, hidden]
+  Var classify(Var embedded, Var spectrum) const;  ///< [B, hidden], [B, 4^spectrum] -> [B, classes]
+  Var operator()(Var ids, Var mask, Var spectrum = {}) const;  ///< [B, classes]
   BarcodeConfig config;
   BertModel encoder;
   nn::BatchNorm norm;
   nn::Linear head;
+  std::optional<nn::Linear> wide;          ///< spectrum -> classes; starts at zero
+  nn::Parameter* spectrum_mean = nullptr;  ///< buffer [4^spectrum], for who trains to set
 };
 
 /// Copies encoder.* from a pretrained model's state into m, leaving the rest as it is.

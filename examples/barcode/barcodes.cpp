@@ -130,10 +130,18 @@ Labelled with_label(const Barcodes& b, const std::string& column, int64_t min_co
   return l;
 }
 
-Split split(const Barcodes& b, const Labelled& l, double test_fraction, uint64_t seed) {
+Split split(const Barcodes& b, const Labelled& l, double test_fraction, uint64_t seed, bool validation) {
   std::vector<std::string> sequences;
   for (int64_t i : l.sample) sequences.push_back(b.sequence[size_t(i)]);
-  return split_stratified(l.label, number_values(sequences), {.test_fraction = test_fraction, .seed = seed});
+  const std::vector<int64_t> same = number_values(sequences);
+  Split sides = split_stratified(l.label, same, {.test_fraction = test_fraction, .seed = seed});
+  if (!validation) return sides;
+  std::vector<int64_t> label, group;
+  for (int64_t i : sides.train) label.push_back(l.label[size_t(i)]), group.push_back(same[size_t(i)]);
+  Split inner = split_stratified(label, group, {.test_fraction = test_fraction, .seed = seed + 1});
+  for (auto* side : {&inner.train, &inner.test})
+    for (int64_t& i : *side) i = sides.train[size_t(i)];
+  return inner;
 }
 
 }  // namespace barcode

@@ -13,11 +13,11 @@ namespace barcode {
 struct DataOptions {
   std::string path;
   std::string sequence_column;  ///< tables: empty looks for nucleotides, sequence, seq or dna
-  std::string
-      primer;  ///< sequences start after its best match, as after PCR; IUPAC letters; empty: at their first letter
-  int64_t begin = 0;         ///< letters before it are cut off
-  int64_t length = 660;      ///< at most so many letters after it
-  int64_t min_length = 200;  ///< shorter sequences (after cutting) are left out
+  std::string primer;           ///< sequences start after its best match, as after PCR; IUPAC letters; empty: no primer
+  int64_t begin = 0;            ///< letters before it are cut off
+  int64_t length = 660;         ///< at most so many letters after it
+  int64_t min_length = 200;     ///< shorter sequences (after cutting) are left out
+  bool validation = false;      ///< for choosing options: the test side is left out, a part of the training side tests
 };
 
 struct Barcodes {
@@ -42,7 +42,8 @@ struct Labelled {
 /// Classes with fewer than `min_count` distinct sequences are left out.
 Labelled with_label(const Barcodes& b, const std::string& column, int64_t min_count = 1);
 
-/// Training and test samples (indices into `l.sample`): no exact duplicate on both sides, stratified by class.
-whence::Split split(const Barcodes& b, const Labelled& l, double test_fraction, uint64_t seed);
+/// Training and test samples (indices into `l.sample`): no exact duplicate on both sides, stratified by class. With
+/// `validation` the training side is split once more in the same way, and the test side is in neither.
+whence::Split split(const Barcodes& b, const Labelled& l, double test_fraction, uint64_t seed, bool validation);
 
 }  // namespace barcode

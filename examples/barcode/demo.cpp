@@ -17,6 +17,7 @@ void demo(const DemoOptions& o) {
                       .epochs = o.pretrain_epochs,
                       .batch = 16,
                       .lr = 2e-3,
+                      .mask = 0.15,  // most is seen: the mean of what is left is the embedding that the probe measures
                       .predict_seen = true,
                       .seed = o.seed,
                       .precision = o.precision};

@@ -9,7 +9,7 @@ struct DemoOptions {
   DataOptions data;
   std::string label = "family", hold_out = "genus", out = "out/demo";
   whence::models::BarcodeConfig model;
-  int64_t pretrain_epochs = 6, finetune_epochs = 4;
+  int64_t pretrain_epochs = 5, finetune_epochs = 4;
   uint64_t seed = 0;
   std::string precision = "f32";  ///< of both trainings
 };

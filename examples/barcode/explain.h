@@ -19,6 +19,7 @@ struct ExplainOptions {
 struct ExplainResult {
   double area = 0, baseline_area = 0;  ///< between LeRF and MoRF: relevance, gradient x input
   double worst_residual = 0;           ///< of the ledgers, relative to the seed
+  double worst_letters = 0;            ///< |sum over the letters - what the ledger books to the input|, likewise
 };
 ExplainResult explain(const ExplainOptions& options);
 

@@ -22,12 +22,21 @@ void add_data(CLI::App* app, DataOptions& d) {
   app->add_option("--begin", d.begin, "cut off letters before this position")->capture_default_str();
   app->add_option("--length", d.length, "use at most so many letters")->capture_default_str();
   app->add_option("--min-length", d.min_length, "leave out shorter sequences")->capture_default_str();
+  app->add_flag("--validation", d.validation,
+                "for choosing options: leave out the test side, test on a part of the training side");
 }
 void add_model(CLI::App* app, whence::models::BarcodeConfig& m) {
   app->add_option("--k", m.k, "letters per token")->capture_default_str()->check(CLI::Range(1, 8));
   app->add_option("--hidden", m.hidden, "width of the encoder")->capture_default_str();
   app->add_option("--layers", m.layers, "layers of the encoder")->capture_default_str();
   app->add_option("--heads", m.heads, "attention heads")->capture_default_str();
+  app->add_flag("--overlapping,!--no-overlapping", m.overlapping, "tokens of k overlapping words instead of one")
+      ->capture_default_str();
+  app->add_option("--spectrum", m.spectrum,
+                  "letters of the words whose frequencies pretraining predicts and a classifier reads beside the "
+                  "encoder; 0: none")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 8));
   app->add_option("--dropout", m.dropout, "dropout while training")->capture_default_str()->check(CLI::Range(0.0, 0.9));
 }
 template <class Options> void add_training(CLI::App* app, Options& o) {
@@ -62,6 +71,7 @@ int main(int argc, char** argv) {
               "mae: the loss counts visible tokens too, so that the encoder keeps what each token says");
   p->add_option("--mask", pre.mask, "share of tokens to hide")->capture_default_str()->check(CLI::Range(0.05, 0.95));
   p->add_option("--label", pre.label, "leave out the test side of this label's split");
+  p->add_option("--min-count", pre.min_count, "of that split, as given to finetune")->capture_default_str();
   p->callback([&] {
     pre.model.max_tokens = pre.data.length / pre.model.k;
     pretrain(pre);
@@ -115,6 +125,8 @@ int main(int argc, char** argv) {
   e->callback([&] { explain(ex); });
 
   DemoOptions all;
+  all.model.overlapping = true;
+  all.model.spectrum = 5;
   auto* d = app.add_subcommand("demo", "pretrain, finetune, probe and explain in one go, with one table");
   add_data(d, all.data);
   add_model(d, all.model);

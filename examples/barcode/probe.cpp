@@ -30,6 +30,13 @@ static void centre_and_scale(const Tensor& t) {
 std::vector<ProbeRow> probe(const ProbeOptions& o) {
   Barcodes b = load(o.data);
   Labelled l = with_label(b, o.label);
+  if (o.data.validation) {  // the split of fine-tuning: its test side is not looked at
+    Labelled all = with_label(b, o.label, o.min_count), kept{.sample = {}, .label = {}, .names = all.names};
+    Split sides = split(b, all, o.test_fraction, o.seed, true);
+    for (auto* side : {&sides.train, &sides.test})
+      for (int64_t i : *side) kept.sample.push_back(all.sample[size_t(i)]), kept.label.push_back(all.label[size_t(i)]);
+    l = kept;
+  }
   std::vector<std::string> sequences, groups;
   for (int64_t i : l.sample) {
     sequences.push_back(b.sequence[size_t(i)]);
@@ -51,8 +58,12 @@ std::vector<ProbeRow> probe(const ProbeOptions& o) {
     models::BarcodeClassifier model(config, 2);
     model.init(o.seed);
     if (!weights.empty()) models::load_encoder(model, weights);
-    auto [ids, mask] = tokens(b, l.sample, tokenizer_of(config));
-    Tensor e = in_batches(ids, mask, [&](Var x, Var m) { return model.embed(x, m); });
+    nn::EvalStep eval(model, [&](Graph& g, const Batch& x) -> nn::EvalStep::Named {
+      Fed in(g, x);
+      return {{"embedded", model.embed(model.words(in.ids), in.mask)}};
+    });
+    DataLoader all = nn::in_order(inputs_of(sequences, config));
+    Tensor e = eval.over(all).at("embedded");
     centre_and_scale(e);
     measure(name, e);
   };

@@ -10,7 +10,9 @@ struct ProbeOptions {
   std::string label = "family";
   std::string hold_out = "genus";  ///< neighbours of the query's own group do not count; empty: leave one out only
   whence::models::BarcodeConfig model;
-  int k = 5;  ///< of the k-mer baseline
+  int k = 5;              ///< of the k-mer baseline
+  int64_t min_count = 2;  ///< with test_fraction and seed: of the split of fine-tuning, for data.validation
+  double test_fraction = 0.2;
   uint64_t seed = 0;
 };
 struct ProbeRow {

@@ -1,32 +1,20 @@
-// The two trainings of the barcode example, and the loop they share.
+// The two trainings of the barcode example.
 #pragma once
-#include <functional>
 #include <string>
 
 #include "barcodes.h"
 #include "whence/models/barcode.h"
-#include "whence/nn/train.h"
+#include "whence/nn/evaluate.h"
 
 namespace barcode {
-
-struct LoopOptions {
-  std::string out;              ///< folder: checkpoints, metrics.jsonl, loss.svg
-  std::string label = "train";  ///< of the progress bar
-  int64_t epochs = 4;
-  int64_t checkpoint_every = 100;  ///< steps
-};
-
-/// Runs until `epochs` are done. Continues from the newest valid checkpoint in the folder: bitwise the same as a run
-/// that was never interrupted. Returns the mean loss of the last epoch.
-double run(whence::nn::TrainStep& step, whence::DataLoader& loader, const LoopOptions& options);
 
 struct PretrainOptions {
   DataOptions data;
   whence::models::BarcodeConfig model;
   std::string objective = "mae";  ///< "mae" (packed encoder) or "mlm" (BarcodeBERT)
   std::string out = "barcode-pretrain";
-  std::string label = "";  ///< when set, only the training side of that label's split is seen
-  int64_t epochs = 6, batch = 32;
+  std::string label = "";                         ///< when set, only the training side of that label's split is seen
+  int64_t epochs = 6, batch = 32, min_count = 2;  ///< min_count: as for fine-tuning, whose split it is
   double lr = 1e-3, weight_decay = 0.01, mask = 0.5, test_fraction = 0.2;
   bool predict_seen = false;  ///< mae: the loss counts visible tokens too
   bool shift = false;         ///< begin each sequence at a random letter of the first k (BarcodeBERT's augmentation)
@@ -67,13 +55,20 @@ struct Saved {
 /// \throws IoError, or ValueError when the file is not one of this program's.
 Saved load_model(const std::string& path);
 
-/// Tokens of the given samples: ids i32 [n, T], mask u8 [n, T].
-std::pair<whence::Tensor, whence::Tensor> tokens(const Barcodes& b, std::span<const int64_t> samples,
-                                                 const whence::KmerTokenizer& tokenizer);
+/// What a model reads, one row a sequence: ids i32 [n, T], or [n, T, k] with overlapping words, mask u8 [n, T], and
+/// spectrum f32 [n, 4^spectrum] where the model knows one. offsets: letters dropped in front of the tokens.
+std::map<std::string, whence::Tensor> inputs(std::span<const std::string> sequences,
+                                             const whence::models::BarcodeConfig& config,
+                                             std::span<const int> offsets = {});
+/// The same as batches of a dataset.
+whence::Dataset inputs_of(std::vector<std::string> sequences, const whence::models::BarcodeConfig& config);
 whence::KmerTokenizer tokenizer_of(const whence::models::BarcodeConfig& config);
 
-/// Runs f over ids and mask in batches and concatenates the rows: f(ids, mask) -> [b, C].
-whence::Tensor in_batches(const whence::Tensor& ids, const whence::Tensor& mask,
-                          const std::function<whence::Var(whence::Var, whence::Var)>& f, int64_t batch = 64);
+/// The inputs of a model in a graph; spectrum is undefined where the model knows none.
+struct Fed {
+  Fed(whence::Graph& g, const whence::Batch& batch);
+  Fed(whence::Var ids, const whence::models::BarcodeConfig& config);  ///< the others of the same batch size, by name
+  whence::Var ids, mask, spectrum;
+};
 
 }  // namespace barcode

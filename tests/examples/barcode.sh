@@ -38,6 +38,14 @@ awk "BEGIN { exit !($accuracy >= 75) }" || fail "four clear families, but test a
 accuracy=$(grep -o 'test accuracy [0-9.]*' "$work/fine16.log" | grep -o '[0-9.]*$')
 awk "BEGIN { exit !($accuracy >= 75) }" || fail "in bf16 the test accuracy is $accuracy %"
 
+# Overlapping words and the spectrum, wide beside deep; --validation leaves the test side alone.
+"$barcode" pretrain $data $small --overlapping --spectrum 5 --label field2 --validation --epochs 2 --batch 8 --out "$work/pre5" > "$work/log" 2>&1 || { cat "$work/log"; fail "pretrain --overlapping --spectrum"; }
+"$barcode" finetune $data --encoder "$work/pre5/encoder.safetensors" --label field2 --validation --epochs 12 --batch 8 --lr 5e-3 --dropout 0 --out "$work/validated" > "$work/log" 2>&1 || { cat "$work/log"; fail "finetune --validation"; }
+grep -qE 'finetune: 3[0-9] training and [0-9] validation sequences' "$work/log" || { cat "$work/log"; fail "--validation does not split the training side"; }
+"$barcode" finetune $data --encoder "$work/pre5/encoder.safetensors" --label field2 --epochs 12 --batch 8 --lr 5e-3 --dropout 0 --out "$work/wide" > "$work/log" 2>&1 || { cat "$work/log"; fail "finetune with a spectrum"; }
+accuracy=$(grep -o 'test accuracy [0-9.]*' "$work/log" | grep -o '[0-9.]*$')
+awk "BEGIN { exit !($accuracy >= 90) }" || fail "wide and deep, but test accuracy is $accuracy %"
+
 "$barcode" probe $data --encoder "$work/pre/encoder.safetensors" --label field2 --hold-out field3 > "$work/probe.log" 2>&1 || { cat "$work/probe.log"; fail probe; }
 grep -q '5-mer counts *100.0 %' "$work/probe.log" || { cat "$work/probe.log"; fail "the k-mer baseline misses clear families"; }
 
@@ -47,13 +55,21 @@ awk 'BEGIN { srand(3) } /^>/ { print; next } { lead = ""; for (n = int(rand() * 
 "$barcode" pretrain --data "$work/primed.fasta" --primer CCTACGGGNGGCWGCAG --length 240 $small --epochs 2 --batch 8 --out "$work/primed" > "$work/log" 2>&1 || { cat "$work/log"; fail "pretrain --primer"; }
 cmp "$work/pre/metrics.jsonl" "$work/primed/metrics.jsonl" || fail "--primer does not cut at the primer"
 
-"$barcode" explain $data --model "$work/fine/classifier.safetensors" --label field2 --count 2 --evaluate 4 --out "$work/why.html" > "$work/explain.log" 2>&1 || { cat "$work/explain.log"; fail explain; }
-for part in '<svg' 'Ledger' 'unexplained' 'gradient x input' 'encoder.layer.0' 'predicted'; do
-  grep -q "$part" "$work/why.html" || fail "the page lacks '$part'"
+# Pages: of the deep classifier alone, and of the wide and deep one. Single letters are coloured, and their sum is the ledger's.
+for kind in fine wide; do
+  page=$work/why_$kind.html
+  "$barcode" explain $data --model "$work/$kind/classifier.safetensors" --label field2 --count 2 --evaluate 4 --out "$page" > "$work/explain.log" 2>&1 || { cat "$work/explain.log"; fail "explain, $kind"; }
+  for part in '<svg' 'Ledger' 'unexplained' 'gradient x input' 'encoder.layer.0' 'predicted'; do
+    grep -q "$part" "$page" || fail "the page ($kind) lacks '$part'"
+  done
+  grep -qE 'src=|href=|@import|url\(' "$page" && fail "the page ($kind) refers to something outside"
+  letters=$(grep -oE 'title="[ACGT] at [0-9]+: [+-][0-9.]+">[ACGT]<' "$page" | wc -l)
+  (( letters == 480 )) || fail "the page ($kind) colours $letters letters of 480"
+  for fact in 'largest unexplained share' 'largest share that reaches no letter'; do
+    share=$(grep -o "<b>[^<]*</b><span>$fact" "$page" | grep -o '[0-9.]*' | head -1)
+    awk "BEGIN { exit !($share <= 0.001) }" || fail "$fact ($kind): $share"
+  done
 done
-grep -qE 'src=|href=|@import|url\(' "$work/why.html" && fail "the page refers to something outside"
-share=$(grep -o '<b>[^<]*</b><span>largest unexplained share' "$work/why.html" | grep -o '[0-9.]*' | head -1)
-awk "BEGIN { exit !($share <= 0.001) }" || fail "the ledger does not close: $share"
 
 # Bad input says what is wrong and leaves no page behind.
 "$barcode" explain $data --model "$work/pre/encoder.safetensors" --label field2 --out "$work/no.html" > "$work/bad.log" 2>&1 && fail "an encoder was taken for a classifier"
@@ -65,7 +81,7 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
 if [[ -n $browser ]]; then
   shot() { timeout 60 "$browser" --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" --window-size=1280,1500 --screenshot="$2" "$1" > /dev/null 2>&1; }
   echo '<html></html>' > "$work/empty.html"
-  shot "file://$work/empty.html" "$work/empty.png" && shot "file://$work/why.html" "$work/why.png" || fail "the browser could not draw the page"
+  shot "file://$work/empty.html" "$work/empty.png" && shot "file://$work/why_wide.html" "$work/why.png" || fail "the browser could not draw the page"
   empty=$(stat -c %s "$work/empty.png") page=$(stat -c %s "$work/why.png")
   (( page > 10 * empty )) || fail "the page draws nothing: $page bytes against $empty of an empty one"
   echo "screenshot: $page bytes (empty page: $empty)"

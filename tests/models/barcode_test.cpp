@@ -42,6 +42,14 @@ TEST(Pack, KeepsVisibleTokensAndTheirPlaces) {
   EXPECT_THROW(pack(ids, seen, hidden, 1), ShapeError);
 }
 
+TEST(Pack, OverlappingWordsDoNotReachIntoHiddenTokens) {
+  Tensor ids = Tensor::from<int32_t>({2, 3, 4, 5, 6, 7, 8, 9}, {1, 4, 2}), seen = Tensor::full({1, 4}, 1, u8);
+  PackedTokens p = pack(ids, seen, std::vector<uint8_t>{0, 1, 0, 0}, 0, true);
+  EXPECT_EQ(p.ids.shape(), (Shape{1, 3, 2}));
+  EXPECT_EQ(p.ids.to_vector<int32_t>(), (std::vector<int32_t>{2, 1, 6, 7, 8, 9}));  // 3 lies half in the hidden token
+  EXPECT_EQ(p.labels.to_vector<int32_t>(), (std::vector<int32_t>{0, 2, 4, 6}));     // the first word of each token
+}
+
 TEST(BarcodeMae, TheEncoderNeverSeesAMaskedToken) {
   BarcodeMae model(small());
   model.init(3, f64);
@@ -82,6 +90,59 @@ TEST(BarcodeMae, DenseWeightsStartAtTheScaleOfTheirWidth) {
   EXPECT_NEAR(spread("encoder.embeddings.position_embeddings.weight"), 0.02, 0.002);
   EXPECT_NEAR(spread("encoder.encoder.layer.0.intermediate.dense.weight"), 1 / std::sqrt(16.0), 0.03);
   EXPECT_NEAR(spread("decoder.encoder.layer.0.attention.self.query.weight"), 1 / std::sqrt(8.0), 0.1);
+}
+
+TEST(BarcodeMae, PredictsTheSpectrumFromWhatItSees) {
+  BarcodeConfig c = small();
+  c.spectrum = 1;
+  BarcodeMae model(c);
+  model.init(4);
+  Tensor ids = Tensor::from<int32_t>({2, 3, 4, 5, 6, 7, 8, 9}, {1, 4, 2}), seen = Tensor::full({1, 4}, 1, u8);
+  PackedTokens p = pack(ids, seen, std::vector<uint8_t>{0, 1, 0, 1});
+  Batch b;
+  b.tensors = {{"ids", p.ids},         {"positions", p.positions}, {"mask", p.mask}, {"restore", p.restore},
+               {"labels", p.labels},   {"decoder_mask", seen},
+               {"spectrum", Tensor::from<float>({0.8f, 0.6f, 0, 0}, {1, 4})}};
+  nn::TrainStep step(model, nn::AdamW{.lr = 1e-2}, [&](Graph& g, const Batch& x) {
+    return model.loss(g.input("ids", x["ids"]), g.input("positions", x["positions"]), g.input("mask", x["mask"]),
+                      g.input("restore", x["restore"]), g.input("labels", x["labels"]),
+                      g.input("decoder_mask", x["decoder_mask"]), g.input("spectrum", x["spectrum"]));
+  });
+  float first = step(b), last = 0;
+  for (int i = 0; i < 80; ++i) last = step(b);
+  EXPECT_GT(first, 1);
+  EXPECT_LT(last, 0.1);
+}
+
+TEST(BarcodeClassifier, WideAndDeepRelevanceReachesWordsAndSpectrum) {
+  BarcodeConfig c = small();
+  c.spectrum = 2;
+  BarcodeClassifier model(c, 3);
+  model.init(1);
+  EXPECT_EQ(model.state_dict().at("wide.weight").shape(), (Shape{3, 16}));
+  model.spectrum_mean->tensor().copy_from(Tensor::full({16}, 0.1));
+  nn::Init::normal(0.3).fill(model.wide->weight.tensor(), 7, "wide");
+  Tensor ids = Tensor::empty({2, 12, 2}, i32), mask = Tensor::full({2, 12}, 1, u8), spectrum = Tensor::zeros({2, 16});
+  for (int64_t i = 0; i < ids.numel(); ++i) ids.data<int32_t>()[i] = int32_t(2 + i * 7 % 16);
+  for (int64_t i : {3, 5, 16, 31}) spectrum.data<float>()[i] = 0.7f;
+  Graph g;
+  Var x = g.input("ids", ids), s = g.input("spectrum", spectrum);
+  Var score = pick(model(x, g.input("mask", mask, {.carries = false}), s),
+                   g.input("target", Tensor::from<int32_t>({0, 2}, {2}), {.carries = false}));
+  lrp::Ledger ledger(lrp::attn());
+  std::vector<Var> r = ledger.relevance(score, std::vector<Var>{x, s});
+  ASSERT_EQ(r[0].shape(), (Shape{2, 12, 2}));  // of each overlapping word
+  Feeds feeds{{"ids", ids}, {"mask", mask}, {"spectrum", spectrum}, {"target", Tensor::from<int32_t>({0, 2}, {2})}};
+  Results out = compile({r, ledger.outputs()}).run(feeds);
+  lrp::LedgerReport report = ledger.read(out);
+  EXPECT_TRUE(report.holds()) << report.text();
+  double sum = 0;
+  for (const Tensor& t : {out[0], out[1]})
+    for (double v : t.to_vector<double>()) sum += v;
+  EXPECT_NEAR(sum, report.leaves, 1e-4 * std::fabs(report.seed));
+  for (int64_t i = 0; i < 32; ++i)  // a word that is not there takes nothing, one that is takes its weight's share
+    EXPECT_EQ(out[1].item(i) != 0, spectrum.item(i) != 0) << i;
+  EXPECT_NEAR(out[1].item(3), 0.7 * 4 * model.wide->weight.tensor().item(3), 1e-3);
 }
 
 TEST(BarcodeClassifier, LearnsAndItsRelevanceCloses) {
