@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes nn/data/unicode_tables.cpp: what is a letter, number, mark, ... to HuggingFace's tokenisers.
+"""Writes nn/data/subword/unicode_tables.cpp: what is a letter, number, mark, ... to HuggingFace's tokenisers.
 
 Their crates follow Unicode 8 to 17, each its own version, so the package itself is asked, one code point at a time:
     python3 -m venv build/venv && build/venv/bin/pip install tokenizers==0.23.3
-    build/venv/bin/python scripts/unicode_tables.py > nn/data/unicode_tables.cpp
+    build/venv/bin/python scripts/unicode_tables.py > nn/data/subword/unicode_tables.cpp
 """
 import textwrap
 
@@ -67,7 +67,7 @@ def main():
     bare = [(c, strip.normalize_str(chr(c))) for c in CODE_POINTS if c not in HANGUL]
     print(f"// Made by scripts/unicode_tables.py, which asked the Python package tokenizers {tokenizers.__version__}.")
     print("// clang-format off")
-    print('#include "whence/nn/data/unicode.h"\n\nnamespace whence::unicode {\n')
+    print('#include "whence/nn/data/subword/unicode.h"\n\nnamespace whence::unicode {\n')
     table("\\p{L} of GPT-2's splitting rule", "letters", "Range", ranges(joins("a")))
     table("\\p{N} of the same", "numbers", "Range", ranges(joins("1")))
     table("blanks of BERT's pre-tokeniser and of the splitting rule", "blanks", "Range",

@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "whence/nn/data/loader.h"
-#include "whence/nn/data/unicode.h"
+#include "whence/nn/data/text.h"
 #include "whence/nn/evaluate.h"
 #include "whence/nn/fit.h"
 #include "whence/nn/io/atomic_file.h"
@@ -31,8 +31,11 @@ struct Corpus {
 
 Corpus corpus_of(const TrainOptions& o) {
   std::string text = read_text(o.text);
-  if (size_t valid = unicode::valid_until(text); valid < text.size())
-    throw ValueError(o.text + ": the text is no UTF-8 at byte " + std::to_string(valid));
+  try {
+    (void)decode_utf8(text);
+  } catch (const ValueError& e) {
+    throw ValueError(o.text + ": " + e.what());
+  }
   size_t cut = size_t(double(text.size()) * (1 - o.validation));
   while (cut > 0 && cut < text.size() && (uint8_t(text[cut]) & 0xc0) == 0x80) --cut;  // a character stays whole
   std::string first = text.substr(0, cut), last = text.substr(cut);

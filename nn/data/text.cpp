@@ -1,6 +1,6 @@
 #include "whence/nn/data/text.h"
 
-#include "whence/nn/data/unicode.h"
+#include "whence/nn/data/subword/unicode.h"
 #include "whence/tensor/error.h"
 
 namespace whence {

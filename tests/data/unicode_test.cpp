@@ -1,4 +1,4 @@
-#include "whence/nn/data/unicode.h"
+#include "whence/nn/data/subword/unicode.h"
 
 #include <gtest/gtest.h>
 

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <queue>
 
-#include "whence/nn/data/unicode.h"
+#include "whence/nn/data/subword/unicode.h"
 
 namespace whence::subword {
 

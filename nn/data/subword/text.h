@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "whence/nn/data/unicode.h"
+#include "whence/nn/data/subword/unicode.h"
 
 namespace whence::subword {
 

@@ -1,6 +1,6 @@
 // Made by scripts/unicode_tables.py, which asked the Python package tokenizers 0.23.3.
 // clang-format off
-#include "whence/nn/data/unicode.h"
+#include "whence/nn/data/subword/unicode.h"
 
 namespace whence::unicode {
 
