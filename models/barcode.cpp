@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "whence/autograd/plan.h"
+
 namespace whence::models {
 
 // BERT's 0.02 is made for a width of 768. In a narrow encoder it leaves attention flat and the blocks silent against
@@ -123,6 +125,45 @@ BarcodeClassifier::BarcodeClassifier(const BarcodeConfig& c, int64_t classes)
   if (!c.spectrum) return;
   wide.emplace(*this, "wide", c.spectrum_words(), classes, false, nn::Init::zeros());
   spectrum_mean = &buffer("spectrum_mean", {c.spectrum_words()}, nn::Init::zeros());
+  if (!c.memory) return;
+  memory = &buffer("memory", {c.memory, c.spectrum_words()}, nn::Init::zeros());
+  memory_class = &buffer("memory_class", {c.memory}, nn::Init::zeros());
+}
+
+// x / |x|, the length held constant by the relevance rule of the norm.
+static Var of_length_one(Var x) { return rms_norm(x, {}, 1e-12) / std::sqrt(double(x.size(-1))); }
+
+void BarcodeClassifier::remember(const Tensor& spectra, std::span<const int64_t> classes) {
+  if (!wide || spectra.size(0) != int64_t(classes.size()) || (memory && spectra.size(0) != config.memory))
+    throw ShapeError("remember: spectra " + spectra.shape().str() + " of " + std::to_string(classes.size()) +
+                     " sequences, for a memory of " + std::to_string(config.memory));
+  Graph g;
+  Var s = g.constant(spectra), average = mean(s, {0});
+  Results out = evaluate({average, of_length_one(s - average)});
+  spectrum_mean->tensor().copy_from(out[0]);
+  if (!memory) return;
+  memory->tensor().copy_from(out[1]);
+  for (size_t i = 0; i < classes.size(); ++i) memory_class->tensor().data<float>()[i] = float(classes[i]);
+}
+
+Var BarcodeClassifier::nearest(Var centred) const {
+  Graph& g = centred.graph();
+  Var cosine = linear(of_length_one(centred), memory->in(g));  // (B, n)
+  // Members side by side, (classes, widest); places without one point at a column of -1 behind the others.
+  const int64_t B = centred.size(0), classes = head.weight.shape()[0];
+  std::vector<std::vector<int32_t>> members(static_cast<size_t>(classes));
+  size_t widest = 1;
+  for (int64_t i = 0; i < config.memory; ++i) {
+    auto& own = members[size_t(memory_class->tensor().item(i))];
+    own.push_back(int32_t(i));
+    widest = std::max(widest, own.size());
+  }
+  Tensor place = Tensor::full({classes * int64_t(widest)}, double(config.memory), i32);
+  for (size_t c = 0; c < members.size(); ++c)
+    std::copy(members[c].begin(), members[c].end(), place.data<int32_t>() + c * widest);
+  Var none = g.constant(Tensor::full({B, 1}, -1));
+  Var all = gather(concat({cosine, none}, 1), g.constant(place), 1);
+  return max(reshape(all, {B, classes, int64_t(widest)}), {2});
 }
 
 Var BarcodeClassifier::words(Var ids) const { return encoder.embeddings.word(ids); }
@@ -132,8 +173,11 @@ Var BarcodeClassifier::embed(Var words, Var mask) const {
 }
 
 Var BarcodeClassifier::classify(Var embedded, Var spectrum) const {
-  Var deep = head(norm(embedded));
-  return wide ? deep + (*wide)(scaled_spectrum(config, spectrum - spectrum_mean->in(spectrum.graph()))) : deep;
+  Var scores = head(norm(embedded));
+  if (!wide) return scores;
+  Var centred = spectrum - spectrum_mean->in(spectrum.graph());
+  scores = scores + (*wide)(scaled_spectrum(config, centred));
+  return memory && !spectrum.graph().training() ? scores + nearest(centred) * 20.0 : scores;
 }
 
 Var BarcodeClassifier::operator()(Var ids, Var mask, Var spectrum) const {

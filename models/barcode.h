@@ -19,6 +19,7 @@ struct BarcodeConfig {
   double dropout = 0.1;
   bool overlapping = false;  ///< k words per token: for who makes the ids; models see it by their shape
   int64_t spectrum = 0;      ///< letters of the words in a sequence's spectrum; 0: models know no spectrum
+  int64_t memory = 0;        ///< training sequences whose spectra a classifier remembers
   double token_weight = 0.1, spectrum_weight = 5;  ///< of BarcodeMae's two losses, where there are two
   int64_t classes() const { return int64_t(1) << (2 * k); }
   int64_t vocab() const { return classes() + 2; }
@@ -69,7 +70,9 @@ struct BarcodeMae : nn::Module {
 };
 
 /// Encoder, mean over known tokens, batch norm (He et al. 2022, MAE: means over many tokens share a large common part),
-/// linear head; with a spectrum, plus a linear map of it, less its mean over the training sequences.
+/// linear head; with a spectrum, plus a linear map of it, less its mean over the training sequences; with a memory of
+/// those, outside training, plus 20 times the largest cosine with a member of the class (Khandelwal et al. 2020,
+/// arXiv 1911.00172, add neighbours to a trained model in this way).
 struct BarcodeClassifier : nn::Module {
   BarcodeClassifier(const BarcodeConfig& config, int64_t classes);
   Var words(Var ids) const;                        ///< ids [B, T] or [B, T, W] -> their vectors, [.., hidden]
@@ -82,6 +85,14 @@ struct BarcodeClassifier : nn::Module {
   nn::Linear head;
   std::optional<nn::Linear> wide;          ///< spectrum -> classes; starts at zero
   nn::Parameter* spectrum_mean = nullptr;  ///< buffer [4^spectrum], for who trains to set
+  nn::Parameter* memory = nullptr;         ///< buffer [memory, 4^spectrum], rows of length one
+  nn::Parameter* memory_class = nullptr;   ///< buffer [memory]
+  /// Sets the three from the training sequences: spectra [n, 4^spectrum] and the class of each, n = config.memory or
+  /// there is no memory. \throws ShapeError
+  void remember(const Tensor& spectra, std::span<const int64_t> classes);
+
+ private:
+  Var nearest(Var centred) const;  // (B, 4^spectrum) -> (B, classes): the largest cosine
 };
 
 /// Copies encoder.* from a pretrained model's state into m, leaving the rest as it is.

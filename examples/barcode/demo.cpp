@@ -33,6 +33,7 @@ void demo(const DemoOptions& o) {
                        .epochs = o.finetune_epochs,
                        .batch = 16,
                        .lr = 2e-3,
+                       .memory = true,
                        .seed = o.seed,
                        .precision = o.precision};
   fine.model.dropout = 0;
@@ -57,7 +58,7 @@ void demo(const DemoOptions& o) {
   for (size_t i = 0; i < rows.size(); ++i)
     fmt::print("  {:<28} {:>14} {:>18} {:>12}\n", rows[i].name, cell(rows[i].leave_one_out), cell(rows[i].held_out),
                i == 0 ? cell(tuned.baseline) : "-");
-  fmt::print("  {:<28} {:>14} {:>18} {:>12}\n\n", "encoder, fine-tuned", "-", "-", cell(tuned.accuracy));
+  fmt::print("  {:<28} {:>14} {:>18} {:>12}\n\n", "classifier, fine-tuned", "-", "-", cell(tuned.accuracy));
   fmt::print("  explanations: area between deletion curves {:.3f} (gradient x input {:.3f}); {}\n", why.area,
              why.baseline_area, ex.out);
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -88,6 +88,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   f->add_option("--min-count", fine.min_count, "leave out classes with fewer distinct sequences")
       ->capture_default_str();
+  f->add_flag(
+      "--memory", fine.memory,
+      "with a spectrum: the classifier remembers the training sequences and adds how near those of a class are");
   f->add_option("--label-smoothing", fine.label_smoothing, "of the cross entropy")->capture_default_str();
   f->callback([&] {
     fine.model.max_tokens = fine.data.length / fine.model.k;

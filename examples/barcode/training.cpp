@@ -19,8 +19,8 @@ using nlohmann::json;
 
 void save_model(const std::string& path, nn::Module& model, const models::BarcodeConfig& c,
                 const std::vector<std::string>& classes) {
-  json config{{"k", c.k},         {"max_tokens", c.max_tokens},   {"hidden", c.hidden},    {"layers", c.layers},
-              {"heads", c.heads}, {"overlapping", c.overlapping}, {"spectrum", c.spectrum}};
+  json config{{"k", c.k},         {"max_tokens", c.max_tokens},   {"hidden", c.hidden},     {"layers", c.layers},
+              {"heads", c.heads}, {"overlapping", c.overlapping}, {"spectrum", c.spectrum}, {"memory", c.memory}};
   save_checkpoint(path, model.state_dict(),
                   {{"format", "whence.barcode"}, {"config", config.dump()}, {"classes", json(classes).dump()}});
 }
@@ -38,6 +38,7 @@ Saved load_model(const std::string& path) {
   s.config.heads = config.at("heads");
   s.config.overlapping = config.value("overlapping", false);
   s.config.spectrum = config.value("spectrum", 0);
+  s.config.memory = config.value("memory", 0);
   s.classes = json::parse(c.metadata.at("classes")).get<std::vector<std::string>>();
   s.tensors.insert(c.tensors.begin(), c.tensors.end());
   return s;
@@ -225,15 +226,12 @@ FinetuneResult finetune(const FinetuneOptions& o) {
                  x["label"] = classes;
                  return x;
                }};
+  config.memory = config.spectrum && o.memory ? int64_t(known.size()) : 0;
   DataLoader loader(data, {.batch_size = o.batch, .drop_last = int64_t(known.size()) >= o.batch, .seed = o.seed});
   models::BarcodeClassifier model(config, int64_t(l.names.size()));
   model.init(o.seed);
   if (!pretrained.empty()) models::load_encoder(model, pretrained);
-  if (config.spectrum) {
-    Graph g;
-    Var average = mean(g.constant(kmer_spectra(known, int(config.spectrum))), {0});
-    model.spectrum_mean->tensor().copy_from(evaluate({average})[0]);
-  }
+  if (config.spectrum) model.remember(kmer_spectra(known, int(config.spectrum)), pick(sides.train, label));
   nn::TrainStep step(
       model, nn::AdamW{.lr = o.lr, .weight_decay = o.weight_decay},
       [&](Graph& g, const Batch& x) {

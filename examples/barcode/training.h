@@ -33,6 +33,7 @@ struct FinetuneOptions {
   int64_t epochs = 6, batch = 32, min_count = 2;
   double lr = 1e-3, weight_decay = 0.01, label_smoothing = 0.05, test_fraction = 0.2;
   bool shift = false;
+  bool memory = false;  ///< with a spectrum: remember the training sequences' and add the nearest of each class
   uint64_t seed = 0;
   std::string precision = "f32";  ///< as for pretraining
 };

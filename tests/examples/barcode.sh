@@ -42,7 +42,7 @@ awk "BEGIN { exit !($accuracy >= 75) }" || fail "in bf16 the test accuracy is $a
 "$barcode" pretrain $data $small --overlapping --spectrum 5 --label field2 --validation --epochs 2 --batch 8 --out "$work/pre5" > "$work/log" 2>&1 || { cat "$work/log"; fail "pretrain --overlapping --spectrum"; }
 "$barcode" finetune $data --encoder "$work/pre5/encoder.safetensors" --label field2 --validation --epochs 12 --batch 8 --lr 5e-3 --dropout 0 --out "$work/validated" > "$work/log" 2>&1 || { cat "$work/log"; fail "finetune --validation"; }
 grep -qE 'finetune: 3[0-9] training and [0-9] validation sequences' "$work/log" || { cat "$work/log"; fail "--validation does not split the training side"; }
-"$barcode" finetune $data --encoder "$work/pre5/encoder.safetensors" --label field2 --epochs 12 --batch 8 --lr 5e-3 --dropout 0 --out "$work/wide" > "$work/log" 2>&1 || { cat "$work/log"; fail "finetune with a spectrum"; }
+"$barcode" finetune $data --encoder "$work/pre5/encoder.safetensors" --label field2 --memory --epochs 12 --batch 8 --lr 5e-3 --dropout 0 --out "$work/wide" > "$work/log" 2>&1 || { cat "$work/log"; fail "finetune with a spectrum"; }
 accuracy=$(grep -o 'test accuracy [0-9.]*' "$work/log" | grep -o '[0-9.]*$')
 awk "BEGIN { exit !($accuracy >= 90) }" || fail "wide and deep, but test accuracy is $accuracy %"
 

@@ -100,8 +100,12 @@ TEST(BarcodeMae, PredictsTheSpectrumFromWhatItSees) {
   Tensor ids = Tensor::from<int32_t>({2, 3, 4, 5, 6, 7, 8, 9}, {1, 4, 2}), seen = Tensor::full({1, 4}, 1, u8);
   PackedTokens p = pack(ids, seen, std::vector<uint8_t>{0, 1, 0, 1});
   Batch b;
-  b.tensors = {{"ids", p.ids},         {"positions", p.positions}, {"mask", p.mask}, {"restore", p.restore},
-               {"labels", p.labels},   {"decoder_mask", seen},
+  b.tensors = {{"ids", p.ids},
+               {"positions", p.positions},
+               {"mask", p.mask},
+               {"restore", p.restore},
+               {"labels", p.labels},
+               {"decoder_mask", seen},
                {"spectrum", Tensor::from<float>({0.8f, 0.6f, 0, 0}, {1, 4})}};
   nn::TrainStep step(model, nn::AdamW{.lr = 1e-2}, [&](Graph& g, const Batch& x) {
     return model.loss(g.input("ids", x["ids"]), g.input("positions", x["positions"]), g.input("mask", x["mask"]),
@@ -143,6 +147,30 @@ TEST(BarcodeClassifier, WideAndDeepRelevanceReachesWordsAndSpectrum) {
   for (int64_t i = 0; i < 32; ++i)  // a word that is not there takes nothing, one that is takes its weight's share
     EXPECT_EQ(out[1].item(i) != 0, spectrum.item(i) != 0) << i;
   EXPECT_NEAR(out[1].item(3), 0.7 * 4 * model.wide->weight.tensor().item(3), 1e-3);
+}
+
+TEST(BarcodeClassifier, RemembersTheNearestOfEachClassOutsideTraining) {
+  BarcodeConfig c = small(), plain_config = small();
+  c.spectrum = plain_config.spectrum = 1;
+  c.memory = 3;
+  BarcodeClassifier model(c, 3), plain(plain_config, 3);
+  model.init(1), plain.init(1);
+  Tensor spectra = Tensor::from<float>({1, 0, 0, 0, 0, 1, 0, 0, 0.6f, 0, 0.8f, 0}, {3, 4});
+  const std::vector<int64_t> classes{2, 0, 2};
+  model.remember(spectra, classes), plain.remember(spectra, classes);
+  EXPECT_THROW(model.remember(spectra, std::vector<int64_t>{1}), ShapeError);
+  auto scores = [&](const BarcodeClassifier& m, bool training) {
+    Graph g({.training = training});
+    return evaluate({m.classify(g.constant(Tensor::full({3, 16}, 0.5)), g.constant(spectra))})[0].to_vector<double>();
+  };
+  const std::vector<double> with = scores(model, false), without = scores(plain, false);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_NEAR(with[3 * i + size_t(classes[i])] - without[3 * i + size_t(classes[i])], 20, 1e-3);  // itself
+    EXPECT_NEAR(with[3 * i + 1] - without[3 * i + 1], -20, 1e-3);  // a class without members
+  }
+  EXPECT_LT(with[2] - without[2] - 20, 1e-3);
+  EXPECT_GT(with[5] - without[5], -20);  // the nearer of the two of class 2
+  EXPECT_EQ(scores(model, true), scores(plain, true));
 }
 
 TEST(BarcodeClassifier, LearnsAndItsRelevanceCloses) {
