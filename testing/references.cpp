@@ -326,7 +326,7 @@ struct Tables {
   std::map<std::string, RelevanceReference, std::less<>> references;
   std::map<std::pair<std::string, std::string>, std::string> equivalent;
   std::map<std::string, HeldElements, std::less<>> held;
-  Tables() {
+  Tables() : references(linalg_references()) {
     references["add"] = reference_sum(1);
     references["sub"] = reference_sum(-1);
     references["mul"] = reference_mul;

@@ -10,6 +10,8 @@
 #include "whence/ops/composite.h"
 #include "whence/ops/conv.h"
 #include "whence/ops/ctc.h"
+#include "whence/ops/fft.h"
+#include "whence/ops/linalg.h"
 #include "whence/ops/ops.h"
 #include "whence/ops/resize.h"
 #include "whence/ops/scan.h"

@@ -10,7 +10,7 @@ const Builder& find(const std::string& name) {
   const Builder* best = nullptr;
   size_t length = 0;
   for (const Table* t : {&elementwise_cases(), &shape_cases(), &layer_cases(), &convolution_cases(), &loss_cases(),
-                         &scan_cases(), &cell_cases()}) {
+                         &algebra_cases(), &scan_cases(), &cell_cases()}) {
     if (auto it = t->find(name); it != t->end()) return it->second;
     for (const auto& [key, builder] : *t)
       if (key.ends_with('*') && key.size() > length && name.starts_with(key.substr(0, key.size() - 1)))

@@ -51,6 +51,7 @@ const Table& shape_cases();        ///< reduce, shape, index
 const Table& layer_cases();        ///< products, norms, rotary positions, attention, recurrent cells
 const Table& convolution_cases();  ///< convolutions, pools
 const Table& loss_cases();
+const Table& algebra_cases();  ///< Fourier transforms, factorisations of matrices
 const Table& scan_cases();  ///< ref/scan, s6, ssd, s4, s5
 const Table& cell_cases();  ///< ref/mlstm, slstm, xlstm, memory, vision, second_order
 

@@ -6,8 +6,8 @@ set -euo pipefail
 cd "${1:-$(dirname "$0")/../..}"
 
 missing=0
-for header in ops composite conv ctc resize scan; do
-  for name in $(sed -nE 's/^(Var|TopK|Scanned|std::vector<Var>) ([a-z0-9_]+)\(.*/\2/p' "ops/$header.h" | sort -u); do
+for header in ops composite conv ctc fft linalg resize scan; do
+  for name in $(sed -nE 's/^(Var|TopK|Scanned|SignLogdet|Eigenpairs|std::vector<Var>) ([a-z0-9_]+)\(.*/\2/p' "ops/$header.h" | sort -u); do
     grep -qE "(OP|SOURCE)\($name\)|\"$name\"" tests/fuzz/programs/ops.cpp && continue
     echo "ops/$header.h: $name is not fuzzed"
     missing=1

@@ -208,6 +208,23 @@ const std::vector<std::pair<const char*, Step>>& steps() {
       OP(resize),
       OP(resize_by),
       OP(grid_sample),
+      // fft.h, linalg.h
+      OP(fft),
+      OP(ifft),
+      OP(rfft),
+      OP(irfft),
+      OP(fft2),
+      OP(ifft2),
+      OP(rfft2),
+      OP(irfft2),
+      OP(cholesky),
+      OP(solve),
+      OP(solve_triangular),
+      OP(inverse),
+      OP(slogdet),
+      OP(logdet),
+      OP(eigh),
+      OP(eigvalsh),
       // Operands that fit.
       {"matmul",
        [](Program& p) {
@@ -328,6 +345,37 @@ const std::vector<std::pair<const char*, Step>>& steps() {
        [](Program& p) {
          Var x = p.made({4, 2, 3}), t = p.made({2, 2}, i64), n = p.made({2}, i64), m = p.made({2}, i64);
          p.add(ctc_loss(x, t, n, m, p.make<CtcOptions>()));
+       }},
+      {"fft",
+       [](Program& p) {
+         Var x = p.made({2, 5, 2});
+         p.add(fft(x, p.integer(0, 9), p.integer(-2, 1), p.make<FftNorm>()));
+       }},
+      {"irfft",
+       [](Program& p) {
+         Var x = p.made({4, 3, 2});
+         p.add(irfft(x, p.integer(0, 9), p.integer(-2, 1), p.make<FftNorm>()));
+       }},
+      {"rfft2",
+       [](Program& p) {
+         Var x = p.made({2, 4, 6});
+         p.add(p.chance(0.5) ? irfft2(rfft2(x)) : rfft2(x, {}, p.make<FftNorm>()));
+       }},
+      {"cholesky",
+       [](Program& p) {
+         Var a = p.made({2, 3, 3});
+         p.add(cholesky(a, p.chance(0.8) ? 9.0 : p.number()));
+       }},
+      {"solve",
+       [](Program& p) {
+         Var a = p.made({3, 3}), b = p.made(p.chance(0.5) ? Shape{2, 3, 2} : Shape{3, 1});
+         p.add(p.chance(0.6) ? solve(a, b) : solve_triangular(a, b, p.chance(0.5)));
+       }},
+      {"eigh",
+       [](Program& p) {
+         Var a = p.made({2, 3, 3});
+         if (p.chance(0.5)) p.add(eigh(a));
+         else p.add(slogdet(a));
        }},
       {"im2col",
        [](Program& p) {

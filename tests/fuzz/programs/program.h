@@ -251,6 +251,8 @@ class Program {
     for (const Var& v : list) add(v);
   }
   void add(const TopK& t) { add(t.values), add(t.indices); }
+  void add(const SignLogdet& d) { add(d.sign), add(d.logabsdet); }
+  void add(const Eigenpairs& e) { add(e.values), add(e.vectors); }
   void add(const Tensor& t) { (void)t.str(); }
 
  private:
@@ -262,6 +264,7 @@ class Program {
   static constexpr int last_of(PadMode) { return 3; }
   static constexpr int last_of(Reduction) { return 2; }
   static constexpr int last_of(Resize) { return 4; }
+  static constexpr int last_of(FftNorm) { return 2; }
   Ints lengths(int64_t least) {  // of strides, pads, dilations
     if (chance(0.7)) return {};
     return chance(0.8) ? Ints{integer(least - 1, 3)} : integers(least - 1, 3, 3);
@@ -307,7 +310,8 @@ class Program {
 
 /// A call of the public interface with arguments of the program's making.
 using Step = std::function<void(Program&)>;
-/// Every function of ops.h, composite.h, conv.h, ctc.h and resize.h; then some with operands that belong together.
+/// Every function of ops.h, composite.h, conv.h, ctc.h, fft.h, linalg.h and resize.h; then some with operands that
+/// belong together.
 const std::vector<std::pair<const char*, Step>>& steps();
 
 }  // namespace programs
