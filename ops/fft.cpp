@@ -35,7 +35,8 @@ int points_axis(InferCtx& infer, bool pairs) {
   if (axis < 0 || axis >= axes)
     infer.shape_error("axis " + std::to_string(axis) + " is outside " + infer.shape(0).str() +
                       (pairs ? " without its pairs" : ""));
-  if (infer.shape(0)[int(axis)] < 1) infer.value_error("axis " + std::to_string(axis) + " has no points");
+  if (const int64_t n = infer.shape(0)[int(axis)]; n < 1 || n > INT32_MAX)
+    infer.value_error("axis " + std::to_string(axis) + " has " + std::to_string(n) + " points, not 1 to 2^31 - 1");
   return int(axis);
 }
 
@@ -80,7 +81,7 @@ REGISTER_OP(fft) = {
         [] {
           return std::vector<ErrorSample>{{{{{4, 3}, f32}}, fft_attrs(0, false, 1), "x must be [.., n, .., 2]"},
                                           {{{{4, 2}, f32}}, fft_attrs(1, false, 1), "axis 1 is outside [4, 2]"},
-                                          {{{{0, 2}, f32}}, fft_attrs(0, false, 1), "axis 0 has no points"},
+                                          {{{{0, 2}, f32}}, fft_attrs(0, false, 1), "axis 0 has 0 points"},
                                           {{{{4, 2}, i32}}, fft_attrs(0, false, 1), "x must be floating point"}};
         },
     .traits = {.batched_sweep = true},
@@ -124,7 +125,7 @@ REGISTER_OP(rfft) = {
         [] {
           return std::vector<ErrorSample>{
               {{{{4, 3}, f32}}, rfft_attrs(2, 1), "axis 2 is outside [4, 3]"},
-              {{{{4, 0}, f32}}, rfft_attrs(1, 1), "axis 1 has no points"},
+              {{{{4, 0}, f32}}, rfft_attrs(1, 1), "axis 1 has 0 points"},
               {{{{1, 1, 1, 1, 1, 1, 1, 2}, f32}}, rfft_attrs(7, 1), "no room for an axis of pairs"},
               {{{{4}, i32}}, rfft_attrs(0, 1), "x must be floating point"}};
         },
@@ -197,7 +198,8 @@ int pairs_axis(const char* op, const Arg& x, int64_t axis) {
 
 int64_t points(const char* op, int64_t n, int64_t otherwise) {
   if (n == 0) n = otherwise;
-  if (n < 1) throw ValueError(std::string("[") + op + "] a transform of " + std::to_string(n) + " points");
+  if (n < 1 || n > INT32_MAX)
+    throw ValueError(std::string("[") + op + "] a transform of " + std::to_string(n) + " points, not 1 to 2^31 - 1");
   return n;
 }
 

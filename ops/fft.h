@@ -2,8 +2,8 @@
 // not count: the `axis` of [B, T, 2] is one of [B, T]. What the comments leave unsaid is at the head of ops/ops.h.
 //
 // All are linear. The gradient is the adjoint transform, relevance the epsilon rule, R_x = x vjp(R / stab(y)). n = 0
-// takes the axis as long as it is; a longer n pads with zeros at the end, a shorter one crops. ValueError: n < 0, or no
-// points at all.
+// takes the axis as long as it is; a longer n pads with zeros at the end, a shorter one crops. ValueError: n < 0, no
+// points at all, or 2^31.
 #pragma once
 #include "whence/ops/ops.h"
 
