@@ -25,6 +25,7 @@ TEST(Linalg, FactorsGiveTheMatrixBack) {
     auto [values, V] = eigh(a);
     EXPECT_LT(largest(matmul(V * unsqueeze(values, -2), transpose(V)) - a), allowed);
     EXPECT_LT(largest(matmul(transpose(V), V) - g.constant(Tensor::eye(n, f64))), 1e-14 * double(n + 4));
+    EXPECT_EQ(largest(max(V, {-2}) - max(abs(V), {-2})), 0);  // signs
     EXPECT_EQ(sum(minimum(diff(values), 0.0)).value().item(), 0);
     EXPECT_LT(largest(matmul(x, solve(x, x)) - x), 1e-10);
     EXPECT_LT(largest(solve_triangular(L, L) - g.constant(Tensor::eye(n, f64))), 1e-12);
