@@ -19,10 +19,16 @@ std::string with_quoted_infinity(std::string_view text) {
   std::string out;
   bool quoted = false;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '"' && (i == 0 || text[i - 1] != '\\')) quoted = !quoted;
-    if (!quoted && text.substr(i).starts_with("Infinity")) {
-      out += "\"Infinity\"";
-      i += 7;
+    if (quoted && text[i] == '\\' && i + 1 < text.size()) {
+      out += text[i++];
+      out += text[i];
+      continue;
+    }
+    if (text[i] == '"') quoted = !quoted;
+    const bool negative = text[i] == '-';
+    if (!quoted && text.substr(i + negative).starts_with("Infinity")) {
+      out += negative ? "\"-Infinity\"" : "\"Infinity\"";
+      i += negative ? 8 : 7;
     } else {
       out += text[i];
     }
@@ -33,6 +39,7 @@ std::string with_quoted_infinity(std::string_view text) {
 // A number, or the word for infinity.
 double number(const nlohmann::json& value) {
   if (value == "Infinity" || value == "inf") return std::numeric_limits<double>::infinity();
+  if (value == "-Infinity" || value == "-inf") return -std::numeric_limits<double>::infinity();
   return value.get<double>();
 }
 

@@ -77,10 +77,15 @@ using State = std::map<std::string, Tensor>;
 // The name that the model has for a file's, or the file's own when it has none.
 std::string renamed(const std::string& name, const State& own) {
   if (own.contains(name)) return name;
-  std::string other = name;
-  for (auto [from, to] : kRenamed)
-    if (auto at = other.find(from); at != other.npos && !own.contains(other)) other.replace(at, from.size(), to);
-  if (own.contains(other)) return other;
+  auto replace = [](std::string in, const Pair& pair) {
+    if (auto at = in.find(pair.first); at != in.npos) in.replace(at, pair.first.size(), pair.second);
+    return in;
+  };
+  for (const Pair& pair : kRenamed)
+    if (std::string one = replace(name, pair); own.contains(one)) return one;
+  std::string all = name;
+  for (const Pair& pair : kRenamed) all = replace(all, pair);
+  if (own.contains(all)) return all;
   for (std::string_view prefix : kPrefixes)
     if (std::string whole = std::string(prefix) + name; own.contains(whole)) return whole;
   return name;

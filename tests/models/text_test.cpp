@@ -151,6 +151,49 @@ TEST(Text, ModernBert) {
   });
 }
 
+TEST(Text, FilesOfOtherVersionsLoad) {
+  BertForMaskedLM m(small_bert()), other(small_bert());
+  m.init(1);
+  other.init(2);
+  std::map<std::string, Tensor> state;
+  for (const auto& [now, tensor] : m.state_dict()) {
+    std::string name = now;
+    if (auto at = name.find("LayerNorm.weight"); at != name.npos) name.replace(at, 16, "LayerNorm.gamma");
+    if (auto at = name.find("LayerNorm.bias"); at != name.npos) name.replace(at, 14, "LayerNorm.beta");
+    state[name] = tensor;
+  }
+  state["bert.embeddings.position_ids"] = Tensor::zeros({1, 9}, i64);
+  state["cls.predictions.decoder.weight"] = m.bert.embeddings.word.weight.tensor().contiguous_copy();
+  load_huggingface(other, state);
+  EXPECT_TRUE(bitwise_equal(m.flat(), other.flat()));
+  state["cls.predictions.decoder.weight"].fill(0);
+  EXPECT_THROW(load_huggingface(other, state), ValueError);  // not tied there
+
+  Gpt2 gpt({.vocab_size = kWords, .max_positions = 4, .hidden_size = 4, .layers = 1, .heads = 1}),
+      bare({.vocab_size = kWords, .max_positions = 4, .hidden_size = 4, .layers = 1, .heads = 1});
+  gpt.init(1);
+  bare.init(2);
+  state.clear();
+  for (const auto& [name, tensor] : gpt.state_dict()) state[name.substr(std::string("transformer.").size())] = tensor;
+  state["h.0.attn.bias"] = Tensor::zeros({1, 1, 4, 4});
+  load_huggingface(bare, state);
+  EXPECT_TRUE(bitwise_equal(gpt.flat(), bare.flat()));
+}
+
+TEST(Text, ConfigurationsSayWhatIsWrong) {
+  EXPECT_THROW(Gpt2Config::from_json("[1]"), ValueError);
+  EXPECT_THROW(Gpt2Config::from_json("{"), ValueError);
+  EXPECT_THROW(Gpt2Config::from_json(R"({"n_layer": "two"})"), ValueError);
+  EXPECT_THROW(LlamaConfig::from_json(R"({"rope_scaling": {"rope_type": "yarn"}})"), ValueError);
+  const LlamaConfig c = LlamaConfig::from_json(
+      R"({"model_type": "qwen2", "num_hidden_layers": 2, "sliding_window": 8, "rope_theta": 5e5,
+          "use_sliding_window": false, "pad_token_id": null, "note": "say \"Infinity\"", "x": -Infinity})");
+  EXPECT_TRUE(c.qkv_bias && !c.out_bias);
+  EXPECT_EQ(c.windows, (std::vector<int64_t>{0, 0}));
+  EXPECT_EQ(c.rotary.theta, 5e5);
+  EXPECT_EQ(c.padding_idx, -1);
+}
+
 // What may not be seen changes nothing.
 TEST(Text, AMaskedTokenHasNoPart) {
   EsmConfig c;
