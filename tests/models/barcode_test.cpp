@@ -126,6 +126,10 @@ TEST(BarcodeClassifier, WideAndDeepRelevanceReachesWordsAndSpectrum) {
   EXPECT_EQ(model.state_dict().at("wide.weight").shape(), (Shape{3, 16}));
   model.spectrum_mean->tensor().copy_from(Tensor::full({16}, 0.1));
   nn::Init::normal(0.3).fill(model.wide->weight.tensor(), 7, "wide");
+  Graph h;  // a sequence like the mean of all says nothing
+  Var embedded = h.constant(Tensor::full({2, 16}, 0.5)), deep = model.head(model.norm(embedded));
+  Results same = evaluate({deep, model.classify(embedded, h.constant(Tensor::full({2, 16}, 0.1)))});
+  EXPECT_EQ(same[0].to_vector<double>(), same[1].to_vector<double>());
   Tensor ids = Tensor::empty({2, 12, 2}, i32), mask = Tensor::full({2, 12}, 1, u8), spectrum = Tensor::zeros({2, 16});
   for (int64_t i = 0; i < ids.numel(); ++i) ids.data<int32_t>()[i] = int32_t(2 + i * 7 % 16);
   for (int64_t i : {3, 5, 16, 31}) spectrum.data<float>()[i] = 0.7f;
