@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "whence/ops/composite.h"
+#include "whence/ops/scan.h"
 
 namespace whence::models {
 
@@ -77,25 +78,26 @@ MlstmState mlstm_zeros(Var q, Var v) {
 }
 
 Var slstm(Var wx, Var R, Var bias, SlstmState& state) {
-  int64_t B = wx.size(0), T = wx.size(1), H = wx.size(3), D = wx.size(4);
-  bool first = !state.n.defined();
-  if (first) {
+  const int64_t B = wx.size(0), H = wx.size(3), D = wx.size(4);
+  if (!state.n.defined()) {  // a stabiliser below every gate: the first step's m is its input gate
     Var zero = full(wx.graph(), {B, H, D}, 0, wx.dtype());
-    state = {zero, zero, zero, zero};
+    state = {zero, zero, zero, full(wx.graph(), {B, H, D}, -1e30, wx.dtype())};
   }
-  Var kernel = reshape(R, {H, D, 4 * D});  // [H, in, gate out]
-  std::vector<Var> y;
-  for (int64_t t = 0; t < T; ++t) {
-    Var recurrent = permute(matmul(unsqueeze(state.y, 2), kernel), {0, 2, 1, 3});                 // [B, 1, H, 4 D]
-    Var raw = permute(select(wx, 1, t), {0, 2, 1, 3}) + reshape(recurrent, {B, H, 4, D}) + bias;  // [B, H, gate, D]
-    Var i = select(raw, 2, 0), lf = state.m + log_sigmoid(select(raw, 2, 1)), m = first ? i : maximum(i, lf);
-    Var keep = exp(lf - m), enter = exp(i - m);
-    Var c = keep * state.c + enter * tanh(select(raw, 2, 2)), n = keep * state.n + enter;
-    state = {sigmoid(select(raw, 2, 3)) * c / n, c, n, m};
-    y.push_back(state.y);
-    first = false;
-  }
-  return stack(y, 1);
+  auto step = [=](const ScanStep& s) -> ScanNext {
+    Var y = s.carries[0], c = s.carries[1], n = s.carries[2], m = s.carries[3];
+    Var recurrent = squeeze(matmul(unsqueeze(y, 2), s.shared[0]), 2);          // (B, H, 4 D)
+    Var raw = s.per_step[0] + reshape(recurrent, {B, H, 4, D}) + s.shared[1];  // (B, H, gate, D)
+    Var i = select(raw, 2, 0), lf = m + log_sigmoid(select(raw, 2, 1)), top = maximum(i, lf);
+    Var keep = exp(lf - top), enter = exp(i - top);
+    c = keep * c + enter * tanh(select(raw, 2, 2));
+    n = keep * n + enter;
+    y = sigmoid(select(raw, 2, 3)) * c / n;
+    return {{y, c, n, top}, {y}};
+  };
+  Var gates = permute(wx, {1, 0, 3, 2, 4});  // (T, B, H, gate, D)
+  Scanned r = scan(step, {state.y, state.c, state.n, state.m}, {gates}, {reshape(R, {H, D, 4 * D}), bias});
+  state = {r.carries[0], r.carries[1], r.carries[2], r.carries[3]};
+  return permute(r.out[0], {1, 0, 2, 3});
 }
 
 Var headwise(Var x, Var w) {

@@ -28,7 +28,7 @@ struct SlstmState {
   Var y, c, n, m;  ///< [B, H, D]; undefined: the beginning
 };
 /// wx [B, T, gate, H, D] with gates i, f, z, o; R [H, in, gate, out]; bias [H, gate, out]. y of every step, [B, T, H,
-/// D]; `state` becomes that after the last step.
+/// D]; `state` becomes that after the last step. One node, whatever T is (ops/scan.h).
 Var slstm(Var wx, Var R, Var bias, SlstmState& state);
 
 /// Block-diagonal: x [B, T, H in], w [H, out, in] -> [B, T, H out].
