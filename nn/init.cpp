@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "whence/nn/data/random_stream.h"
+#include "whence/nn/hash.h"
 
 namespace whence::nn {
 
@@ -44,12 +45,6 @@ Init Init::xavier_uniform(int64_t fan_in, int64_t fan_out) {
 }
 Init Init::xavier_normal(int64_t fan_in, int64_t fan_out) { return normal(spread(2.0, fan_in + fan_out)); }
 
-static uint64_t hash(std::string_view text) {  // FNV-1a: std::hash differs between platforms
-  uint64_t h = 1469598103934665603ull;
-  for (char c : text) h = (h ^ uint8_t(c)) * 1099511628211ull;
-  return h;
-}
-
 static double standard_normal(RandomStream& random) {  // Box-Muller
   double u = 1 - random.uniform(), v = random.uniform();
   return std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586477 * v);
@@ -58,7 +53,7 @@ static double standard_normal(RandomStream& random) {  // Box-Muller
 void Init::fill(const Tensor& t, uint64_t seed, std::string_view name) const {
   if (kind == Kind::constant) return t.fill(a);
   if (kind == Kind::values) return t.copy_from(given.broadcast_to(t.shape()));
-  RandomStream random(seed, hash(name));
+  RandomStream random(seed, fnv1a(name));
   Tensor values = Tensor::empty(t.shape(), f64);
   double* p = values.data<double>();
   for (int64_t i = 0; i < t.numel(); ++i) {

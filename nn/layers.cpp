@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "whence/nn/hash.h"
 #include "whence/nn/layer_checks.h"
 
 namespace whence::nn {
@@ -37,17 +38,10 @@ Dropout::Dropout(Module& parent, const std::string& name, double rate, Where whe
     throw ValueError(fmt::format("{}: p must be in [0, 1), got {}", made_at(*this, "Dropout", where), p));
 }
 
-// The stream's key: FNV-1a of the full name.
-static int64_t stream_of(const std::string& name) {
-  uint64_t h = 1469598103934665603ull;
-  for (char c : name) h = (h ^ uint8_t(c)) * 1099511628211ull;
-  return int64_t(h >> 1);
-}
-
 Var Dropout::operator()(Arg x) const {
   if (!x.graph().training()) return x;
   ModuleScope here(*this, x);
-  return dropout(x, p, stream_of(name()));
+  return dropout(x, p, int64_t(fnv1a(name()) >> 1));
 }
 
 Var split_heads(Arg x, int64_t heads) {

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "whence/nn/hash.h"
 #include "whence/tensor/error.h"
 
 namespace whence {
@@ -54,8 +55,7 @@ std::string follow(std::string path) {
 std::string machine() {
   char name[256] = {};
   ::gethostname(name, sizeof name - 1);
-  uint64_t h = 1469598103934665603ull;  // FNV-1a
-  for (const char* p = name; *p; ++p) h = (h ^ uint8_t(*p)) * 1099511628211ull;
+  const uint64_t h = fnv1a(name);
   char text[9];
   std::snprintf(text, sizeof text, "%08x", unsigned(h ^ (h >> 32)));
   return text;
